@@ -1,0 +1,48 @@
+"""The recipe that a laptop finishes: the baseline's architecture, small, on the embedded corpus."""
+
+from golf_core.config import (
+    ArtifactConfig,
+    AverageConfig,
+    Config,
+    EvaluateConfig,
+    ModelConfig,
+    OptimConfig,
+    QuantConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TTTConfig,
+)
+from golf_core.recipes.recipe import Recipe
+
+
+def demo() -> Recipe:
+    """`python -m orchestrator submit --seeds 1337,42,2025`; see `expects` for time and score.
+
+    Limited by steps, not by time: the same machine gives the same bytes again.
+    """
+    return Recipe(
+        config=Config(
+            name="demo",
+            model=ModelConfig(layers=4, width=128, heads=4, kv_heads=2),
+            optim=OptimConfig(matrix_lr=0.04, scalar_lr=0.04, embed_lr=0.05, momentum_steps=100),
+            schedule=ScheduleConfig(kind="fraction", warmdown_fraction=0.5),
+            train=TrainConfig(
+                iterations=500,
+                max_seconds=None,
+                batch_tokens=2048,
+                micro_batches=2,
+                seq_len=256,
+                warmup_steps=0,
+                log_every=20,
+            ),
+            average=AverageConfig(kind="ema", decay=0.98),
+            quant=QuantConfig(matrix_bits=6, embed_bits=8, keep_numel=4096),
+            artifact=ArtifactConfig(codec="lzma"),
+            evaluate=EvaluateConfig(seq_len=256, stride=64, batch_seqs=32),
+            ttt=TTTConfig(kind="chunk", chunk_tokens=4096, lr=0.01, epochs=1, batch_seqs=4),
+        ),
+        summary="The baseline's architecture at 4 layers and width 128, on the embedded corpus, in minutes on a CPU.",
+        source="this project",
+        command="python -m orchestrator submit --seeds 1337,42,2025",
+        expects="not measured yet",
+    )
