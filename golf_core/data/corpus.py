@@ -42,7 +42,7 @@ def load_corpus(path: Path = CORPUS_PATH) -> Corpus:
 
 
 def split_document(text: str, limit: int = MAX_DOCUMENT_BYTES) -> list[str]:
-    """`text` as one document, or as few of at most `limit` bytes, cut between paragraphs, else words, else characters."""
+    """`text`, or its parts of at most `limit` bytes, cut between paragraphs, else words, else characters."""
     documents, rest = [], text
     while len(encoded := rest.encode()) > limit:
         head = encoded[:limit].decode(errors="ignore")
