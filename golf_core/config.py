@@ -179,6 +179,13 @@ class ArtifactConfig:
     )
     level: int | None = None  # None: the codec's strongest
 
+    def __post_init__(self) -> None:
+        low, high = {"zlib": (0, 9), "zstd": (1, 22), "lzma": (0, 9), "brotli": (0, 11)}.get(self.codec, (0, 22))
+        require(
+            self.level is None or low <= self.level <= high,
+            f"artifact.level={self.level} must be {low} to {high} for {self.codec}",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:

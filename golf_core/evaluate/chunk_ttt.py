@@ -1,0 +1,93 @@
+"""Legal test-time training by chunks: score a chunk of targets, commit, then learn from it; go on.
+
+A window belongs to the chunk of its first scored target. The last chunk is not learned from: nothing would
+be scored after it. Ranks share the windows and the training sequences; each step sums gradients over ranks,
+with as many steps on every rank, so that one process and many take the same steps.
+Source: openai/parameter-golf #549; the rules are the challenge's README's.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from golf_core.config import TTTConfig
+from golf_core.evaluate.ledger import ScoreLedger
+from golf_core.evaluate.sliding import same_length_batches, score_batch
+from golf_core.evaluate.windows import score_windows
+from golf_core.model.gpt import GPT
+from golf_core.optim.groups import FlatGradients
+
+
+def chunk_lr(lr: float, chunk: int, chunks: int) -> float:
+    """Cosine over the chunks: `lr` for the first, 0 for the last."""
+    return lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
+
+
+def learning_parameters(model: GPT, freeze_blocks: int) -> list[Tensor]:
+    """The parameters that learn, after the first `freeze_blocks` blocks were frozen."""
+    for block in model.blocks[:freeze_blocks]:
+        block.requires_grad_(False)
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+class ChunkLearner:
+    """SGD with momentum that lasts over the chunks."""
+
+    def __init__(self, model: GPT, config: TTTConfig, rank: int, world: int) -> None:
+        self.model, self.config, self.rank, self.world = model, config, rank, world
+        params = learning_parameters(model, config.freeze_blocks)
+        self.gradients = FlatGradients(params)
+        self.optimizer = torch.optim.SGD(params, lr=config.lr, momentum=config.momentum)
+
+    def learn(self, ledger: ScoreLedger, spans: list[tuple[int, int]], lr: float) -> None:
+        """`epochs` passes over committed spans of targets, `batch_seqs` of them a step over all ranks."""
+        self.optimizer.param_groups[0]["lr"] = lr
+        for _ in range(self.config.epochs):
+            for low in range(0, len(spans), self.config.batch_seqs):
+                batch = spans[low : low + self.config.batch_seqs]
+                tokens = sum(stop - first for first, stop in batch)
+                self.gradients.zero()
+                by_length: dict[int, list[tuple[int, int]]] = {}
+                for first, stop in batch[self.rank :: self.world]:
+                    by_length.setdefault(stop - first, []).append((first, stop))
+                for length, part in by_length.items():
+                    x, y = ledger.adapt(part)
+                    (self.model(x, y) * (length * len(part) / tokens)).backward()
+                if self.world > 1:
+                    dist.all_reduce(self.gradients.buffer)
+                self.gradients.clip(self.config.grad_clip)
+                self.optimizer.step()
+
+
+def evaluate_chunk_ttt(
+    model: GPT,
+    ledger: ScoreLedger,
+    config: TTTConfig,
+    *,
+    seq_len: int,
+    stride: int,
+    batch_seqs: int,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Score the whole stream, learning on the way. Returns the number of chunks; `model` is changed."""
+    chunks: dict[int, list] = {}
+    for window in score_windows(ledger.targets, seq_len, stride):
+        chunks.setdefault(window.first // config.chunk_tokens, []).append(window)
+    last = max(chunks)
+    learner = ChunkLearner(model, config, ledger.rank, ledger.world)
+    done = 0
+    for chunk, windows in sorted(chunks.items()):
+        low, high = (len(windows) * r // ledger.world for r in (ledger.rank, ledger.rank + 1))
+        for batch in same_length_batches(windows[low:high], batch_seqs):
+            done += score_batch(model, ledger, batch)
+        ledger.merge()
+        if chunk < last:
+            start = chunk * config.chunk_tokens
+            stop = min(start + config.chunk_tokens, ledger.targets)
+            spans = [(i, min(i + seq_len, stop)) for i in range(start, stop, seq_len)]
+            learner.learn(ledger, spans, chunk_lr(config.lr, chunk, last + 1))
+        progress(done * ledger.world, ledger.targets)
+    return last + 1

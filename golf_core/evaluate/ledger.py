@@ -1,0 +1,195 @@
+"""The score ledger: the evaluator owns the tokens, and a score is committed before its target may be learned from.
+
+An evaluation declares the windows that it will score (`predict`) and receives their inputs; it hands back
+logits (`commit`), from which the ledger itself computes the normalised losses; only committed targets can be
+had for training (`adapt`), on any rank after `merge`. Every target is scored exactly once, and bits per byte
+are computed here. Losses, bytes and order are the ledger's; a model's causality is not its concern.
+
+Shapes: N scored positions, V vocabulary.
+"""
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from golf_core.data.byte_count import target_bytes
+from golf_core.evaluate.windows import ScoreWindow
+
+LEDGER_MAGIC = b"GOLFLDG1"
+COMMIT, ADAPT = 1, 2
+EVENT = np.dtype([("kind", "<i4"), ("rank", "<i4"), ("round", "<i8"), ("first", "<i8"), ("stop", "<i8")])
+
+
+class LedgerError(Exception):
+    """An evaluation broke the order of predict, commit, adapt; the message gives the position and the rank."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one evaluation stage found. Loss in nats a token, BPB in bits a byte of the normalised text."""
+
+    val_loss: float
+    val_bpb: float
+    tokens: int
+    bytes: int
+
+
+class ScoreLedger:
+    """One evaluation stage over one stream of tokens, on one rank of `world`."""
+
+    def __init__(
+        self, stage: str, tokens: np.ndarray, tables: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device, rank: int, world: int
+    ) -> None:
+        if len(tokens) < 2:
+            raise LedgerError(f"{stage}: a stream of {len(tokens)} tokens has no target")
+        self.stage, self.device, self.rank, self.world = stage, device, rank, world
+        self.targets = len(tokens) - 1
+        self._tokens, self._tables = tokens, tables
+        self._open: list[ScoreWindow] = []
+        self._mine = np.zeros(self.targets, dtype=bool)  # committed here
+        self._known = np.zeros(self.targets, dtype=bool)  # committed on any rank, as of the last merge
+        self._unsent: list[tuple[int, int]] = []
+        self._nats = torch.zeros((), dtype=torch.float64, device=device)
+        self._bytes = 0
+        self._round = 0
+        self._events: list[tuple[int, int, int, int, int]] = []
+
+    def predict(self, windows: list[ScoreWindow]) -> Tensor:
+        """The inputs of windows of one length, (windows, length), int64. They must be committed next."""
+        if self._open:
+            raise LedgerError(f"{self.stage}, rank {self.rank}: predict before the commit of target {self._open[0].first}")
+        for w in windows:
+            if not 0 <= w.start <= w.first < w.stop <= self.targets:
+                raise LedgerError(f"{self.stage}, rank {self.rank}: {w} is not within {self.targets} targets")
+            if self._mine[w.first : w.stop].any() or self._known[w.first : w.stop].any():
+                raise LedgerError(f"{self.stage}, rank {self.rank}: target {w.first} or a later one of {w} is scored already")
+            self._mine[w.first : w.stop] = True
+        self._open = list(windows)
+        return self._rows([self._tokens[w.start : w.stop] for w in windows])
+
+    def commit(self, logits_NV: Tensor) -> tuple[float, Tensor]:
+        """Score the open windows: logits for their scored positions, window after window. Returns the number of
+        targets and, revealed only now, the targets (N,)."""
+        if not self._open:
+            raise LedgerError(f"{self.stage}, rank {self.rank}: commit without predict")
+        windows, self._open = self._open, []
+        target = np.concatenate([self._tokens[w.first + 1 : w.stop + 1] for w in windows])
+        previous = np.concatenate([self._tokens[w.first : w.stop] for w in windows])
+        if logits_NV.ndim != 2 or logits_NV.size(0) != len(target):
+            raise LedgerError(
+                f"{self.stage}, rank {self.rank}: logits of shape {tuple(logits_NV.shape)} for {len(target)} targets "
+                f"from {windows[0].first} on"
+            )
+        revealed = torch.from_numpy(target.astype(np.int64)).to(self.device)
+        nats = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double().sum()
+        self._nats += nats
+        self._bytes += int(target_bytes(previous, target, self._tables).sum())
+        for w in windows:
+            self._record(COMMIT, w.first, w.stop)
+            self._unsent.append((w.first, w.stop))
+        return len(target), revealed
+
+    def merge(self) -> None:
+        """Tell every rank what the others have committed; all ranks must call it together."""
+        runs = self._unsent
+        self._unsent = []
+        self._round += 1
+        if self.world == 1:
+            gathered = [runs]
+        else:
+            counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world)]
+            dist.all_gather(counts, torch.tensor([len(runs)], device=self.device))
+            longest = max(int(c) for c in counts)
+            mine = torch.full((longest, 2), -1, dtype=torch.int64, device=self.device)
+            if runs:
+                mine[: len(runs)] = torch.tensor(runs, device=self.device)
+            table = [torch.empty_like(mine) for _ in range(self.world)]
+            if longest:
+                dist.all_gather(table, mine)
+            gathered = [t[: int(c)].tolist() for t, c in zip(table, counts, strict=True)]
+        for rank, part in enumerate(gathered):
+            for first, stop in part:
+                if self._known[first:stop].any():
+                    raise LedgerError(f"{self.stage}: targets {first} to {stop - 1} of rank {rank} are scored twice")
+                self._known[first:stop] = True
+
+    def adapt(self, spans: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Inputs and targets for training, (spans, length) each, for spans [first, stop) of targets of one length.
+        Every target must be committed, on whichever rank, and merged."""
+        for first, stop in spans:
+            if not 0 <= first < stop <= self.targets:
+                raise LedgerError(f"{self.stage}, rank {self.rank}: span {first} to {stop} is not within {self.targets} targets")
+            if not self._known[first:stop].all():
+                unscored = first + int(np.argmin(self._known[first:stop]))
+                raise LedgerError(f"{self.stage}, rank {self.rank}: target {unscored} would be learned from before it is scored")
+            self._record(ADAPT, first, stop)
+        x = self._rows([self._tokens[first:stop] for first, stop in spans])
+        y = self._rows([self._tokens[first + 1 : stop + 1] for first, stop in spans])
+        return x, y
+
+    def running_bpb(self) -> float:
+        """Bits per byte of what this rank has committed so far."""
+        return float(self._nats) / math.log(2) / max(self._bytes, 1)
+
+    def finish(self) -> Score:
+        """The stage's score over all ranks, once every target is scored. All ranks must call it together."""
+        if self._open:
+            raise LedgerError(f"{self.stage}, rank {self.rank}: target {self._open[0].first} was predicted and never committed")
+        self.merge()
+        if not self._known.all():
+            missing = int(np.argmin(self._known))
+            raise LedgerError(f"{self.stage}: target {missing} of {self.targets} was never scored")
+        sums = torch.stack((self._nats, torch.tensor(float(self._bytes), dtype=torch.float64, device=self.device)))
+        if self.world > 1:
+            dist.all_reduce(sums)
+        nats, count = float(sums[0]), round(float(sums[1]))
+        if count <= 0:
+            raise LedgerError(f"{self.stage}: the targets hold no bytes")
+        return Score(nats / self.targets, nats / math.log(2) / count, self.targets, count)
+
+    def _record(self, kind: int, first: int, stop: int) -> None:
+        last = self._events[-1] if self._events else None
+        if last and last[:3] == (kind, self.rank, self._round) and last[4] == first:
+            self._events[-1] = (*last[:4], stop)  # neighbours are one run
+        else:
+            self._events.append((kind, self.rank, self._round, first, stop))
+
+    def _rows(self, rows: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device, non_blocking=True)
+
+    def event_bytes(self) -> bytes:
+        """All ranks' events in order of rounds, packed; all ranks must call it together. Empty but on rank 0."""
+        events = np.array(self._events, dtype=EVENT)
+        if self.world > 1:
+            mine = torch.from_numpy(np.frombuffer(events.tobytes(), dtype=np.uint8).copy()).to(self.device)
+            counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world)]
+            dist.all_gather(counts, torch.tensor([mine.numel()], device=self.device))
+            padded = torch.zeros(max(int(c) for c in counts), dtype=torch.uint8, device=self.device)
+            padded[: mine.numel()] = mine
+            parts = [torch.empty_like(padded) for _ in range(self.world)]
+            dist.all_gather(parts, padded)
+            blobs = [p[: int(c)].cpu().numpy().tobytes() for p, c in zip(parts, counts, strict=True)]
+            events = np.concatenate([np.frombuffer(b, dtype=EVENT) for b in blobs])
+        if self.rank != 0:
+            return b""
+        return events[np.lexsort((events["first"], events["rank"], events["kind"], events["round"]))].tobytes()
+
+
+def encode_ledger(stages: list[tuple[str, Score, bytes]]) -> bytes:
+    """score_ledger.bin: magic, length and JSON of the stages, their events, and a SHA-256 of all before it."""
+    head = json.dumps(
+        [
+            {"stage": name, "nats": s.val_loss * s.tokens, "tokens": s.tokens, "bytes": s.bytes, "event_bytes": len(e)}
+            for name, s, e in stages
+        ]
+    ).encode()
+    body = LEDGER_MAGIC + struct.pack("<Q", len(head)) + head + b"".join(e for _, _, e in stages)
+    return body + hashlib.sha256(body).digest()
