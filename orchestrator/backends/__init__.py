@@ -1,0 +1,27 @@
+"""Backends by name, imported when asked for."""
+
+import importlib
+import typing
+from pathlib import Path
+
+from golf_core.config import nearest
+from orchestrator.backends.base import Backend
+from orchestrator.errors import UsageError
+
+BACKENDS = {
+    "process": "orchestrator.backends.process:ProcessBackend",
+    "ray": "orchestrator.backends.local_ray:LocalRayBackend",
+}
+
+
+def check_backend(name: str) -> str:
+    if name == "modal":
+        raise UsageError("on=modal is not in this version; there are process (this machine) and ray (local Ray)")
+    if name not in BACKENDS:
+        raise UsageError(f"there is no backend {name!r}; {nearest(name, BACKENDS)}")
+    return name
+
+
+def load_backend(name: str, runs_dir: Path) -> Backend:
+    module, _, symbol = BACKENDS[check_backend(name)].partition(":")
+    return typing.cast(Backend, getattr(importlib.import_module(module), symbol)(runs_dir))

@@ -1,0 +1,198 @@
+"""The command line: python -m orchestrator submit | status | logs | cancel | recipes."""
+
+import os
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from golf_core.rundir import RunDirError
+from orchestrator.errors import BACKEND, EXIT_CODES, INTERRUPTED, USAGE, CommandError, UsageError
+from orchestrator.settings import Settings
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Sends runs out and brings sealed attempts back: from a recipe and seeds to a checkable submission folder.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunsDir = typing.Annotated[str | None, typer.Option(help="Folder of ledger, attempts and outputs. Default: runs.")]
+Prefix = typing.Annotated[str | None, typer.Argument(help="Submission id, or its beginning. Default: the latest.")]
+Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
+Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
+Sets = typing.Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field of the recipe; repeatable.")
+]
+
+
+def run(debug: bool, command: Callable[[], int]) -> typing.NoReturn:
+    """Run a command; an error becomes one or two lines and its exit code."""
+    try:
+        code = command()
+    except CommandError as error:
+        code = _tell(error, error.exit_code, debug)
+    except RunDirError as error:
+        code = _tell(error, BACKEND, debug)
+    except OSError as error:
+        code = _tell(error, BACKEND, debug)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _tell(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def resolve(**flags: typing.Any) -> Settings:
+    return Settings.resolve(flags, os.environ, Path("."))
+
+
+@app.command(epilog=EXIT_CODES)
+def submit(
+    seeds: typing.Annotated[str | None, typer.Option(help="Seeds in order. Default: 1337,42,2025.")] = None,
+    recipe: typing.Annotated[str | None, typer.Option(help="A name, or ./mine.py:function. Default: demo.")] = None,
+    set_: Sets = None,
+    on: typing.Annotated[str | None, typer.Option(help="process, or ray (local Ray). Default: ray.")] = None,
+    policy: typing.Annotated[str | None, typer.Option(help="A name, or a TOML file. Default: demo.")] = None,
+    runs_dir: RunsDir = None,
+    data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
+    tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,
+    device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu.")] = None,
+    processes: typing.Annotated[int | None, typer.Option(help="Processes a seed. Default: 2 with two cores.")] = None,
+    threads: typing.Annotated[int | None, typer.Option(help="Threads a process, on a CPU. Default: 1.")] = None,
+    dtype: typing.Annotated[str | None, typer.Option(help="bf16 or fp32. Default: what the CPU is fast at.")] = None,
+    launcher: typing.Annotated[str | None, typer.Option(help="torchrun, or python for one process alone.")] = None,
+    startup_seconds: typing.Annotated[float | None, typer.Option(help="Most before a first phase.")] = None,
+    silence_seconds: typing.Annotated[float | None, typer.Option(help="Most without a line of output.")] = None,
+    bundle: typing.Annotated[
+        Path | None, typer.Option(help="Run this train_gpt.py (an edited bundle) instead of the recipe's.")
+    ] = None,
+    retry_failed: typing.Annotated[
+        bool, typer.Option("--retry-failed", help="Try failures of the code again.")
+    ] = False,
+    dry_run: typing.Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    yes: typing.Annotated[bool, typer.Option("-y", "--yes", help="No question; local runs ask none.")] = False,
+    quiet: typing.Annotated[bool, typer.Option("-q", "--quiet", help="Only the submission id on stdout.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train, score and package every seed of a recipe. The same submit again resumes, or prints the finished table.
+
+    Settings: flag, else GOLF_* environment variable, else golf.toml, else default; the plan shows which.
+    """
+
+    def command() -> int:
+        from orchestrator.submit import Request
+        from orchestrator.submit import submit as submit_command
+
+        settings = resolve(
+            seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
+            device=device, processes=processes, threads=threads, dtype=dtype, launcher=launcher,
+            startup_seconds=startup_seconds, silence_seconds=silence_seconds,
+        )  # fmt: skip
+        request = Request(
+            overrides=tuple(set_ or ()),
+            bundle=bundle,
+            dry_run=dry_run,
+            json=json,
+            quiet=quiet,
+            retry_failed=retry_failed,
+        )
+        return submit_command(settings, request)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def status(
+    submission: Prefix = None,
+    follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Live, until its process ends.")] = False,
+    verbose: typing.Annotated[bool, typer.Option("-v", "--verbose", help="The story in sentences.")] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """How a submission stands, a row a seed."""
+
+    def command() -> int:
+        from orchestrator.commands import status as status_command
+
+        return status_command(Path(resolve(runs_dir=runs_dir)["runs_dir"]), submission, follow, verbose, json)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def logs(
+    submission: Prefix = None,
+    seed: typing.Annotated[int | None, typer.Option(help="Which seed; needed where there are several.")] = None,
+    attempt: typing.Annotated[int | None, typer.Option(help="Which attempt. Default: the last.")] = None,
+    follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Go on until its process ends.")] = False,
+    tail: typing.Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
+    runs_dir: RunsDir = None,
+    debug: Debug = False,
+) -> None:
+    """What an attempt printed, while it runs and after."""
+
+    def command() -> int:
+        from orchestrator.commands import logs as logs_command
+
+        folder = Path(resolve(runs_dir=runs_dir)["runs_dir"])
+        return logs_command(folder, submission, seed, attempt, follow, tail)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def cancel(
+    submission: Prefix = None,
+    seeds: typing.Annotated[str | None, typer.Option(help="Only these seeds.")] = None,
+    runs_dir: RunsDir = None,
+    debug: Debug = False,
+) -> None:
+    """End what runs of a submission. A run whose training is sealed keeps it; the same submit goes on."""
+
+    def command() -> int:
+        from orchestrator.commands import cancel as cancel_command
+        from orchestrator.spec import parse_seeds
+
+        chosen = None if seeds is None else parse_seeds(seeds)
+        return cancel_command(Path(resolve(runs_dir=runs_dir)["runs_dir"]), submission, chosen)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def recipes(
+    name: typing.Annotated[str | None, typer.Argument(help="One recipe, with all its fields.")] = None,
+    set_: Sets = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The recipes: parameters counted from the built model, estimated bytes, source, command, published score."""
+
+    def command() -> int:
+        from orchestrator.commands import recipes as recipes_command
+
+        if set_ and name is None:
+            raise UsageError("--set needs the NAME of the recipe that it changes")
+        return recipes_command(name, set_ or (), json)
+
+    run(debug, command)
+
+
+def main() -> None:
+    app(prog_name="python -m orchestrator")
+
+
+__all__ = ["USAGE", "app", "main"]

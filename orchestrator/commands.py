@@ -1,0 +1,220 @@
+"""The commands that look at what is there, and cancel: status, logs, cancel, recipes. Each returns its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import typing
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from golf_core.config import ConfigError, override, paths, to_dict
+from golf_core.recipes import RECIPES, Recipe
+from golf_core.rundir import BUNDLE, LOG, read_json
+from orchestrator import errors
+from orchestrator.attempts import folders_of
+from orchestrator.controller import lease_of_submission
+from orchestrator.environment import bundle_environment
+from orchestrator.errors import UsageError
+from orchestrator.ledger import Ledger
+from orchestrator.overview import Overview, Row, story
+from orchestrator.preflight import SPEC, build, find_recipe
+from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
+from orchestrator.view import describe, make_view
+
+FOLLOW_SECONDS = 0.5
+CANCEL_PATIENCE = 30.0
+
+
+def chosen(ledger: Ledger, prefix: str | None) -> str:
+    """The submission that is meant: by a prefix of its id, or the latest."""
+    ids = ledger.submissions()
+    if not ids:
+        raise UsageError(f"there is no submission in {ledger.path.parent}; `python -m orchestrator submit` makes one")
+    return unique_prefix(prefix, ids) if prefix else ids[-1]
+
+
+def runs_of(runs_dir: Path, submission_id: str) -> list[tuple[int, str]]:
+    spec = read_json(runs_dir / submission_id[:SUBMISSION_DIGITS] / SPEC)
+    return [(run["seed"], run["run_id"]) for run in spec["runs"]]
+
+
+def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_json: bool) -> int:
+    with Ledger.open(runs_dir) as ledger:
+        sid = chosen(ledger, prefix)
+        runs = runs_of(runs_dir, sid)
+        overview, name = Overview(runs_dir, runs), lease_of_submission(sid)
+        if follow:
+            view = make_view(sys.stderr if as_json else sys.stdout)
+            try:
+                while (holder := ledger.holder(name)) is not None:
+                    view.update(overview.rows(controlled=True))
+                    time.sleep(FOLLOW_SECONDS)
+            finally:
+                view.close()
+        holder = ledger.holder(name)
+        rows = overview.rows(controlled=holder is not None)
+        events = story(ledger, sid, {run_id: seed for seed, run_id in runs}) if verbose else []
+    if as_json:
+        answer = {
+            "schema_version": 1,
+            "submission_id": sid,
+            "controller_pid": holder.pid if holder is not None else None,
+            "seeds": [row.to_dict() for row in rows],
+        }
+        print(json.dumps(answer | ({"story": events} if verbose else {}), indent=1))
+    else:
+        who = f"driven by process {holder.pid}" if holder is not None else "not driven by any process"
+        print(f"submission {sid[:SUBMISSION_DIGITS]} ({who})")
+        for line in [describe(row) for row in rows] + events:
+            print(line)
+    return exit_code(rows)
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    if any(row.state == "failed" for row in rows):
+        return errors.FAILED
+    return errors.OK if all(row.state == "done" for row in rows) else errors.NOT_FINISHED
+
+
+def logs(
+    runs_dir: Path, prefix: str | None, seed: int | None, number: int | None, follow: bool, tail: int | None
+) -> int:
+    with Ledger.open(runs_dir) as ledger:
+        sid = chosen(ledger, prefix)
+        runs = dict(runs_of(runs_dir, sid))
+        if seed is None and len(runs) > 1:
+            raise UsageError(f"--seed is needed; there are {', '.join(map(str, runs))}")
+        seed = next(iter(runs)) if seed is None else seed
+        if seed not in runs:
+            raise UsageError(f"--seed {seed} is not of this submission; there are {', '.join(map(str, runs))}")
+        folders = dict(folders_of(runs_dir, runs[seed]))
+        if not folders:
+            raise UsageError(f"seed {seed} has no attempt yet")
+        number = max(folders) if number is None else number
+        if number not in folders:
+            raise UsageError(f"--attempt {number}: there are {', '.join(map(str, folders))}")
+        path = folders[number] / LOG
+        data = path.read_bytes() if path.exists() else b""
+        offset = len(data)
+        if tail is not None:
+            data = b"".join(data.splitlines(keepends=True)[-tail:] if tail else [])
+        _write(data)
+        while follow and ledger.holder(lease_of_submission(sid)) is not None:
+            time.sleep(FOLLOW_SECONDS)
+            offset = _write_from(path, offset)
+        if follow:
+            _write_from(path, offset)
+    return errors.OK
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _write_from(path: Path, offset: int) -> int:
+    if not path.exists():
+        return offset
+    with path.open("rb") as file:
+        file.seek(min(offset, path.stat().st_size))
+        data = file.read()
+        _write(data)
+        return file.tell()
+
+
+def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) -> int:
+    """Ask the driving process to end runs, and wait until they have ended."""
+    with Ledger.open(runs_dir) as ledger:
+        sid = chosen(ledger, prefix)
+        runs = dict(runs_of(runs_dir, sid))
+        wanted = tuple(runs) if seeds is None else seeds
+        if foreign := [seed for seed in wanted if seed not in runs]:
+            raise UsageError(f"seed {foreign[0]} is not of this submission; there are {', '.join(map(str, runs))}")
+        name = lease_of_submission(sid)
+        short = sid[:SUBMISSION_DIGITS]
+        if ledger.holder(name) is None:
+            print(f"nothing of {short} is running", file=sys.stderr)
+            return errors.OK
+        ledger.append("cancel_requested", submission_id=sid, data={"seeds": list(wanted)})
+        overview = Overview(runs_dir, [(seed, runs[seed]) for seed in wanted])
+        until = time.monotonic() + CANCEL_PATIENCE
+        while time.monotonic() < until:
+            rows = overview.rows(controlled=False)
+            if ledger.holder(name) is None or (len(wanted) < len(runs) and not any(r.state == "running" for r in rows)):
+                print(f"cancelled {short}; the same submit goes on with it", file=sys.stderr)
+                return errors.OK
+            time.sleep(0.1)
+    raise errors.BackendFailure(f"{short} has not ended within {CANCEL_PATIENCE:g} s; look at `status {short} -v`")
+
+
+def recipes(name: str | None, overrides: Sequence[str], as_json: bool) -> int:
+    try:
+        found = [find_recipe(name)] if name else [make() for make in RECIPES.values()]
+        described = [(recipe, override(recipe.config, overrides)) for recipe in found]
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    with ThreadPoolExecutor() as pool:
+        counts = list(pool.map(lambda pair: describe_bundle(build(pair[1])), described))
+    rows = [recipe_row(recipe, config, count) for (recipe, config), count in zip(described, counts, strict=True)]
+    if as_json:
+        print(json.dumps({"schema_version": 1, "recipes": rows}, indent=1))
+        return errors.OK
+    for row in rows:
+        published = row["published"]
+        print(f"{row['name']}: {row['summary']}")
+        print(f"  parameters  {row['parameters']:,} (counted from the built model)")
+        print(f"  bytes       about {row['model_bytes_estimate']:,} compressed weights + {row['code_bytes']:,} code")
+        print(f"  source      {row['source']}")
+        print(f"  expects     {row['expects']}")
+        said = f"{published['value']} ({published['status']}; {published['source']})" if published else "nothing"
+        print(f"  published   {said}")
+        print(f"  command     {row['command']}")
+        if name:
+            print("  fields (--set path=value):")
+            for path in paths(type(described[0][1])):
+                print(f"    {path}={_value(row['config'], path)}")
+    return errors.OK
+
+
+def _value(config: typing.Any, path: str) -> str:
+    for part in path.split("."):
+        config = config[part]
+    return json.dumps(config)
+
+
+def recipe_row(recipe: Recipe, config: typing.Any, count: typing.Mapping[str, typing.Any]) -> dict[str, typing.Any]:
+    published = recipe.published
+    return {
+        "name": config.name,
+        "summary": recipe.summary,
+        "parameters": count["parameters"],
+        "model_bytes_estimate": count["model_bytes_estimate"],
+        "code_bytes": count["code_bytes"],
+        "source": recipe.source,
+        "command": recipe.command,
+        "expects": recipe.expects,
+        "published": None
+        if published is None
+        else {"value": published.value, "status": published.status, "source": published.source},
+        "config": to_dict(config),
+    }
+
+
+def describe_bundle(text: str) -> dict[str, typing.Any]:
+    """What the bundle says of the model that it builds."""
+    with tempfile.TemporaryDirectory(prefix="golf-describe-") as folder:
+        bundle = Path(folder) / BUNDLE
+        bundle.write_text(text, encoding="utf-8")
+        env = bundle_environment(os.environ, {"device": "cpu", "threads": 1})
+        done = subprocess.run(
+            [sys.executable, str(bundle), "describe"], capture_output=True, text=True, env=env, cwd=folder
+        )
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise errors.BackendFailure(f"the bundle cannot describe its model: {why}")
+    return {**json.loads(lines[-1]), "code_bytes": len(text.encode())}

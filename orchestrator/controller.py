@@ -1,0 +1,264 @@
+"""The controller: drives all runs of one submission to their end, as the policy decides.
+
+It holds the submission's lease, and a run's lease while it works on that run; every write goes through them.
+What is true is in the attempt folders: the controller looks at them, asks the policy, acts, and writes down
+what it did. A controller that takes over from a dead one does the same, and nothing else.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.attempts import Attempt, counted, create, inspect, inspect_all, write_void
+from orchestrator.backends.base import Backend, BackendError, Handle, Job, State, Unavailable
+from orchestrator.errors import BackendFailure
+from orchestrator.ledger import Lease, Ledger
+from orchestrator.policy import Decision, Past, View, decide
+from orchestrator.spec import Limits, Run, Submission, attempt_id
+
+BEAT_SECONDS = 5.0
+LOOK_SECONDS = 0.5  # between looks at an attempt, or a lease, of somebody else
+
+
+@dataclass
+class Case:
+    """A run and all that the controller knows about it."""
+
+    run: Run
+    attempts: list[Attempt]
+    lease: Lease | None = None
+    live: Handle | None = None
+    live_folder: Path | None = None
+    cancelling: bool = False
+    elsewhere: bool = False
+    looked: float = 0.0
+    faults: dict[str, int] = field(default_factory=lambda: {"train": 0, "evaluate": 0})
+    fault_at: float = float("-inf")
+    fresh: set[int] = field(default_factory=set)  # attempts that ended under this controller
+    end: Decision | None = None
+    note: str = "queued"
+
+
+def lease_of_submission(submission_id: str) -> str:
+    return f"submission:{submission_id}"
+
+
+def lease_of_run(run_id: str) -> str:
+    return f"run:{run_id}"
+
+
+class Controller:
+    def __init__(
+        self,
+        submission: Submission,
+        runs_dir: Path,
+        ledger: Ledger,
+        lease: Lease,
+        open_backend: Callable[[], Backend],
+        limits: Limits,
+        slots: int,
+        *,
+        backend_name: str,
+        retry_failed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.submission, self.runs_dir, self.ledger, self.lease = submission, runs_dir, ledger, lease
+        self.open_backend, self.limits, self.slots, self.clock = open_backend, limits, slots, clock
+        self.retry_failed = retry_failed
+        self.backend: Backend | None = None
+        self.cases = [Case(run, inspect_all(runs_dir, run.run_id)) for run in submission.runs]
+        data = {"backend": backend_name, "pid": ledger.owner.pid, "retry_failed": retry_failed}
+        self.session = self._write("submit", data=data)
+        self.beaten = clock()
+        self.cancelled: frozenset[int] = frozenset()
+
+    def drive(self, watch: Callable[[Sequence[Case]], None], pause: float = 0.1) -> list[Case]:
+        """Until every run is done or stopped. `watch` is called after each round; it shows, it does not decide."""
+        try:
+            while not self.round():
+                watch(self.cases)
+                time.sleep(pause)
+            watch(self.cases)
+            self._write("submission_ended", data={str(c.run.seed): c.end.reason for c in self.cases if c.end})
+            return self.cases
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End what runs, give back what is held."""
+        if self.backend is not None:
+            self.backend.close()
+        for case in self.cases:
+            self._let_go(case)
+
+    def round(self) -> bool:
+        """One look at everything; True once there is nothing left to do."""
+        self._stay_owner()
+        self._hear_cancel()
+        for case in self.cases:
+            while case.end is None and not self._step(case):
+                pass
+        return all(case.end is not None for case in self.cases)
+
+    # --- one run
+
+    def _step(self, case: Case) -> bool:
+        """Do what is next; False where something was done that may make something else next."""
+        if case.live is not None:
+            return self._follow(case)
+        self._look(case)
+        decision = decide(self._view(case))
+        case.note = decision.reason
+        if decision.verb in ("start", "evaluate", "void") and not self._take(case):
+            return True
+        if decision.verb == "start":
+            self._start(case, decision.number)
+        elif decision.verb == "evaluate":
+            self._launch(case, self._attempt(case, decision.number).folder, decision.number, "evaluate")
+        elif decision.verb == "void":
+            self._void(case, self._attempt(case, decision.number))
+        elif decision.verb in ("done", "stop"):
+            self._end(case, decision)
+        return decision.verb in ("wait", "cancel", "done", "stop")
+
+    def _view(self, case: Case) -> View:
+        pasts = [
+            Past(one.number, one.state, one.cls, one.stage, one.train_sealed, one.number in case.fresh)
+            for one in case.attempts
+        ]
+        return View(
+            pasts,
+            train_faults=case.faults["train"],
+            evaluate_faults=case.faults["evaluate"],
+            since_fault=self.clock() - case.fault_at,
+            slot_free=sum(other.live is not None for other in self.cases) < self.slots,
+            elsewhere=case.elsewhere,
+            cancel=case.run.seed in self.cancelled,
+            retry_failed=self.retry_failed,
+        )
+
+    def _look(self, case: Case) -> None:
+        """See again what others may have changed: a worker of a dead controller, a run of another submission."""
+        others = case.elsewhere or any(one.state == "busy" for one in case.attempts)
+        if others and self.clock() - case.looked > LOOK_SECONDS:
+            case.looked = self.clock()
+            case.attempts = inspect_all(self.runs_dir, case.run.run_id)
+            if case.elsewhere and self._take(case):
+                self._let_go(case)
+
+    def _take(self, case: Case) -> bool:
+        """Have the run's lease; what was seen without it is seen again."""
+        if case.lease is None:
+            case.lease = self.ledger.acquire(lease_of_run(case.run.run_id))
+            case.elsewhere = case.lease is None
+            if case.elsewhere:
+                return False
+            before, case.attempts = case.attempts, inspect_all(self.runs_dir, case.run.run_id)
+            return before == case.attempts
+        return True
+
+    def _let_go(self, case: Case) -> None:
+        if case.lease is not None:
+            self.ledger.release(case.lease)
+            case.lease = None
+
+    def _attempt(self, case: Case, number: int) -> Attempt:
+        return next(one for one in case.attempts if one.number == number)
+
+    def _start(self, case: Case, number: int) -> None:
+        name = attempt_id(case.run.run_id, number)
+        self._write("attempt_created", case, name)
+        folder = create(self.runs_dir, self.submission.run_json(case.run, number, self.limits), self.submission.bundle)
+        self._launch(case, folder, number, "train")
+
+    def _launch(self, case: Case, folder: Path, number: int, stage: str) -> None:
+        job = Job(folder.name, folder, self.submission.target.processes * self.submission.target.threads)
+        self._write("attempt_starting", case, folder.name, {"stage": stage})
+        try:
+            if self.backend is None:
+                self.backend = self.open_backend()
+            case.live = self.backend.start(job)
+        except Unavailable as error:
+            raise BackendFailure(str(error)) from error
+        except BackendError as error:
+            data = {"class": "launch_error", "stage": stage, "message": str(error)}
+            self._write("attempt_ended", case, folder.name, data)
+            case.attempts = [*[one for one in case.attempts if one.number != number], inspect(folder, number)]
+            self._count_fault(case, stage)
+            return
+        case.live_folder, case.note = folder, stage
+        self._write("attempt_started", case, folder.name, {"stage": stage, "handle": case.live})
+
+    def _follow(self, case: Case) -> bool:
+        """Look after the attempt that runs; False once it has ended."""
+        assert self.backend is not None and case.live is not None and case.live_folder is not None
+        if case.run.seed in self.cancelled and not case.cancelling:
+            case.cancelling = True
+            self.backend.cancel(case.live)
+        try:
+            state = self.backend.poll(case.live)
+            if state.over:
+                self.backend.fetch(case.live, case.live_folder)
+        except BackendError as error:
+            state = State("lost", str(error))
+        if not state.over:
+            return True
+        number = int(case.live_folder.name.rpartition("-a")[2])
+        attempt = inspect(case.live_folder, number)
+        if attempt.state == "busy":  # the worker is gone from the backend's books but not from the machine
+            return True
+        case.attempts = [*[one for one in case.attempts if one.number != number], attempt]
+        case.live, case.cancelling = None, False
+        case.fresh.add(number)
+        if attempt.state != "counted":
+            stage = attempt.stage or "train"
+            data = {"class": attempt.cls, "stage": stage, "message": attempt.message or state.message}
+            self._write("attempt_ended", case, attempt.attempt_id, data)
+            if attempt.cls != "cancelled":
+                self._count_fault(case, stage)
+        return False
+
+    def _count_fault(self, case: Case, stage: str) -> None:
+        case.faults[stage] = case.faults.get(stage, 0) + 1
+        case.fault_at = self.clock()
+
+    def _void(self, case: Case, attempt: Attempt) -> None:
+        """The event first: a controller whose lease has gone fails there, before it touches the folder."""
+        self._write("attempt_voided", case, attempt.attempt_id, {"class": attempt.cls, "message": attempt.message})
+        write_void(attempt.folder, attempt.cls, attempt.message)
+        case.attempts = inspect_all(self.runs_dir, case.run.run_id)
+
+    def _end(self, case: Case, decision: Decision) -> None:
+        case.end = decision
+        done = counted(case.attempts)
+        if done is not None:
+            events = self.ledger.events(run_id=case.run.run_id, kind="attempt_counted")
+            if not events and self._take(case):
+                self._write("attempt_counted", case, done.attempt_id)
+        self._let_go(case)
+
+    # --- the submission
+
+    def _write(
+        self, kind: str, case: Case | None = None, attempt: str | None = None, data: Mapping[str, object] | None = None
+    ) -> int:
+        return self.ledger.append(
+            kind,
+            lease=(case.lease if case is not None else None) or self.lease,
+            submission_id=self.submission.submission_id,
+            run_id=case.run.run_id if case is not None else None,
+            attempt_id=attempt,
+            data=data,
+        )
+
+    def _stay_owner(self) -> None:
+        if self.clock() - self.beaten > BEAT_SECONDS:
+            self.beaten = self.clock()
+            for lease in (self.lease, *(case.lease for case in self.cases if case.lease is not None)):
+                self.ledger.beat(lease)
+
+    def _hear_cancel(self) -> None:
+        sid = self.submission.submission_id
+        asked = self.ledger.events(submission_id=sid, kind="cancel_requested", after=self.session)
+        self.cancelled = frozenset(seed for event in asked for seed in event.data["seeds"])

@@ -1,0 +1,297 @@
+"""The ledger: one SQLite file a runs folder, that lets controllers work side by side without doing anything twice.
+
+Append-only events, held to it by triggers, and leases. A lease has one owner and a token that grows with each
+change of owner; an event is written only if the writer's token is still the lease's, in the same transaction.
+So a controller that was thought dead, and wakes up, can write nothing. The ledger coordinates; evidence is in
+the sealed attempts.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.attempts import now_utc
+from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.proc import Owner
+
+FILE = "ledger.sqlite"
+APPLICATION_ID = 0x474F4C46  # "GOLF": what tells our file from any other SQLite file
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+# An owner on another machine cannot be looked at: it is given up when its lease has not moved for this long,
+# by the looker's own monotonic clock.
+FOREIGN_PATIENCE = 120.0
+
+SCHEMA = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    submission_id TEXT,
+    run_id TEXT,
+    attempt_id TEXT,
+    lease TEXT,
+    token INTEGER,
+    data TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_of_submission ON events (submission_id, seq);
+CREATE INDEX events_of_run ON events (run_id, seq);
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY,
+    token INTEGER NOT NULL,
+    owner TEXT,
+    beat INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER tokens_only_grow BEFORE UPDATE OF token ON leases WHEN NEW.token < OLD.token
+    BEGIN SELECT RAISE(ABORT, 'tokens only grow'); END;
+CREATE TRIGGER leases_are_never_removed BEFORE DELETE ON leases BEGIN SELECT RAISE(ABORT, 'leases stay'); END;
+"""
+
+
+class LedgerError(BackendFailure):
+    """The ledger is damaged, or of a version that we do not know."""
+
+
+class Fenced(BackendFailure):
+    """Our lease has gone to another controller: whatever we still wanted to write must not be written."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    name: str
+    token: int
+
+
+@dataclass(frozen=True)
+class Event:
+    seq: int
+    at: str
+    kind: str
+    submission_id: str | None
+    run_id: str | None
+    attempt_id: str | None
+    token: int | None
+    data: dict[str, typing.Any]
+
+
+def check_ownership(runs_dir: Path) -> bool:
+    """Whether a runs folder is ours already; False where nothing is there yet. Refuses, untouched, what is not ours."""
+    if not runs_dir.exists() and not runs_dir.is_symlink():
+        return False
+    if not runs_dir.is_dir():
+        raise UsageError(f"runs folder {runs_dir} is not a folder; name another with --runs-dir")
+    names = set(os.listdir(runs_dir))
+    if FILE in names:
+        with contextlib.closing(_connect(runs_dir / FILE)) as db:
+            found = _application_id(db, runs_dir / FILE)
+            being_made = found == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if found == APPLICATION_ID:
+            return True
+        if being_made and all(name.startswith(FILE) for name in names):
+            return False
+    if names:
+        raise UsageError(
+            f"runs folder {runs_dir} has content but no ledger of ours ({FILE}); "
+            "nothing was touched: name an empty or a new folder with --runs-dir"
+        )
+    return False
+
+
+class Ledger:
+    """One connection. Not shared between threads or processes: each opens its own."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self.db, self.path = db, path
+        self.owner = Owner.me()
+        self._seen: dict[str, tuple[int, int, float]] = {}  # lease name -> token, beat, when it last moved
+
+    @classmethod
+    def create(cls, runs_dir: Path) -> "Ledger":
+        """The ledger of a runs folder; folder and ledger are made where they are missing."""
+        check_ownership(runs_dir)
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with _making(runs_dir):
+            if not check_ownership(runs_dir):
+                with contextlib.closing(_connect(runs_dir / FILE)) as db:
+                    db.execute("PRAGMA journal_mode=WAL")
+                    db.executescript(
+                        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; "
+                        f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+                    )
+        return cls.open(runs_dir)
+
+    @classmethod
+    def open(cls, runs_dir: Path) -> "Ledger":
+        path = runs_dir / FILE
+        if not check_ownership(runs_dir):
+            raise UsageError(f"there are no runs in {runs_dir}; `python -m orchestrator submit` makes them")
+        db = _connect(path)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+        except BaseException:
+            db.close()
+            raise
+        if version != SCHEMA_VERSION:
+            db.close()
+            raise LedgerError(f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}")
+        db.execute("PRAGMA synchronous=NORMAL")
+        return cls(db, path)
+
+    def close(self) -> None:
+        self.db.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"{self.path}: {error}") from error
+
+    # --- leases
+
+    def acquire(self, name: str) -> Lease | None:
+        """The lease, if it is free, or its owner is dead; None while somebody else has it."""
+        with self._transaction():
+            row = self.db.execute("SELECT token, owner, beat FROM leases WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                self.db.execute("INSERT INTO leases VALUES (?, 1, ?, 0)", (name, self._me()))
+                return Lease(name, 1)
+            token, owner, beat = row
+            if owner is not None and not self._is_gone(name, Owner(**json.loads(owner)), token, beat):
+                return None
+            self.db.execute("UPDATE leases SET token = token + 1, owner = ? WHERE name = ?", (self._me(), name))
+            return Lease(name, token + 1)
+
+    def _me(self) -> str:
+        return json.dumps(self.owner.to_dict())
+
+    def _is_gone(self, name: str, owner: Owner, token: int, beat: int) -> bool:
+        alive = owner.alive()
+        if alive is not None:
+            return not alive
+        now = time.monotonic()
+        seen = self._seen.get(name)
+        if seen is None or seen[:2] != (token, beat):
+            self._seen[name] = (token, beat, now)
+            return False
+        return now - seen[2] > FOREIGN_PATIENCE
+
+    def holder(self, name: str) -> Owner | None:
+        """Who has the lease, if that is a living process, or one that cannot be looked at from here."""
+        row = self.db.execute("SELECT owner FROM leases WHERE name = ?", (name,)).fetchone()
+        owner = Owner(**json.loads(row[0])) if row and row[0] else None
+        return owner if owner is not None and owner.alive() is not False else None
+
+    def beat(self, lease: Lease) -> None:
+        """Say that the owner lives. Raises Fenced where it is the owner no more."""
+        with self._transaction():
+            self._check(lease)
+            self.db.execute("UPDATE leases SET beat = beat + 1 WHERE name = ?", (lease.name,))
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back; nothing happens where it is ours no more."""
+        with self._transaction():
+            self.db.execute(
+                "UPDATE leases SET owner = NULL WHERE name = ? AND token = ? AND owner = ?",
+                (lease.name, lease.token, self._me()),
+            )
+
+    def _check(self, lease: Lease) -> None:
+        row = self.db.execute("SELECT token, owner FROM leases WHERE name = ?", (lease.name,)).fetchone()
+        if row is None or row[0] != lease.token or row[1] is None:
+            raise Fenced(f"{lease.name}: token {lease.token} is stale, the lease has gone to another controller")
+
+    # --- events
+
+    def append(
+        self,
+        kind: str,
+        *,
+        lease: Lease | None = None,
+        submission_id: str | None = None,
+        run_id: str | None = None,
+        attempt_id: str | None = None,
+        data: Mapping[str, typing.Any] | None = None,
+    ) -> int:
+        """Write an event and return its number; with a lease only while that is still ours, else Fenced."""
+        with self._transaction():
+            if lease is not None:
+                self._check(lease)
+            name, token = (lease.name, lease.token) if lease is not None else (None, None)
+            cursor = self.db.execute(
+                "INSERT INTO events (at, kind, submission_id, run_id, attempt_id, lease, token, data) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (now_utc(), kind, submission_id, run_id, attempt_id, name, token, json.dumps(dict(data or {}))),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def events(
+        self, *, submission_id: str | None = None, run_id: str | None = None, kind: str | None = None, after: int = 0
+    ) -> list[Event]:
+        """Events in order, of one submission, of one run, of one kind, or of any."""
+        wanted = {"submission_id": submission_id, "run_id": run_id, "kind": kind}
+        wanted = {column: value for column, value in wanted.items() if value is not None}
+        where = "".join(f" AND {column} = :{column}" for column in wanted)
+        columns = "seq, at, kind, submission_id, run_id, attempt_id, token, data"
+        query = f"SELECT {columns} FROM events WHERE seq > :after{where} ORDER BY seq"
+        try:
+            rows = self.db.execute(query, {**wanted, "after": after}).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"{self.path}: {error}") from error
+        return [_event(row) for row in rows]
+
+    def submissions(self) -> list[str]:
+        """Every registered submission, the latest last."""
+        ids = [event.submission_id for event in self.events(kind="submission_registered") if event.submission_id]
+        return list(dict.fromkeys(ids))
+
+
+@contextlib.contextmanager
+def _making(runs_dir: Path) -> Iterator[None]:
+    """One process at a time makes the ledger of a folder."""
+    descriptor = os.open(runs_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _event(row: tuple[typing.Any, ...]) -> Event:
+    return Event(*row[:-1], data=json.loads(row[-1]))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _application_id(db: sqlite3.Connection, path: Path) -> int:
+    try:
+        return int(db.execute("PRAGMA application_id").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        raise UsageError(
+            f"{path} is no ledger of ours ({error}); nothing was touched: name another --runs-dir"
+        ) from error

@@ -1,0 +1,109 @@
+"""A submission as it stands: one row a seed, from the attempt folders and the ledger. Used by every view."""
+
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from golf_core.rundir import VOID
+from orchestrator.attempts import Attempt, counted, folders_of, inspect
+from orchestrator.ledger import Ledger
+from orchestrator.policy import OUTSIDE
+from orchestrator.progress import Progress, Tail
+
+FINAL = ("done", "failed", "stopped")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`state`: queued, running, waiting (between attempts), done, failed, stopped (resumable by the same submit)."""
+
+    seed: int
+    run_id: str
+    state: str
+    attempt: int
+    attempts: int
+    note: str
+    progress: Progress
+    folder: Path | None
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
+        return asdict(self) | {"progress": progress, "folder": str(self.folder) if self.folder else None}
+
+
+class Overview:
+    """Remembers what cannot change any more, so that looking often is cheap."""
+
+    def __init__(self, runs_dir: Path, runs: Sequence[tuple[int, str]]) -> None:
+        self.runs_dir, self.runs = runs_dir, runs
+        self._settled: dict[Path, Attempt] = {}
+        self._tails: dict[Path, Tail] = {}
+
+    def rows(self, controlled: bool, notes: typing.Mapping[int, str] | None = None) -> list[Row]:
+        """`controlled`: somebody drives the submission now. `notes`: what that somebody says of a seed."""
+        return [self._row(seed, run_id, controlled, (notes or {}).get(seed, "")) for seed, run_id in self.runs]
+
+    def _row(self, seed: int, run_id: str, controlled: bool, note: str) -> Row:
+        attempts = [self._inspect(folder, number) for number, folder in folders_of(self.runs_dir, run_id)]
+        shown = counted(attempts) or (attempts[-1] if attempts else None)
+        if shown is None:
+            return Row(seed, run_id, "queued" if controlled else "stopped", 0, 0, note, Progress(), None)
+        tail = self._tails.setdefault(shown.folder, Tail(shown.folder))
+        state, why = _state(shown, controlled)
+        return Row(seed, run_id, state, shown.number, len(attempts), why or note, tail.read(), shown.folder)
+
+    def _inspect(self, folder: Path, number: int) -> Attempt:
+        known = self._settled.get(folder)
+        if known is not None and (known.state == "void" or not (folder / VOID).exists()):
+            return known
+        attempt = inspect(folder, number)
+        if attempt.state in ("counted", "void"):
+            self._settled[folder] = attempt
+        return attempt
+
+
+def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:
+    if attempt.state == "counted":
+        return "done", ""
+    if attempt.state == "busy":
+        return "running", ""
+    if attempt.state == "lost" and controlled:  # its worker has not begun yet, or its end was not noticed yet
+        return "waiting", ""
+    why = f"{attempt.cls}: {attempt.message}".rstrip(": ")
+    if attempt.cls not in OUTSIDE and attempt.state != "void":
+        return "failed", why
+    return ("waiting" if controlled else "stopped"), why
+
+
+def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -> list[str]:
+    """The history of a submission in sentences, a line an event. `seeds` maps run ids to seeds."""
+    events = [e for e in ledger.events(submission_id=submission_id)]
+    known = {event.seq for event in events}
+    for run_id in seeds:  # what other submissions did to a run that is also ours
+        events += [e for e in ledger.events(run_id=run_id) if e.seq not in known]
+    lines = []
+    for event in sorted(events, key=lambda e: e.seq):
+        number = (event.attempt_id or "").rpartition("-a")[2]
+        data = event.data
+        why = f"{data.get('class', '')} in {data.get('stage', '')}".removesuffix(" in ")
+        said = f" ({data['message']})" if data.get("message") else ""
+        sentence = {
+            "submission_registered": "registered",
+            "submit": f"a controller began on {data.get('backend')} (process {data.get('pid')})",
+            "attempt_started": f"attempt {number} started {_gerund(data.get('stage'))}",
+            "attempt_ended": f"attempt {number} ended: {why}{said}",
+            "attempt_voided": f"attempt {number} is void: {why}{said}",
+            "attempt_counted": f"attempt {number} is counted",
+            "cancel_requested": f"cancel was asked for seeds {', '.join(map(str, data.get('seeds', [])))}",
+            "submission_ended": "the controller ended",
+        }.get(event.kind)
+        if sentence is not None:
+            seed = seeds.get(event.run_id or "")
+            who = "" if seed is None else f"seed {seed}: "
+            lines.append(f"{event.at}  {who}{sentence}")
+    return lines
+
+
+def _gerund(stage: typing.Any) -> str:
+    return {"train": "training", "evaluate": "evaluating"}.get(str(stage), str(stage))

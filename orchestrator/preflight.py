@@ -1,0 +1,216 @@
+"""What can be refused before anything is started: data, tokenizer, recipe, target, output folders."""
+
+import ast
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+from golf_core.config import Config, ConfigError, override, to_dict
+from golf_core.hardware import DTYPES, cpu_dtype
+from golf_core.policy import load_policy
+from golf_core.recipes import Recipe, load_recipe
+from golf_core.rundir import BUNDLE, RunDirError, read_json
+from orchestrator.errors import UsageError
+from orchestrator.settings import Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
+
+SPEC = "spec.json"
+EMBEDDED, IDENTITY = "golf_core.data.embedded", "golf_core.data.identity"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe of ours by name, or of a user's file as `./mine.py:name`."""
+    file, colon, symbol = name.rpartition(":")
+    if not colon:
+        return load_recipe(name)
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"recipe {name!r}: there is no file {path}; write it as ./mine.py:function")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"recipe {name!r}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        recipe = getattr(module, symbol)()
+    except Exception as error:  # the user's own code: anything can happen in it
+        raise UsageError(f"recipe {name!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise UsageError(
+            f"recipe {name!r}: {symbol}() returned {type(recipe).__name__}, not a golf_core.recipes.Recipe"
+        )
+    return recipe
+
+
+def build(config: Config) -> str:
+    from golf_core.bundle import build_bundle
+
+    return build_bundle(config)
+
+
+def read_bundle(path: Path) -> str:
+    """A bundle that the user brings: the text of a file that must at least be Python."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        ast.parse(text)
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise UsageError(f"--bundle {path}: {error}") from None
+    return text
+
+
+def make_target(settings: Settings, config: Config) -> Target:
+    device, cores = settings["device"], len(os.sched_getaffinity(0))
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
+    processes = settings["processes"]
+    if processes is None:
+        single = settings["launcher"] == "python" or (device == "cpu" and cores < 2) or config.train.micro_batches % 2
+        processes = 1 if single else 2
+    if processes < 1 or config.train.micro_batches % processes:
+        pieces = config.train.micro_batches
+        good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
+        raise UsageError(f"processes={processes} does not divide train.micro_batches={pieces}; it may be {good}")
+    dtype = settings["dtype"] or (cpu_dtype() if device == "cpu" else "bf16")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
+    return Target(
+        device=device,
+        gpu=_gpu_model() if device == "cuda" else None,
+        gpus=processes if device == "cuda" else 0,
+        processes=processes,
+        threads=settings["threads"],
+        dtype=dtype,
+        launcher=settings["launcher"],
+    )
+
+
+def _gpu_model() -> str:
+    try:
+        said = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise UsageError(
+            "device=cuda: nvidia-smi cannot be run here; use --device cpu, or a machine with a GPU"
+        ) from None
+    names = {line.strip() for line in said.stdout.splitlines() if line.strip()}
+    if len(names) != 1:
+        raise UsageError(f"device=cuda: nvidia-smi names {sorted(names) or 'no GPU'}; one model is needed")
+    return names.pop()
+
+
+class DataCheck:
+    """The identity of shards and tokenizer, computed by a process of its own while we do something else."""
+
+    def __init__(self, data: str | None, tokenizer: str | None, vocab: int) -> None:
+        if (data is None) != (tokenizer is None):
+            given, other = ("--data", "--tokenizer") if data else ("--tokenizer", "--data")
+            raise UsageError(
+                f"{given} needs {other}: shards are made with one tokenizer; without both, the embedded corpus"
+            )
+        self.vocab = vocab
+        self.paths = {"data_path": data, "tokenizer_path": tokenizer}
+        self.embedded = data is None
+        self.process = self._start(EMBEDDED) if data is None or tokenizer is None else self._identity(data, tokenizer)
+
+    def _start(self, module: str, *arguments: str) -> "subprocess.Popen[str]":
+        env = dict(os.environ)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+
+    def _identity(self, data: str, tokenizer: str) -> "subprocess.Popen[str]":
+        return self._start(IDENTITY, "--data", data, "--tokenizer", tokenizer, "--vocab", str(self.vocab))
+
+    def result(self) -> Data:
+        """Waits for it. Raises UsageError with what the check said about bad data."""
+        if self.embedded:
+            said = _answer(self.process, "the embedded corpus")
+            self.paths = {key: str(said[key]) for key in self.paths}
+            self.process = self._identity(str(self.paths["data_path"]), str(self.paths["tokenizer_path"]))
+        said = _answer(self.process, f"data {self.paths['data_path']}")
+        return Data(
+            path=os.path.abspath(str(self.paths["data_path"])),
+            sha256=said["data_sha256"],
+            tokenizer_path=os.path.abspath(str(self.paths["tokenizer_path"])),
+            tokenizer_sha256=said["tokenizer_sha256"],
+        )
+
+    def close(self) -> None:
+        """End the check; nothing happens where it is over."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any]:
+    out, err = process.communicate()
+    lines = [line for line in err.splitlines() if line.strip()]
+    if process.returncode:
+        raise UsageError(lines[-1] if lines else f"{what}: the check ended with code {process.returncode}")
+    try:
+        said = json.loads(out.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise UsageError(f"{what}: the check printed {out[-200:]!r}, not an identity") from None
+    return dict(said)
+
+
+def prepare(settings: Settings, overrides: Sequence[str], bundle: Path | None = None) -> tuple[Submission, Recipe]:
+    """Everything that a submission is made of, checked. Writes nothing."""
+    seeds = parse_seeds(settings["seeds"])
+    try:
+        recipe = find_recipe(settings["recipe"])
+        config = override(recipe.config, overrides)
+        policy = load_policy(settings["policy"])
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    target = make_target(settings, config)
+    check = DataCheck(settings["data"], settings["tokenizer"], config.model.vocab)
+    try:
+        text = build(config) if bundle is None else read_bundle(bundle)
+        data = check.result()
+    finally:
+        check.close()
+    submission = Submission(
+        recipe=config.name,
+        overrides=tuple(overrides),
+        seeds=seeds,
+        target=target,
+        policy=policy,
+        config=to_dict(config),
+        data=data,
+        bundle=text,
+    )
+    return submission, recipe
+
+
+def check_folder(runs_dir: Path, submission: Submission) -> bool:
+    """Whether the submission's folder is there. Refuses one that is not ours, or was registered otherwise."""
+    folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    try:
+        spec = read_json(folder / SPEC)
+    except RunDirError as error:
+        raise UsageError(f"output folder {folder} is not ours ({error}); nothing was touched: move it away") from None
+    if spec.get("submission_id") != submission.submission_id or not (folder / BUNDLE).is_file():
+        raise UsageError(f"output folder {folder} holds another submission; nothing was touched: move it away")
+    if spec.get("policy") != submission.policy.to_dict():
+        registered = spec.get("policy", {}).get("name")
+        raise UsageError(
+            f"this submission is registered under policy {registered!r}, not {submission.policy.name!r}: "
+            f"submit it with --policy {registered}, or into another --runs-dir"
+        )
+    return True

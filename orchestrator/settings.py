@@ -1,0 +1,114 @@
+"""Where each setting of a command comes from: flag > GOLF_* environment > golf.toml > default.
+
+golf.toml holds one flat table of the names below; paths in it are relative to its own folder. It holds no secrets.
+"""
+
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_core.config import nearest
+from orchestrator.errors import UsageError
+from orchestrator.spec import DEFAULT_SEEDS
+
+PROJECT_FILE = "golf.toml"
+
+
+@dataclass(frozen=True)
+class Field:
+    default: str | int | float | None
+    kind: type
+    is_path: bool = False
+
+
+FIELDS: dict[str, Field] = {
+    "recipe": Field("demo", str),
+    "seeds": Field(DEFAULT_SEEDS, str),
+    "on": Field("ray", str),
+    "policy": Field("demo", str),
+    "runs_dir": Field("runs", str, is_path=True),
+    "data": Field(None, str, is_path=True),  # None: the embedded corpus
+    "tokenizer": Field(None, str, is_path=True),
+    "device": Field("cpu", str),
+    "processes": Field(None, int),  # None: what the machine and the recipe allow
+    "threads": Field(1, int),
+    "dtype": Field(None, str),
+    "launcher": Field("torchrun", str),
+    "startup_seconds": Field(600.0, float),
+    "silence_seconds": Field(600.0, float),
+}
+# Read by other commands; known here so that they are not refused.
+OTHER_FIELDS = ("author", "github_id", "name", "blurb")
+
+
+@dataclass(frozen=True)
+class Setting:
+    value: typing.Any
+    source: str
+
+
+class Settings:
+    """Every setting with its source.
+
+    >>> Settings.resolve({"seeds": "1,2"}, {"GOLF_RECIPE": "naive_baseline"}, Path("/nowhere")).source("recipe")
+    'GOLF_RECIPE'
+    """
+
+    def __init__(self, values: Mapping[str, Setting]) -> None:
+        self.values = dict(values)
+
+    def __getitem__(self, name: str) -> typing.Any:
+        return self.values[name].value
+
+    def source(self, name: str) -> str:
+        return self.values[name].source
+
+    @classmethod
+    def resolve(cls, flags: Mapping[str, typing.Any], environ: Mapping[str, str], folder: Path) -> "Settings":
+        """`flags` holds what stood on the command line; a flag that is None was not given."""
+        project = read_project_file(folder / PROJECT_FILE)
+        values = {}
+        for name, field in FIELDS.items():
+            variable = f"GOLF_{name.upper()}"
+            if flags.get(name) is not None:
+                flag = "--" + name.replace("_", "-")
+                values[name] = Setting(_read(field, flags[name], flag), flag)
+            elif environ.get(variable):
+                values[name] = Setting(_read(field, environ[variable], variable), variable)
+            elif name in project:
+                value = _read(field, project[name], f"{PROJECT_FILE}: {name}")
+                values[name] = Setting(str(folder / value) if field.is_path else value, PROJECT_FILE)
+            else:
+                values[name] = Setting(field.default, "default")
+        return cls(values)
+
+
+def read_project_file(path: Path) -> dict[str, typing.Any]:
+    """The table in golf.toml; empty where there is none. An unknown key is refused with the nearest."""
+    if not path.exists():
+        return {}
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    for key in data:
+        if key not in FIELDS and key not in OTHER_FIELDS:
+            raise UsageError(f"{path}: there is no setting {key!r}; {nearest(key, [*FIELDS, *OTHER_FIELDS])}")
+    return data
+
+
+def _read(field: Field, value: typing.Any, place: str) -> typing.Any:
+    if field.kind is str and isinstance(value, list):  # seeds = [1, 2] reads well in TOML
+        return ",".join(str(one) for one in value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{place}={value!r} must be {_words(field)}")
+    try:
+        return field.kind(value)
+    except ValueError:
+        raise UsageError(f"{place}={value!r} must be {_words(field)}") from None
+
+
+def _words(field: Field) -> str:
+    return {str: "text", int: "a whole number", float: "a number"}[field.kind]

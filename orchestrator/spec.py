@@ -1,0 +1,206 @@
+"""What is asked for: target, run and submission, and the ids that follow from their content.
+
+Backend, paths, budget and deadlines stay out of the ids: the same work keeps its name wherever it runs.
+"""
+
+import hashlib
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from golf_core.policy import Policy
+from golf_core.rundir import content_id
+from orchestrator.errors import UsageError
+
+SCHEMA_VERSION = 1
+MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
+DEFAULT_SEEDS = "1337,42,2025"
+ATTEMPT_ID_DIGITS, SUBMISSION_DIGITS = 16, 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a run executes on. Part of its id: other hardware or another dtype is another run."""
+
+    device: str  # cpu or cuda
+    gpu: str | None = None  # model
+    gpus: int = 0
+    processes: int = 1
+    threads: int = 1  # a process, on a CPU
+    dtype: str = "fp32"
+    launcher: str = "torchrun"  # or python: one process without torchrun
+
+    def __post_init__(self) -> None:
+        if self.launcher not in ("torchrun", "python"):
+            raise UsageError(f"launcher={self.launcher!r} is not known; there are python, torchrun")
+        if self.launcher == "python" and self.processes != 1:
+            raise UsageError(f"launcher=python starts one process, not processes={self.processes}; use torchrun")
+        if self.processes < 1 or self.threads < 1:
+            raise UsageError(f"processes={self.processes} and threads={self.threads} must be at least 1")
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+    def describe(self) -> str:
+        each = f"{self.threads} thread{'s' if self.threads > 1 else ''} each"
+        what = f"{self.gpus}x{self.gpu or 'GPU'}" if self.device == "cuda" else f"CPU, {each}"
+        return f"{self.processes} process{'es' if self.processes > 1 else ''} on {what}, {self.dtype}, {self.launcher}"
+
+
+def target_class(target: Target, policy: Policy) -> str:
+    """cpu, exploratory (any real GPUs), or record (those that the policy asks for)."""
+    if target.device == "cpu":
+        return "cpu"
+    record = policy.gpu is not None and target.gpu == policy.gpu and target.gpus == policy.gpus
+    return "record" if record else "exploratory"
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from `1337,42,2025`, in that order.
+
+    >>> parse_seeds("3, 1")
+    (3, 1)
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not any(words):
+        raise UsageError(f"seeds={text!r} is empty; write whole numbers with commas, such as {DEFAULT_SEEDS}")
+    seeds: list[int] = []
+    for word in words:
+        if not (word.isascii() and word.removeprefix("-").isdigit()):
+            raise UsageError(
+                f"seeds={text!r}: {word!r} is not a whole number; write them with commas, such as {DEFAULT_SEEDS}"
+            )
+        seed = int(word) if len(word) <= 20 else MAX_SEED + 1
+        if word.startswith("-"):
+            raise UsageError(f"seeds={text!r}: {word} is negative; a seed lies between 0 and {MAX_SEED}")
+        if seed > MAX_SEED:
+            raise UsageError(f"seeds={text!r}: {word} is too large; a seed lies between 0 and {MAX_SEED}")
+        if seed in seeds:
+            raise UsageError(f"seeds={text!r}: {seed} stands twice; each seed is one run, name it once")
+        seeds.append(seed)
+    return tuple(seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The shards and the tokenizer: where they lie, and what they are."""
+
+    path: str
+    sha256: str
+    tokenizer_path: str
+    tokenizer_sha256: str
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds after which the worker ends a stage. See worker and deadlines."""
+
+    train_s: float
+    evaluate_s: float
+    kill_after_s: float
+    startup_s: float  # from the start of a stage to its first phase; also the most that an untimed phase may take
+    silence_s: float  # without a line of output
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    seed: int
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A recipe with overrides, a list of seeds in order, a target. All that spec.json says."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    target: Target
+    policy: Policy
+    config: dict[str, typing.Any]
+    data: Data
+    bundle: str  # the text of train_gpt.py
+
+    @property
+    def bundle_sha256(self) -> str:
+        return hashlib.sha256(self.bundle.encode()).hexdigest()
+
+    @property
+    def code_bytes(self) -> int:
+        return len(self.bundle.encode())
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(Run(seed=seed, run_id=self._run_id(seed)) for seed in self.seeds)
+
+    def _run_id(self, seed: int) -> str:
+        return content_id(
+            {
+                "bundle_sha256": self.bundle_sha256,
+                "seed": seed,
+                "data_sha256": self.data.sha256,
+                "tokenizer_sha256": self.data.tokenizer_sha256,
+                "target": self.target.to_dict(),
+            }
+        )
+
+    @property
+    def submission_id(self) -> str:
+        return content_id([run.run_id for run in self.runs])
+
+    def to_dict(self, registered_at: str) -> dict[str, typing.Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "submission_id": self.submission_id,
+            "recipe": self.recipe,
+            "overrides": list(self.overrides),
+            "seeds": list(self.seeds),
+            "runs": [{"seed": run.seed, "run_id": run.run_id} for run in self.runs],
+            "target": self.target.to_dict(),
+            "target_class": target_class(self.target, self.policy),
+            "policy": self.policy.to_dict(),
+            "bundle_sha256": self.bundle_sha256,
+            "code_bytes": self.code_bytes,
+            "config": self.config,
+            "data": self.data.to_dict(),
+            "registered_at": registered_at,
+        }
+
+    def run_json(self, run: Run, number: int, limits: Limits) -> dict[str, typing.Any]:
+        """What run.json of an attempt says."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": run.run_id,
+            "attempt_id": attempt_id(run.run_id, number),
+            "attempt": number,
+            "submission_id": self.submission_id,
+            "seed": run.seed,
+            "recipe": self.recipe,
+            "bundle_sha256": self.bundle_sha256,
+            "code_bytes": self.code_bytes,
+            "data": self.data.to_dict(),
+            "target": self.target.to_dict(),
+            "target_class": target_class(self.target, self.policy),
+            "limits": limits.to_dict(),
+            "policy_name": self.policy.name,
+        }
+
+
+def attempt_id(run_id: str, number: int) -> str:
+    return f"{run_id[:ATTEMPT_ID_DIGITS]}-a{number}"
+
+
+def unique_prefix(prefix: str, ids: Sequence[str]) -> str:
+    """The one id that begins with `prefix`, or a UsageError that lists what there is."""
+    found = [one for one in ids if one.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    what = "matches several submissions" if found else "is no submission here"
+    known = ", ".join(one[:SUBMISSION_DIGITS] for one in (found or ids)) or "none yet"
+    raise UsageError(f"{prefix!r} {what}; there are {known}")

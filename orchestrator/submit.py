@@ -1,0 +1,234 @@
+"""The submit command: plan, register, drive or follow, then collect and pack."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, write_bytes, write_json
+from orchestrator import errors
+from orchestrator.attempts import inspect_all, now_utc
+from orchestrator.backends import check_backend, load_backend
+from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.ledger import Lease, Ledger, check_ownership
+from orchestrator.overview import Overview
+from orchestrator.plan import Plan, lines, make_plan
+from orchestrator.preflight import ROOT, SPEC, check_folder, prepare
+from orchestrator.proc import folder_lock
+from orchestrator.settings import Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission
+from orchestrator.view import View, make_view
+
+FOLLOW_SECONDS = 0.5  # between looks of a submit that only follows
+FINISH_PATIENCE = 120.0  # seconds that another submit may take to write the tables
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line of `submit`, beyond its settings."""
+
+    overrides: tuple[str, ...] = ()
+    bundle: Path | None = None
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    retry_failed: bool = False
+
+
+def submit(settings: Settings, request: Request) -> int:
+    """Run the command; its exit code."""
+    check_backend(settings["on"])
+    runs_dir = Path(settings["runs_dir"])
+    check_ownership(runs_dir)
+    submission, _ = prepare(settings, request.overrides, request.bundle)
+    check_folder(runs_dir, submission)
+    attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in submission.runs}
+    plan = make_plan(submission, attempts, settings, request.retry_failed)
+    print_plan(plan, settings, request)
+    if request.dry_run:
+        return errors.OK
+    view: View | None = None
+    with Ledger.create(runs_dir) as ledger, _terminated_like_interrupted():
+        register(submission, runs_dir, ledger)
+        try:
+            if not plan.finished:
+                view = make_view(sys.stderr)
+                _drive_or_follow(submission, settings, request, ledger, view)
+        except KeyboardInterrupt:
+            print(_interrupted(submission), file=sys.stderr)
+            return errors.INTERRUPTED
+        finally:
+            if view is not None:
+                view.close()
+        return finish(submission, runs_dir, request)
+
+
+def print_plan(plan: Plan, settings: Settings, request: Request) -> None:
+    """On stdout where it is all that was asked for, else on stderr."""
+    stream = sys.stdout if request.dry_run else sys.stderr
+    if request.json and request.dry_run:
+        print(json.dumps(plan.to_dict(), indent=1), file=stream)
+        return
+    for name, value, source in lines(plan, settings, f"--bundle {request.bundle}" if request.bundle else None):
+        print(f"{name:<12} {value}  [{source}]", file=stream)
+    for planned in plan.runs:
+        print(f"  seed {planned.run.seed:<10} {planned.what}", file=stream)
+    print("cost         none: this machine", file=stream, flush=True)
+
+
+def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
+    """The submission's folder, whole or not at all; the first of several that do this at once wins."""
+    folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
+    with folder_lock(runs_dir, FINISH_PATIENCE):
+        if check_folder(runs_dir, submission):
+            return
+        scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
+        scratch.mkdir(exist_ok=True)
+        write_bytes(scratch / BUNDLE, submission.bundle.encode())
+        write_json(scratch / SPEC, submission.to_dict(now_utc()))
+        os.rename(scratch, folder)
+        data = {"recipe": submission.recipe, "overrides": list(submission.overrides), "seeds": list(submission.seeds)}
+        ledger.append("submission_registered", submission_id=submission.submission_id, data=data)
+
+
+def _drive_or_follow(submission: Submission, settings: Settings, request: Request, ledger: Ledger, view: View) -> None:
+    """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
+    runs_dir = Path(settings["runs_dir"])
+    overview = Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs])
+    name = lease_of_submission(submission.submission_id)
+    lease = ledger.acquire(name)
+    if lease is None:
+        holder = ledger.holder(name)
+        who = f"process {holder.pid}" if holder is not None else "another process"
+        view.note(f"{who} is running this submission already; following it (Ctrl-C stops following, not it)")
+        while (lease := ledger.acquire(name)) is None:
+            view.update(overview.rows(controlled=True))
+            time.sleep(FOLLOW_SECONDS)
+        rows = overview.rows(controlled=False)
+        view.update(rows)
+        if all(row.state in ("done", "failed") for row in rows) or _cancelled_last(ledger, submission):
+            ledger.release(lease)
+            return
+        view.note("it ended before its work was done; taking over")
+    _drive(submission, settings, request, ledger, lease, view, overview)
+
+
+def _cancelled_last(ledger: Ledger, submission: Submission) -> bool:
+    """Whether the last controller stopped by itself after a cancel: a follower does not undo that."""
+    kinds = [event.kind for event in ledger.events(submission_id=submission.submission_id)]
+    last = {kind: index for index, kind in enumerate(kinds)}
+    return last.get("cancel_requested", -1) > last.get("submit", -1) and kinds[-1] == "submission_ended"
+
+
+def _drive(
+    submission: Submission,
+    settings: Settings,
+    request: Request,
+    ledger: Ledger,
+    lease: Lease,
+    view: View,
+    overview: Overview,
+) -> None:
+    policy, target, runs_dir = submission.policy, submission.target, Path(settings["runs_dir"])
+    limits = Limits(
+        train_s=policy.train_seconds,
+        evaluate_s=policy.evaluate_seconds,
+        kill_after_s=policy.kill_after_seconds,
+        startup_s=settings["startup_seconds"],
+        silence_s=settings["silence_seconds"],
+    )
+    slots = max(1, len(os.sched_getaffinity(0)) // (target.processes * target.threads)) if target.device == "cpu" else 1
+    controller = Controller(
+        submission,
+        runs_dir,
+        ledger,
+        lease,
+        lambda: load_backend(settings["on"], runs_dir),
+        limits,
+        slots,
+        backend_name=settings["on"],
+        retry_failed=request.retry_failed,
+    )
+
+    def watch(cases: Sequence[Case]) -> None:
+        view.update(overview.rows(controlled=True, notes={case.run.seed: case.note for case in cases}))
+
+    try:
+        controller.drive(watch)
+    finally:
+        ledger.release(lease)
+
+
+def finish(submission: Submission, runs_dir: Path, request: Request) -> int:
+    """Tables and submission folder from what is sealed, the next commands, the exit code."""
+    sid = submission.submission_id
+    folder = runs_dir / sid[:SUBMISSION_DIGITS]
+    rows = Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs]).rows(controlled=False)
+    with folder_lock(folder, FINISH_PATIENCE):
+        codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in ("collect", "pack")]
+    failed = [row for row in rows if row.state == "failed"]
+    open_rows = [row for row in rows if row.state not in ("done", "failed")]
+    for row in failed + open_rows:
+        print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
+    code = next((one for one in codes if one), errors.OK)
+    code = errors.FAILED if failed else errors.NOT_FINISHED if open_rows else code
+    _next_commands(sid[:SUBMISSION_DIGITS], runs_dir, folder, bool(failed))
+    if request.json:
+        states = {str(row.seed): row.state for row in rows}
+        answer = {"schema_version": 1, "submission_id": sid, "exit_code": code, "seeds": states, "folder": str(folder)}
+        print(json.dumps(answer))
+    elif request.quiet:
+        print(sid)
+    return code
+
+
+def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool) -> int:
+    """`python -m results VERB`: another room, so another process. What it prints is data, unless that is not wanted."""
+    env = dict(os.environ)
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
+    sys.stdout.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", "results", verb, submission_id, "--runs-dir", str(runs_dir)],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if quiet else None,
+        env=env,
+    )
+    return done.returncode if done.returncode >= 0 else errors.BACKEND
+
+
+def _next_commands(short: str, runs_dir: Path, folder: Path, failed: bool) -> None:
+    place = "" if str(runs_dir) == "runs" else f" --runs-dir {runs_dir}"
+    print("next:", file=sys.stderr)
+    print(f"  python -m orchestrator status {short} -v{place}", file=sys.stderr)
+    if failed:
+        print("  the same submit with --retry-failed", file=sys.stderr)
+    elif (folder / "submission").is_dir():
+        print(f"  ls {folder / 'submission'}", file=sys.stderr)
+
+
+def _interrupted(submission: Submission) -> str:
+    return (
+        f"interrupted: what {submission.submission_id[:SUBMISSION_DIGITS]} was training is void, what is sealed stays; "
+        "the same submit goes on from there"
+    )
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does: with our workers ended first."""
+
+    def interrupt(signum: int, frame: typing.Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

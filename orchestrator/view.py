@@ -1,0 +1,139 @@
+"""What a person sees while runs go on: one live row a seed on a terminal, one line per change elsewhere."""
+
+import os
+import sys
+import time
+import typing
+from collections.abc import Sequence
+
+from orchestrator.overview import Row
+
+REDRAW_SECONDS = 0.25
+
+
+class View(typing.Protocol):
+    def update(self, rows: Sequence[Row]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_view(stream: typing.TextIO = sys.stderr) -> View:
+    lively = stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return LiveView(stream) if lively else LineView(stream)
+
+
+def describe(row: Row) -> str:
+    """One row in words: what `status` and the line view print."""
+    p, parts = row.progress, [row.state]
+    if row.state in ("running", "waiting") and row.attempt:
+        parts[0] += f", attempt {row.attempt}"
+    if row.state == "running":
+        parts.append(p.phase or p.stage or "starting")
+        parts += _figures(row)
+        if p.seconds_left is not None:
+            parts.append(f"{clock(p.seconds_left)} left")
+    elif row.state == "done":
+        parts.append(f"attempt {row.attempt} is counted")
+    elif row.note:
+        parts.append(row.note)
+    return f"seed {row.seed}: " + " · ".join(parts)
+
+
+def _figures(row: Row) -> list[str]:
+    p, parts = row.progress, []
+    if p.phase == "train":
+        if p.step is not None:
+            parts.append(f"step {p.step}" + (f"/{p.steps}" if p.steps else ""))
+        if p.loss is not None:
+            parts.append(f"loss {p.loss:.4f}")
+        if p.tokens_per_s is not None:
+            parts.append(f"{p.tokens_per_s:,.0f} tokens/s")
+    elif p.fraction is not None:
+        parts.append(f"{p.fraction:.0%}")
+    if p.bpb is not None and p.phase != "train":
+        parts.append(f"BPB so far {p.bpb:.4f}")
+    return parts
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(125)
+    '2:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+class LineView:
+    """A line when the state, the attempt, the phase or the next tenth of a phase changes."""
+
+    def __init__(self, stream: typing.TextIO) -> None:
+        self.stream = stream
+        self.shown: dict[int, tuple[typing.Any, ...]] = {}
+
+    def update(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            p = row.progress
+            tenth = int(p.fraction * 10) if p.fraction is not None and row.state == "running" else 0
+            key = (row.state, row.attempt, p.phase if row.state == "running" else "", tenth)
+            if self.shown.get(row.seed) != key:
+                self.shown[row.seed] = key
+                print(describe(row), file=self.stream, flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class LiveView:
+    """A table that is drawn over itself, a row a seed. rich honours NO_COLOR."""
+
+    def __init__(self, stream: typing.TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.console = Console(file=stream)
+        self.live = Live(console=self.console, auto_refresh=False, transient=False)
+        self.live.start()
+        self.drawn = 0.0
+
+    def update(self, rows: Sequence[Row]) -> None:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        if (now := time.monotonic()) - self.drawn < REDRAW_SECONDS and any(row.state == "running" for row in rows):
+            return
+        self.drawn = now
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for name in ("seed", "state", "stage", "", "step", "loss", "tokens/s", "BPB so far", "left"):
+            table.add_column(
+                name, justify="left" if name in ("state", "stage", "") else "right", no_wrap=name != "state"
+            )
+        for row in rows:
+            p, running = row.progress, row.state == "running"
+            bar = ProgressBar(total=1.0, completed=p.fraction or 0.0, width=20) if running else ""
+            state = row.state + (f" (attempt {row.attempt})" if row.attempt > 1 else "")
+            state += f": {row.note}" if row.note and row.state in ("failed", "stopped", "waiting") else ""
+            step = f"{p.step}/{p.steps}" if p.steps else str(p.step or "")
+            table.add_row(
+                str(row.seed),
+                state,
+                (p.phase or p.stage or "starting") if running else "",
+                bar,
+                step,
+                "" if p.loss is None else f"{p.loss:.4f}",
+                "" if p.tokens_per_s is None or not running else f"{p.tokens_per_s:,.0f}",
+                "" if p.bpb is None else f"{p.bpb:.4f}",
+                clock(p.seconds_left) if running and p.seconds_left is not None else "",
+            )
+        self.live.update(table, refresh=True)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self.live.stop()

@@ -1,0 +1,218 @@
+"""The worker: runs the stages of one attempt where the processors are, and seals them. For every backend.
+
+Two stages, each a process tree of its own: `train`, then `evaluate` from the artifact alone, with only the
+validation shards in reach. Where the train stage is sealed already, only evaluation runs, and what an earlier
+evaluation left behind is cut off first. The worker never reads a score.
+"""
+
+import hashlib
+import os
+import secrets
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+from golf_core.rundir import (
+    APPENDED,
+    ARTIFACT,
+    BUNDLE,
+    ENV,
+    LOG,
+    METRICS,
+    PHASES,
+    RESULT,
+    RUN,
+    SCHEMA_VERSION,
+    SCORE_LEDGER,
+    SCORES,
+    SEAL,
+    TRAIN_FILES,
+    TRAIN_SEAL,
+    RunDirError,
+    is_sealed,
+    read_json,
+    read_jsonl,
+    verify_seal,
+    write_json,
+    write_seal,
+)
+from orchestrator.attempts import now_utc
+from orchestrator.environment import bundle_environment, describe_machine
+from orchestrator.proc import Locked, folder_lock
+from orchestrator.spec import Limits
+from orchestrator.stage import TIMED, Ended, Stop, phase_seconds, run_stage
+from orchestrator.watch import VARIABLE, guard, kill_carriers
+
+FINAL_FILES = (*TRAIN_FILES, TRAIN_SEAL, SCORES, SCORE_LEDGER, RESULT)
+LOCK_PATIENCE = 5.0  # seconds for a look at the lock, or for a dying predecessor, to end
+
+
+def never() -> None:
+    return None
+
+
+def folder_key(folder: Path) -> str:
+    """What marks the processes of an attempt: its place, since the same attempt may exist in two runs folders."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
+
+
+def run_attempt(folder: Path, stop: Stop = never) -> dict[str, typing.Any]:
+    """Run, or go on with, the attempt in `folder`; what result.json says. Raises Locked where another worker has it."""
+    with folder_lock(folder, LOCK_PATIENCE):
+        return _Execution(folder.resolve(), stop).run()
+
+
+class _Execution:
+    def __init__(self, folder: Path, stop: Stop) -> None:
+        self.folder, self.stop = folder, stop
+        self.began, self.started_at = time.monotonic(), now_utc()
+        self.marker = f"{folder_key(folder)}:{secrets.token_hex(8)}"
+
+    def clock(self) -> float:
+        return time.monotonic() - self.began
+
+    def run(self) -> dict[str, typing.Any]:
+        stage, scratch = "train", tempfile.mkdtemp(prefix="golf-val-")
+        kill_carriers(self.marker.partition(":")[0] + ":")  # of an execution that was killed a moment ago
+        watchdog = guard(self.marker, scratch)
+        try:
+            self.asked = read_json(self.folder / RUN)
+            self.limits = Limits(**self.asked["limits"])
+            (self.folder / RESULT).unlink(missing_ok=True)
+            if is_sealed(self.folder, TRAIN_SEAL):
+                cut_to_train_seal(self.folder)
+                ended = Ended("completed", "", 0)
+            else:
+                ended = self.train()
+            if ended.cls == "completed":
+                stage = "evaluate"
+                ended = self.evaluate(Path(scratch))
+        except (OSError, RunDirError) as error:  # disk full, permissions: of the machine, not of the run
+            ended = Ended("launch_error", str(error), None)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            os.close(watchdog)
+        return self.finish(stage, ended)
+
+    def train(self) -> Ended:
+        for name in (LOG, METRICS, PHASES):  # never a second training in one folder
+            if (self.folder / name).exists():
+                return Ended("launch_error", f"{self.folder / name} is there already: this attempt was begun", None)
+        for name in APPENDED:
+            (self.folder / name).touch()
+        write_json(self.folder / ENV, describe_machine(self.asked["target"]))
+        ended = self.stage("train", ["train", "--out", str(self.folder)], self.asked["data"]["path"])
+        if ended.cls != "completed":
+            return ended
+        if missing := self.missing(TRAIN_FILES):
+            return Ended("artifact", f"the train stage ended well but left no {missing}", 0)
+        write_seal(self.folder, TRAIN_SEAL, TRAIN_FILES, {**self.facts(), "stage": "train"})
+        return ended
+
+    def evaluate(self, scratch: Path) -> Ended:
+        shown = scratch / "validation"
+        shown.mkdir()
+        for shard in sorted(Path(self.asked["data"]["path"]).glob("*_val_*.bin")):
+            (shown / shard.name).symlink_to(shard.resolve())
+        arguments = ["evaluate", "--artifact", str(self.folder / ARTIFACT), "--out", str(self.folder)]
+        ended = self.stage("evaluate", arguments, str(shown))
+        if ended.cls == "completed" and (missing := self.missing((SCORES, SCORE_LEDGER))):
+            return Ended("artifact", f"the evaluate stage ended well but left no {missing}", 0)
+        return ended
+
+    def stage(self, stage: str, arguments: list[str], data_path: str) -> Ended:
+        target = self.asked["target"]
+        env = bundle_environment(os.environ, target)
+        env |= {
+            "SEED": str(self.asked["seed"]),
+            "DATA_PATH": data_path,
+            "TOKENIZER_PATH": self.asked["data"]["tokenizer_path"],
+            VARIABLE: self.marker,
+        }
+        command = [*launch_command(target, self.folder / BUNDLE), *arguments, "--dtype", target["dtype"]]
+        return run_stage(stage, command, env, self.folder, self.limits, self.clock, self.stop, self.marker)
+
+    def missing(self, files: tuple[str, ...]) -> str:
+        return ", ".join(name for name in files if not (self.folder / name).is_file())
+
+    def facts(self) -> dict[str, typing.Any]:
+        return {key: self.asked[key] for key in ("run_id", "attempt_id", "seed")}
+
+    def finish(self, stage: str, ended: Ended) -> dict[str, typing.Any]:
+        rows = read_jsonl(self.folder / PHASES)
+        result = {
+            "schema_version": SCHEMA_VERSION,
+            "outcome": "completed" if ended.cls == "completed" else "failed",
+            "class": ended.cls,
+            "stage": stage,
+            "message": ended.message,
+            "exit_code": ended.exit_code,
+            "train_seconds": phase_seconds(rows, TIMED["train"]),
+            "evaluate_seconds": phase_seconds(rows, TIMED["evaluate"]),
+            "started_at": self.started_at,
+            "ended_at": now_utc(),
+            "worker_seconds": self.clock(),
+        }
+        write_json(self.folder / RESULT, result)
+        if ended.cls == "completed":
+            voided_logs = [path.name for path in self.folder.glob("evaluate-*.void.log")]
+            write_seal(self.folder, SEAL, [*FINAL_FILES, *voided_logs], self.facts())
+        return result
+
+
+def launch_command(target: Mapping[str, typing.Any], bundle: Path) -> list[str]:
+    """How the bundle is started: literal torchrun, by the module that is behind it."""
+    if target["launcher"] == "python":
+        return [sys.executable, str(bundle)]
+    processes = f"--nproc_per_node={target['processes']}"
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", processes, str(bundle)]
+
+
+def cut_to_train_seal(folder: Path) -> None:
+    """Take away what an interrupted evaluation wrote; the dropped end of the log is kept under another name."""
+    files = verify_seal(folder, TRAIN_SEAL)["files"]
+    sizes = {name: files[name]["size"] for name in APPENDED}
+    with (folder / LOG).open("rb") as log:
+        log.seek(sizes[LOG])
+        dropped = log.read()
+    if dropped:
+        number = 1 + len(list(folder.glob("evaluate-*.void.log")))
+        (folder / f"evaluate-{number}.void.log").write_bytes(dropped)
+    for name, size in sizes.items():
+        os.truncate(folder / name, size)
+    for name in (SCORES, SCORE_LEDGER, SEAL):
+        (folder / name).unlink(missing_ok=True)
+
+
+def main(folder: Path) -> int:
+    """The worker as a process of its own: for the process backend."""
+    said: str | None = None
+
+    def parent() -> str | None:
+        nonlocal said
+        if said is None and select.select([0], [], [], 0)[0]:
+            said = "cancelled" if os.read(0, 1) == b"c" else "orphaned"
+        return said
+
+    def terminated(signum: int, frame: object) -> None:
+        nonlocal said
+        said = said or "orphaned"
+
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: meant for the submitting process
+    try:
+        run_attempt(folder, parent)
+    except Locked as error:
+        print(error, file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
