@@ -1,0 +1,6 @@
+"""`python -m results`."""
+
+from results.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""From sealed, counted attempts to rows, and from rows to results.csv, scores.csv and table.md."""
+
+import math
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from golf_core.rundir import RunDirError, write_bytes
+from results.evidence import Evidence, standing_of
+from results.facts import Facts
+from results.gates import Gate, check_gates
+from results.rows import COLUMNS, SCORE_COLUMNS, Row, values
+from results.spec import Spec, load_spec, submission_folders
+from results.tables import report
+
+RESULTS_CSV, SCORES_CSV, TABLE_MD = "results.csv", "scores.csv", "table.md"
+DTYPES = {"int": "Int64", "float": "Float64", "str": "str"}
+
+
+@dataclass(frozen=True)
+class Collected:
+    spec: Spec
+    rows: list[Row]
+    evidence: dict[int, Evidence]  # by seed, counted only
+    gates: list[Gate]
+    notes: list[str]
+
+    @property
+    def finished(self) -> bool:
+        return all(row.counted for row in self.rows)
+
+    @property
+    def failed(self) -> bool:
+        return any(row.status.startswith("failed") for row in self.rows)
+
+
+def collect(folder: Path) -> Collected:
+    """A row for every registered seed, in order, whether it has a counted attempt or not. Raises RunDirError."""
+    spec = load_spec(folder)
+    rows: list[Row] = []
+    evidence: dict[int, Evidence] = {}
+    notes: list[str] = []
+    for seed, run_id in spec.runs:
+        standing = standing_of(spec, seed, run_id)
+        notes += standing.notes
+        if standing.evidence is not None:
+            evidence[seed] = standing.evidence
+        rows.append(_row(spec, seed, run_id, standing.status, standing.attempts, standing.evidence))
+    return Collected(spec, rows, evidence, check_gates(rows, spec.policy, spec.target_class), notes)
+
+
+def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidence: Evidence | None) -> Row:
+    asked: dict[str, typing.Any] = {
+        "submission_id": spec.submission_id,
+        "recipe": spec.recipe,
+        "overrides": " ".join(spec.overrides),
+        "seed": seed,
+        "status": status,
+        "run_id": run_id,
+        "attempts": attempts,
+        "target_class": spec.target_class,
+        "policy": spec.policy_name,
+        "bundle_sha256": spec.bundle_sha256,
+        "data_sha256": spec.data_sha256,
+        "tokenizer_sha256": spec.tokenizer_sha256,
+        **{key: spec.target.get(key) for key in ("device", "gpu", "gpus", "processes", "threads", "dtype")},
+    }
+    return Row(**asked, **({} if evidence is None else {**_training(evidence), **_scoring(evidence)}))
+
+
+def _training(evidence: Evidence) -> dict[str, typing.Any]:
+    end, result, env = evidence.train_end, evidence.result, evidence.env
+    trainer, worker = end.maybe_number("train_seconds"), result.maybe_number("train_seconds")
+    packages = env.child("packages") if env.has("packages") else None
+    return {
+        "attempt_id": evidence.attempt_id,
+        "parameters": end.maybe_integer("parameters"),
+        "steps": end.maybe_integer("steps"),
+        "stopped_by": end.maybe_text("stopped_by"),
+        "step_avg_ms": end.maybe_number("step_avg_ms"),
+        "train_seconds": larger(trainer, worker),
+        "train_seconds_trainer": trainer,
+        "train_seconds_worker": worker,
+        "worker_seconds": result.maybe_number("worker_seconds"),
+        "pre_quant_loss": end.maybe_number("pre_quant_loss"),
+        "pre_quant_bpb": end.maybe_number("pre_quant_bpb"),
+        "peak_memory_bytes": end.maybe_integer("peak_memory_bytes"),
+        "hardware": _hardware(evidence),
+        "torch": packages.maybe_text("torch") if packages else None,
+        "started_at": result.maybe_text("started_at"),
+        "ended_at": result.maybe_text("ended_at"),
+    }
+
+
+def _scoring(evidence: Evidence) -> dict[str, typing.Any]:
+    scores = evidence.scores
+    found: dict[str, float | None] = {}
+    seconds: list[float | None] = []
+    for name in ("roundtrip", "sliding", "ttt"):
+        if (stage := evidence.stage(name)) is not None:
+            found[f"{name}_loss"], found[f"{name}_bpb"] = stage.number("val_loss"), stage.number("val_bpb")
+            found[f"{name}_time_s"] = stage.maybe_number("seconds")
+            seconds.append(found[f"{name}_time_s"])
+    pre, post = found.get("sliding_bpb", found.get("roundtrip_bpb")), found.get("ttt_bpb")
+    own = None if None in seconds else math.fsum(value for value in seconds if value is not None)
+    worker = evidence.result.maybe_number("evaluate_seconds")
+    final, ttt = scores.child("stages").child(scores.text("final_stage")), evidence.stage("ttt")
+    return {
+        **found,
+        "pre_ttt_bpb": pre,
+        "post_ttt_bpb": post,
+        "ttt_gain_bpb": None if pre is None or post is None else post - pre,
+        "ttt_loop_s": ttt.maybe_number("loop_seconds") if ttt else None,
+        "final_stage": scores.text("final_stage"),
+        "val_loss": final.number("val_loss"),
+        "val_bpb": final.number("val_bpb"),
+        "val_tokens": final.integer("tokens"),
+        "val_bytes": final.integer("bytes"),
+        "evaluate_seconds": larger(own, worker),
+        "evaluate_seconds_bundle": own,
+        "evaluate_seconds_worker": worker,
+        "model_bytes": scores.integer("model_bytes"),
+        "code_bytes": scores.integer("code_bytes"),
+        "artifact_bytes": scores.integer("model_bytes") + scores.integer("code_bytes"),
+        "artifact_sha256": scores.text("artifact_sha256"),
+    }
+
+
+def larger(a: float | None, b: float | None) -> float | None:
+    """The larger of two clocks, or the one that is known."""
+    known = [value for value in (a, b) if value is not None]
+    return max(known, default=None)
+
+
+def _hardware(evidence: Evidence) -> str | None:
+    """What the worker saw: the GPUs by name, else the processor."""
+    gpus = evidence.env.values.get("gpus")
+    if not isinstance(gpus, list) or not gpus:
+        return evidence.env.maybe_text("cpu")
+    names = [Facts(gpu if isinstance(gpu, dict) else {}, f"{evidence.env.place}: gpus").text("name") for gpu in gpus]
+    return f"{len(names)}x {names[0]}" if len(set(names)) == 1 else ", ".join(names)
+
+
+def frame(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """One pandas row a run, columns typed, the unknown as NA."""
+    kinds = {f.name: str(f.type).partition(" ")[0].removeprefix("<class '").removesuffix("'>") for f in fields(Row)}
+    return pd.DataFrame(
+        {name: pd.array([getattr(row, name) for row in rows], dtype=DTYPES[kinds[name]]) for name in columns}
+    )
+
+
+def csv_text(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> str:
+    """CSV with the shortest digits that give the same number again; an empty cell is not known."""
+    return str(frame(rows, columns).to_csv(index=False, lineterminator="\n"))
+
+
+def write_outputs(found: Collected) -> str:
+    """Write results.csv, scores.csv and table.md of a submission; the table's text."""
+    text = report(found.spec, found.rows, found.gates, found.notes)
+    write_bytes(found.spec.folder / RESULTS_CSV, csv_text(found.rows).encode())
+    write_bytes(found.spec.folder / SCORES_CSV, csv_text(found.rows, SCORE_COLUMNS).encode())
+    write_bytes(found.spec.folder / TABLE_MD, text.encode())
+    return text
+
+
+def write_overview(runs_dir: Path, known: Collected) -> list[str]:
+    """Write results.csv over all submissions; what could not be read, in words."""
+    rows: list[Row] = []
+    problems = []
+    for folder in submission_folders(runs_dir):
+        try:
+            rows += known.rows if folder == known.spec.folder else collect(folder).rows
+        except RunDirError as error:
+            problems.append(f"left out of {runs_dir / RESULTS_CSV}: {error}")
+    write_bytes(runs_dir / RESULTS_CSV, csv_text(rows).encode())
+    return problems
+
+
+def as_objects(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> list[dict[str, object]]:
+    return [dict(zip(columns, values(row, columns), strict=True)) for row in rows]

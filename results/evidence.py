@@ -1,0 +1,178 @@
+"""Sealed attempts: which one of a run is counted, and what its files say. Nothing else reaches a table.
+
+Counted is the lowest attempt whose seal verifies, which completed and which no VOID.json marks. A sealed attempt
+whose files contradict each other or the submission is not evidence but an error.
+"""
+
+import math
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_core.rundir import (
+    ARTIFACT,
+    BUNDLE,
+    ENV,
+    LOG,
+    MAX_JSON_BYTES,
+    METRICS,
+    RESULT,
+    RUN,
+    SCORES,
+    SEAL,
+    VOID,
+    RunDirError,
+    read_json,
+    read_jsonl,
+    verify_seal,
+)
+from results.facts import Facts
+from results.spec import Spec
+
+ATTEMPTS = "attempts"
+ATTEMPT_DIGITS = 16
+STAGES = ("roundtrip", "sliding", "ttt")
+SEALED = (RUN, BUNDLE, ENV, LOG, METRICS, ARTIFACT, SCORES, RESULT)  # read here, so each must be under the seal
+BPB_TOLERANCE = 1e-6  # relative, between a stage's BPB and the one that its loss, tokens and bytes give
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files of a counted attempt, read and checked against the submission and each other."""
+
+    folder: Path
+    seal: Facts
+    scores: Facts
+    train_end: Facts
+    result: Facts
+    env: Facts
+
+    @property
+    def attempt_id(self) -> str:
+        return self.folder.name
+
+    def stage(self, name: str) -> Facts | None:
+        stages = self.scores.child("stages")
+        return stages.child(name) if stages.has(name) else None
+
+    def sealed(self, file: str) -> Facts:
+        return self.seal.child("files").child(file)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands: its counted evidence, or why there is none."""
+
+    status: str
+    attempts: int
+    evidence: Evidence | None = None
+    notes: tuple[str, ...] = ()
+
+
+def standing_of(spec: Spec, seed: int, run_id: str) -> Standing:
+    """The standing of one run. Raises RunDirError where counted evidence contradicts itself."""
+    status = "missing"
+    notes: list[str] = []
+    folders = _attempt_folders(spec.runs_dir / ATTEMPTS, run_id)
+    for folder in folders:
+        status, note, seal = _status(folder)
+        if status == "counted":
+            evidence = _read(folder, Facts(seal, str(folder / SEAL)), spec, seed, run_id)
+            return Standing("counted", len(folders), evidence, tuple(notes))
+        notes.append(f"seed {seed}: {folder.name} is {status}{note} and does not count")
+    return Standing(status, len(folders), None, tuple(notes))
+
+
+def _attempt_folders(parent: Path, run_id: str) -> list[Path]:
+    pattern = re.compile(rf"{run_id[:ATTEMPT_DIGITS]}-a([1-9][0-9]{{0,8}})")
+    if not parent.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
+    return [path for _, path in sorted(found) if path.is_dir() and not path.is_symlink()]
+
+
+def _status(folder: Path) -> tuple[str, str, dict[str, typing.Any]]:
+    """(status, what more to say of it, the seal if it is counted)."""
+    if (folder / VOID).exists():
+        return "void", _why(folder / VOID), {}
+    if (folder / SEAL).exists():
+        try:
+            seal = verify_seal(folder)
+        except RunDirError as error:
+            return "damaged", f" ({error})", {}
+        if missing := [file for file in SEALED if file not in seal["files"]]:
+            return "damaged", f" (its seal leaves out {', '.join(missing)})", {}
+        if read_json(folder / RESULT).get("outcome") == "completed":
+            return "counted", "", seal
+    if not (folder / RESULT).exists():
+        return "unfinished", "", {}
+    return f"failed{_why(folder / RESULT)}", "", {}
+
+
+def _why(path: Path) -> str:
+    try:
+        return f" ({Facts(read_json(path), str(path)).text('class')})"
+    except RunDirError:
+        return ""
+
+
+def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evidence:
+    run, scores, result = (Facts(read_json(folder / name), str(folder / name)) for name in (RUN, SCORES, RESULT))
+    for facts, key, value in (
+        (run, "run_id", run_id),
+        (run, "attempt_id", folder.name),
+        (run, "seed", seed),
+        (run, "bundle_sha256", spec.bundle_sha256),
+        (run, "target", spec.target),
+        (scores, "seed", seed),
+    ):
+        facts.expect(key, value, f"{spec.folder.name} and the folder's name")
+    evidence = Evidence(
+        folder=folder,
+        seal=seal,
+        scores=scores,
+        train_end=_train_end(folder / METRICS),
+        result=result,
+        env=Facts(read_json(folder / ENV), str(folder / ENV)),
+    )
+    _check_sizes(evidence, spec)
+    _check_stages(evidence)
+    return evidence
+
+
+def _train_end(path: Path) -> Facts:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise RunDirError(f"{path} has {path.stat().st_size} bytes, more than any file of ours")
+    ends = [row for row in read_jsonl(path) if row.get("event") == "train_end"]
+    if len(ends) != 1:
+        raise RunDirError(f"{path} has {len(ends)} train_end events, not one")
+    return Facts(ends[0], f"{path}: train_end")
+
+
+def _check_sizes(evidence: Evidence, spec: Spec) -> None:
+    """What scores.json says of code and model must be what the sealed files are."""
+    artifact, bundle = evidence.sealed(ARTIFACT), evidence.sealed(BUNDLE)
+    bundle.expect("sha256", spec.bundle_sha256, f"{spec.folder.name}: the attempt ran another bundle")
+    evidence.scores.expect("model_bytes", artifact.integer("size"), "the sealed artifact")
+    evidence.scores.expect("artifact_sha256", artifact.text("sha256"), "the sealed artifact")
+    evidence.scores.expect("code_bytes", bundle.integer("size"), "the sealed bundle")
+
+
+def _check_stages(evidence: Evidence) -> None:
+    """Every stage is one of ours and its BPB follows from its loss, tokens and bytes."""
+    stages = evidence.scores.child("stages")
+    if unknown := sorted(set(stages.values) - set(STAGES)):
+        raise RunDirError(f"{stages.place}: {unknown[0]!r:.80} is no stage; there are {', '.join(STAGES)}")
+    if evidence.scores.text("final_stage") not in stages.values:
+        raise RunDirError(
+            f"{evidence.scores.place}: final_stage {evidence.scores.text('final_stage')!r} was not scored"
+        )
+    for name in stages.values:
+        stage = stages.child(name)
+        loss, bpb = stage.number("val_loss"), stage.number("val_bpb")
+        tokens, text = stage.integer("tokens"), stage.integer("bytes")
+        if not tokens or not text:
+            raise RunDirError(f"{stage.place} scored {tokens} tokens of {text} bytes")
+        if not math.isclose(bpb, derived := loss / math.log(2) * tokens / text, rel_tol=BPB_TOLERANCE):
+            raise RunDirError(f"{stage.place}: val_bpb is {bpb}, but loss, tokens and bytes give {derived}")

@@ -1,0 +1,83 @@
+"""Gates: the caps of the policy that the submission was registered under, held against its largest seed.
+
+Caps are inclusive. Unknown is never pass: a seed without a counted attempt, or a value that nobody measured, leaves
+a gate unknown unless another seed already fails it. No gate passes on simulated hardware.
+"""
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from golf_core.rundir import RunDirError
+from results.rows import Row
+
+PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
+# (column, name, cap in the policy, unit)
+CAPS = (
+    ("artifact_bytes", "artifact", "artifact_bytes", "B"),
+    ("train_seconds", "train", "train_seconds", "s"),
+    ("evaluate_seconds", "evaluate", "evaluate_seconds", "s"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    name: str
+    unit: str
+    value: float | str | None  # of the largest seed
+    limit: float | str
+    margin: float | None  # limit - value: what is left
+    seed: int | None  # where the value is from
+    verdict: str
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+
+def check_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any], target_class: str) -> list[Gate]:
+    """Artifact bytes, train and evaluate seconds, number of seeds, hardware. Raises RunDirError for a bad policy."""
+    gates = [_cap_gate(rows, policy, *cap) for cap in CAPS]
+    gates.append(_seeds_gate(rows, _limit(policy, "seeds")))
+    gates.append(_hardware_gate(rows[0], policy, target_class))
+    if target_class == "simulated":
+        return [Gate(**{**gate.to_dict(), "verdict": FAIL if gate.verdict == FAIL else UNKNOWN}) for gate in gates]
+    return gates
+
+
+def _limit(policy: Mapping[str, typing.Any], key: str) -> float:
+    limit = policy.get(key)
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e18:
+        raise RunDirError(f"policy {policy.get('name')!r:.80}: {key} is {limit!r:.80}, not a number above 0")
+    return limit
+
+
+def _cap_gate(
+    rows: Sequence[Row], policy: Mapping[str, typing.Any], column: str, name: str, key: str, unit: str
+) -> Gate:
+    limit = _limit(policy, key)
+    known = {row.seed: getattr(row, column) for row in rows if getattr(row, column) is not None}
+    seed = max(known, key=lambda one: known[one], default=None)
+    value = None if seed is None else known[seed]
+    complete = PASS if len(known) == len(rows) else UNKNOWN
+    verdict = FAIL if value is not None and value > limit else complete
+    margin = None if value is None else limit - value
+    return Gate(name=name, unit=unit, value=value, limit=limit, margin=margin, seed=seed, verdict=verdict)
+
+
+def _seeds_gate(rows: Sequence[Row], limit: float) -> Gate:
+    """Counted seeds against what a claim needs. Registered seeds that are missing could still come."""
+    counted = sum(row.counted for row in rows)
+    verdict = PASS if counted >= limit and counted == len(rows) else UNKNOWN if len(rows) >= limit else FAIL
+    return Gate(
+        name="seeds", unit="", value=counted, limit=int(limit), margin=counted - limit, seed=None, verdict=verdict
+    )
+
+
+def _hardware_gate(row: Row, policy: Mapping[str, typing.Any], target_class: str) -> Gate:
+    gpu, gpus = policy.get("gpu"), policy.get("gpus")
+    asked = "any" if gpu is None else f"{gpus}x{gpu}"
+    value = f"{row.gpus}x{row.gpu}" if row.device == "cuda" else row.device
+    met = gpu is None or (target_class == "record" and (row.gpu, row.gpus) == (gpu, gpus))
+    return Gate(
+        name="hardware", unit="", value=value, limit=asked, margin=None, seed=None, verdict=PASS if met else FAIL
+    )

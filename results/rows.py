@@ -1,0 +1,104 @@
+"""One row a run: the columns of results.csv and scores.csv, with unit and meaning. docs/results.md shows them."""
+
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+
+def column(unit: str, meaning: str, *, score: bool = False, required: bool = False) -> typing.Any:
+    """A column; `score` puts it into scores.csv too, which holds nothing that differs between two equal runs."""
+    metadata = {"unit": unit, "meaning": meaning, "score": score}
+    return field(metadata=metadata) if required else field(default=None, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run of a submission. What is not known is None: an empty cell, never a zero."""
+
+    submission_id: str = column("", "hash of the ordered run ids", required=True)
+    recipe: str = column("", "name of the recipe", required=True)
+    overrides: str = column("", "what --set changed, in order, with spaces between", required=True)
+    seed: int = column("", "as registered, in the order of the submission", score=True, required=True)
+    status: str = column("", "counted; failed (class), void, damaged, unfinished or missing", score=True, required=True)
+    run_id: str = column("", "hash of bundle, seed, data, tokenizer and target", required=True)
+    attempt_id: str | None = column("", "the counted attempt: a folder under runs/attempts")
+    attempts: int = column("", "attempts of this run, counted or not", required=True)
+    target_class: str = column("", "cpu, simulated, exploratory or record", required=True)
+    device: str = column("", "cpu or cuda", required=True)
+    gpu: str | None = column("", "model of the GPUs")
+    gpus: int | None = column("", "number of GPUs")
+    processes: int | None = column("", "processes that trained together")
+    threads: int | None = column("", "threads of each process")
+    dtype: str | None = column("", "of activations and matrix products")
+    policy: str = column("", "whose caps the gates take", required=True)
+    parameters: int | None = column("", "trained weights, counted from the built model")
+    steps: int | None = column("", "optimizer steps", score=True)
+    stopped_by: str | None = column("", "iterations or wallclock")
+    step_avg_ms: float | None = column("ms", "training time over steps, trainer's clock")
+    train_seconds: float | None = column("s", "the larger of the next two; what the gate takes")
+    train_seconds_trainer: float | None = column("s", "training by the trainer's own clock")
+    train_seconds_worker: float | None = column("s", "training as the worker stamped it")
+    evaluate_seconds: float | None = column("s", "the larger of the next two; what the gate takes")
+    evaluate_seconds_bundle: float | None = column("s", "all evaluation stages by their own clocks")
+    evaluate_seconds_worker: float | None = column("s", "evaluation phases as the worker stamped them")
+    worker_seconds: float | None = column("s", "the whole attempt, start-up and serialisation too")
+    pre_quant_loss: float | None = column("nats/token", "averaged weights before quantization", score=True)
+    pre_quant_bpb: float | None = column("bits/byte", "the same", score=True)
+    roundtrip_loss: float | None = column("nats/token", "plain evaluation of the reloaded artifact", score=True)
+    roundtrip_bpb: float | None = column("bits/byte", "the same", score=True)
+    sliding_loss: float | None = column("nats/token", "sliding windows over the reloaded artifact", score=True)
+    sliding_bpb: float | None = column("bits/byte", "the same", score=True)
+    ttt_loss: float | None = column(
+        "nats/token", "test-time training, each chunk scored before it is learned", score=True
+    )
+    ttt_bpb: float | None = column("bits/byte", "the same", score=True)
+    pre_ttt_bpb: float | None = column("bits/byte", "sliding if there, else roundtrip", score=True)
+    post_ttt_bpb: float | None = column("bits/byte", "ttt", score=True)
+    ttt_gain_bpb: float | None = column("bits/byte", "post - pre: negative is better", score=True)
+    final_stage: str | None = column("", "the stage that is claimed", score=True)
+    val_loss: float | None = column("nats/token", "of the final stage", score=True)
+    val_bpb: float | None = column("bits/byte", "of the final stage, per byte of the normalised text", score=True)
+    val_tokens: int | None = column("", "targets scored in the final stage", score=True)
+    val_bytes: int | None = column("B", "bytes of normalised text that these targets stand for", score=True)
+    roundtrip_time_s: float | None = column("s", "evaluation time of the stage")
+    sliding_time_s: float | None = column("s", "evaluation time of the stage")
+    ttt_time_s: float | None = column("s", "evaluation time of the stage")
+    ttt_loop_s: float | None = column("s", "the adaptation loop's own clock; the table's TTT Time where known")
+    model_bytes: int | None = column("B", "artifact.bin", score=True)
+    code_bytes: int | None = column("B", "train_gpt.py", score=True)
+    artifact_bytes: int | None = column("B", "code and model: what the cap is about", score=True)
+    artifact_sha256: str | None = column("", "of artifact.bin", score=True)
+    peak_memory_bytes: int | None = column("B", "of training, as the trainer reports it")
+    bundle_sha256: str = column("", "of train_gpt.py", required=True)
+    data_sha256: str = column("", "of the shards' content", required=True)
+    tokenizer_sha256: str = column("", "of the tokenizer file", required=True)
+    hardware: str | None = column("", "GPU or processor as the worker saw it")
+    torch: str | None = column("", "version of torch")
+    started_at: str | None = column("", "UTC")
+    ended_at: str | None = column("", "UTC")
+
+    @property
+    def counted(self) -> bool:
+        return self.status == "counted"
+
+    @property
+    def ttt_shown_s(self) -> float | None:
+        """TTT Time of the table: the loop's clock where it is known."""
+        return self.ttt_time_s if self.ttt_loop_s is None else self.ttt_loop_s
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+SCORE_COLUMNS = tuple(f.name for f in fields(Row) if f.metadata["score"])
+
+
+def columns_markdown() -> str:
+    """The table of docs/results.md."""
+    lines = ["| column | unit | in scores.csv | meaning |", "| --- | --- | --- | --- |"]
+    for f in fields(Row):
+        scored = "yes" if f.metadata["score"] else ""
+        lines.append(f"| `{f.name}` | {f.metadata['unit']} | {scored} | {f.metadata['meaning']} |")
+    return "\n".join(lines) + "\n"
+
+
+def values(row: Row, columns: Iterable[str]) -> list[typing.Any]:
+    return [getattr(row, name) for name in columns]

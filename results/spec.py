@@ -1,0 +1,127 @@
+"""What a submission asked for, read from its spec.json; its ids are recomputed, so an edited one is refused."""
+
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, RunDirError, content_id, file_sha256, read_json
+from results.facts import Facts
+
+SPEC = "spec.json"
+FOLDER_DIGITS = 12
+SHA256 = re.compile(r"[0-9a-f]{64}")
+TARGET_CLASSES = ("cpu", "simulated", "exploratory", "record")
+
+
+class UnknownSubmission(Exception):
+    """No submission, or several, have that id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    folder: Path
+    submission_id: str
+    recipe: str
+    overrides: tuple[str, ...]
+    runs: tuple[tuple[int, str], ...]  # (seed, run id), in the registered order
+    target: dict[str, typing.Any]
+    target_class: str
+    policy: dict[str, typing.Any]
+    bundle_sha256: str
+    code_bytes: int
+    config: dict[str, typing.Any]
+    data_sha256: str
+    tokenizer_sha256: str
+    registered_at: str | None
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.folder.parent
+
+    @property
+    def policy_name(self) -> str:
+        return str(self.policy.get("name", "unnamed"))
+
+
+def submission_folders(runs_dir: Path) -> list[Path]:
+    """Every folder that looks like a submission of ours, by name."""
+    if not runs_dir.is_dir():
+        return []
+    pattern = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")
+    return sorted(path for path in runs_dir.iterdir() if pattern.fullmatch(path.name) and (path / SPEC).is_file())
+
+
+def find_submission(runs_dir: Path, prefix: str) -> Path:
+    """The folder of the one submission whose id starts so. Raises UnknownSubmission, which lists what there is."""
+    folders = submission_folders(runs_dir)
+    found = [path for path in folders if prefix and prefix[:FOLDER_DIGITS] == path.name[: len(prefix)]]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in folders[:10]) or "none"
+        what = "is the start of several ids" if found else f"is no submission in {runs_dir}"
+        raise UnknownSubmission(f"{prefix!r} {what}; there are {names}")
+    return found[0]
+
+
+def load_spec(folder: Path) -> Spec:
+    """Read and check spec.json and the bundle beside it. Raises RunDirError."""
+    facts = Facts(read_json(folder / SPEC), str(folder / SPEC))
+    facts.expect("schema_version", 1, "this version of the program")
+    data, target = facts.child("data"), facts.child("target")
+    hashes = {
+        "bundle_sha256": facts.text("bundle_sha256"),
+        "data_sha256": data.text("sha256"),
+        "tokenizer_sha256": data.text("tokenizer_sha256"),
+    }
+    for key, value in hashes.items():
+        if not SHA256.fullmatch(value):
+            raise RunDirError(f"{facts.place}: {key} is {value!r}, not a SHA-256")
+    runs = []
+    for entry in facts.items("runs"):
+        run = Facts(entry if isinstance(entry, dict) else {}, f"{facts.place}: runs")
+        runs.append((run.integer("seed"), run.text("run_id")))
+        expected = _content_id({**hashes, "seed": runs[-1][0], "target": target.values}, facts.place)
+        run.expect("run_id", expected, "the content that it names")
+    if not runs or [seed for seed, _ in runs] != facts.items("seeds") or len(dict(runs)) != len(runs):
+        raise RunDirError(f"{facts.place}: seeds is {facts.values.get('seeds')!r:.80}, which are not those of its runs")
+    facts.expect("submission_id", content_id([run_id for _, run_id in runs]), "the content that it names")
+    if folder.name != facts.text("submission_id")[:FOLDER_DIGITS]:
+        raise RunDirError(
+            f"{facts.place} is of submission {facts.text('submission_id')[:FOLDER_DIGITS]}, not of its folder"
+        )
+    if facts.text("target_class") not in TARGET_CLASSES:
+        raise RunDirError(f"{facts.place}: target_class is {facts.text('target_class')!r}; there are {TARGET_CLASSES}")
+    _check_bundle(folder / BUNDLE, hashes["bundle_sha256"], facts.integer("code_bytes"))
+    overrides = Facts(dict(enumerate_text(facts.items("overrides"))), f"{facts.place}: overrides")
+    return Spec(
+        folder=folder,
+        submission_id=facts.text("submission_id"),
+        recipe=facts.text("recipe"),
+        overrides=tuple(overrides.text(key) for key in overrides.values),
+        runs=tuple(runs),
+        target=dict(target.values),
+        target_class=facts.text("target_class"),
+        policy=dict(facts.child("policy").values),
+        code_bytes=facts.integer("code_bytes"),
+        config=dict(facts.child("config").values),
+        registered_at=facts.maybe_text("registered_at"),
+        **hashes,
+    )
+
+
+def enumerate_text(items: list[typing.Any]) -> list[tuple[str, typing.Any]]:
+    return [(str(index), item) for index, item in enumerate(items)]
+
+
+def _content_id(value: typing.Any, place: str) -> str:
+    try:
+        return content_id(value)
+    except (ValueError, UnicodeError, RecursionError) as error:
+        raise RunDirError(f"{place} cannot be hashed: {error}") from None
+
+
+def _check_bundle(path: Path, sha256: str, size: int) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise RunDirError(f"{path} is missing or not a plain file")
+    if path.stat().st_size != size or file_sha256(path) != sha256:
+        raise RunDirError(f"{path} is not the bundle that {path.with_name(SPEC)} names")
