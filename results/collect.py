@@ -3,7 +3,7 @@
 import math
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,9 @@ from results.spec import Spec, load_spec, submission_folders
 from results.tables import report
 
 RESULTS_CSV, SCORES_CSV, TABLE_MD = "results.csv", "scores.csv", "table.md"
-DTYPES = {"int": "Int64", "float": "Float64", "str": "str"}
+DTYPES: dict[typing.Any, str] = {
+    kind: name for plain, name in ((int, "Int64"), (float, "Float64"), (str, "str")) for kind in (plain, plain | None)
+}
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,9 @@ def _hardware(evidence: Evidence) -> str | None:
 
 def frame(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """One pandas row a run, columns typed, the unknown as NA."""
-    kinds = {f.name: str(f.type).partition(" ")[0].removeprefix("<class '").removesuffix("'>") for f in fields(Row)}
+    hints = typing.get_type_hints(Row)
     return pd.DataFrame(
-        {name: pd.array([getattr(row, name) for row in rows], dtype=DTYPES[kinds[name]]) for name in columns}
+        {name: pd.array([getattr(row, name) for row in rows], dtype=DTYPES[hints[name]]) for name in columns}
     )
 
 

@@ -145,7 +145,7 @@ def hardware(found: Collected) -> str:
     if row.device == "cuda":
         what = f"{row.gpus}x{row.gpu or 'GPU'}"
     else:
-        what = f"CPU, {row.processes} processes x {row.threads} threads"
+        what = f"CPU, processes x threads: {row.processes} x {row.threads}"
     return f"{'SIMULATED ' if row.target_class == 'simulated' else ''}{what}, {row.dtype}{seen}"
 
 
