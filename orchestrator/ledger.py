@@ -281,7 +281,8 @@ def _making(runs_dir: Path) -> Iterator[None]:
 
 
 def _event(row: tuple[typing.Any, ...]) -> Event:
-    return Event(*row[:-1], data=json.loads(row[-1]))
+    seq, at, kind, submission_id, run_id, attempt_id, token, data = row
+    return Event(seq, at, kind, submission_id, run_id, attempt_id, token, json.loads(data))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

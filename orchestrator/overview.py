@@ -69,7 +69,7 @@ def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:
     if attempt.state == "busy":
         return "running", ""
     if attempt.state == "lost" and controlled:  # its worker has not begun yet, or its end was not noticed yet
-        return "waiting", ""
+        return "running", ""
     why = f"{attempt.cls}: {attempt.message}".rstrip(": ")
     if attempt.cls not in OUTSIDE and attempt.state != "void":
         return "failed", why

@@ -1,0 +1,194 @@
+"""Attempts as actors of a Ray that this process starts for itself and ends with itself.
+
+An actor a seed runs worker.run_attempt. Retries are ours, recorded as attempts: Ray's own are off. Ray's session
+folder has a place of its own, named by the process it belongs to, and goes with it; what a killed process left
+behind is cleared by the next one.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import typing
+from pathlib import Path
+
+from golf_core.rundir import LOG
+from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError, Unavailable
+from orchestrator.proc import Owner, is_locked, start_ticks
+from orchestrator.worker import run_attempt
+
+ROOT = Path(__file__).resolve().parents[2]
+OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least that Ray takes: nothing of ours travels through it
+END_PATIENCE = 15.0  # seconds for an actor to end its process tree
+OWNER_LOOK = 0.5  # seconds between looks at the process that started us
+
+# Read by Ray when it is imported and by the processes that it starts.
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else ranks run at nice 15
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES as it is; also silences a warning
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+class AttemptActor:
+    """Runs one attempt; a second thread of it hears `end`."""
+
+    def __init__(self, owner: dict[str, typing.Any]) -> None:
+        self.owner = Owner(**owner)
+        self.ending: str | None = None
+        self.looked = 0.0
+        self.lock = threading.Lock()
+
+    def run(self, folder: str) -> str:
+        return str(run_attempt(Path(folder), self._stop)["class"])
+
+    def end(self, cls: str) -> None:
+        with self.lock:
+            self.ending = self.ending or cls
+
+    def _stop(self) -> str | None:
+        if (now := time.monotonic()) - self.looked > OWNER_LOOK:
+            self.looked = now
+            if not self.owner.alive():
+                self.end("orphaned")
+        return self.ending
+
+
+class LocalRayBackend:
+    name = "ray"
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.attempts = (runs_dir / "attempts").resolve()
+        self.jobs: dict[str, tuple[typing.Any, typing.Any]] = {}  # attempt id -> actor, reference of its result
+        self.ends: dict[str, State] = {}
+        self.home: Path | None = None
+        self.ray: typing.Any = None
+
+    def start(self, job: Job) -> Handle:
+        handle = {"backend": self.name, "attempt_id": job.attempt_id, "owner": os.getpid()}
+        if job.attempt_id in self.jobs and not self.poll(handle).over:
+            return handle
+        ray = self._ray(job.cpus)
+        try:
+            options = {"num_cpus": job.cpus, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
+            actor = ray.remote(**options)(AttemptActor).remote(Owner.me().to_dict())
+            self.jobs[job.attempt_id] = (actor, actor.run.remote(str(job.folder.resolve())))
+        except ray.exceptions.RayError as error:
+            raise SubmitError(f"local Ray refused the attempt: {error}") from error
+        self.ends.pop(job.attempt_id, None)
+        return handle
+
+    def _ray(self, cpus: int) -> typing.Any:
+        """Ray, started at the first need."""
+        if self.ray is None:
+            os.environ.update(RAY_ENVIRONMENT)
+            import ray
+
+            if ray.is_initialized():
+                raise Unavailable("this process has started Ray already, for something else")
+            clear_homes()
+            self.home = Path(tempfile.gettempdir()) / home_name(os.getpid())
+            before = os.environ.get("PYTHONPATH")
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
+            try:
+                ray.init(
+                    address="local",  # never a cluster that RAY_ADDRESS names
+                    num_cpus=max(cpus, len(os.sched_getaffinity(0))),
+                    num_gpus=0,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(self.home),
+                )
+            except Exception as error:  # Ray raises what its parts raise
+                raise Unavailable(f"local Ray did not start: {error}; --on process needs no Ray") from error
+            finally:
+                if before is None:
+                    del os.environ["PYTHONPATH"]
+                else:
+                    os.environ["PYTHONPATH"] = before
+            self.ray = ray
+            tighten(Path.home() / ".ray" / "auth_token")
+        return self.ray
+
+    def find(self, attempt_id: str) -> Handle | None:
+        """Only what this process started: a local Ray ends with its process."""
+        handle = {"backend": self.name, "attempt_id": attempt_id, "owner": os.getpid()}
+        return handle if attempt_id in self.jobs and not self.poll(handle).over else None
+
+    def poll(self, handle: Handle) -> State:
+        name = handle.get("attempt_id")
+        if handle.get("backend") != self.name or name not in self.jobs:
+            raise JobLost(f"{handle} is no handle of this process's Ray")
+        if name in self.ends:
+            return self.ends[name]
+        actor, result = self.jobs[name]
+        if not self.ray.wait([result], timeout=0)[0]:
+            return State("running" if is_locked(self.attempts / name) else "pending")
+        try:
+            self.ray.get(result)
+            self.ends[name] = State("ended")
+        except self.ray.exceptions.RayActorError as error:
+            self.ends[name] = State("lost", str(error).splitlines()[0])
+        except self.ray.exceptions.RayTaskError as error:
+            self.ends[name] = State("lost", str(error).splitlines()[-1])
+        self.ray.kill(actor)
+        return self.ends[name]
+
+    def logs(self, handle: Handle, since: int) -> bytes:
+        path = self.attempts / str(handle["attempt_id"]) / LOG
+        if not path.exists():
+            return b""
+        with path.open("rb") as file:
+            file.seek(since)
+            return file.read()
+
+    def cancel(self, handle: Handle) -> None:
+        if handle["attempt_id"] in self.jobs and not self.poll(handle).over:
+            self.jobs[handle["attempt_id"]][0].end.remote("cancelled")
+
+    def fetch(self, handle: Handle, into: Path) -> None:
+        folder = self.attempts / str(handle["attempt_id"])
+        if into.resolve() != folder:
+            raise JobLost(f"{handle['attempt_id']} lies in {folder}, not in {into}")
+
+    def close(self) -> None:
+        if self.ray is None:
+            return
+        live = [result for name, (_, result) in self.jobs.items() if name not in self.ends]
+        for name, (actor, _) in self.jobs.items():
+            if name not in self.ends:
+                actor.end.remote("orphaned")
+        if live:
+            self.ray.wait(live, num_returns=len(live), timeout=END_PATIENCE)
+        self.ray.shutdown()  # an actor that still lives dies here; its watchdog clears the rest
+        self.ray = None
+        self.jobs.clear()
+        if self.home is not None:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+def home_name(pid: int) -> str:
+    """Short: the paths of Ray's sockets must stay under 108 bytes."""
+    return f"golf-ray-{pid}-{start_ticks(pid)}"
+
+
+def tighten(secret: Path) -> None:
+    """Ray writes its token for everybody to read."""
+    with contextlib.suppress(OSError):
+        if secret.stat().st_mode & 0o077:
+            secret.chmod(0o600)
+
+
+def clear_homes() -> None:
+    """Remove the session folders of processes of ours that are gone."""
+    for folder in Path(tempfile.gettempdir()).glob("golf-ray-*-*"):
+        match = re.fullmatch(r"golf-ray-(\d+)-(\d+)", folder.name)
+        if match and start_ticks(int(match[1])) != int(match[2]) and folder.owner() == Path("/proc/self").owner():
+            shutil.rmtree(folder, ignore_errors=True)
