@@ -3,6 +3,7 @@
 What needs pandas is imported when a command runs, so that --help is immediate.
 """
 
+import io
 import json
 import sys
 import traceback
@@ -197,6 +198,8 @@ def verify(
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the sign for plus or minus shows the rest
     try:
         app()
     except KeyboardInterrupt:
