@@ -1,6 +1,7 @@
 """Where this process runs: its rank, its device, its dtype; and how a group of processes begins and ends."""
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ import torch
 import torch.distributed as dist
 
 from golf_core.hardware import cpu_dtype
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ def joined_group(dtype_name: str | None) -> Iterator[Place]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     name = dtype_name or ("bf16" if cuda else cpu_dtype())
     place = Place(rank, world, device, torch.bfloat16 if name == "bf16" else torch.float32)
+    if not cuda:
+        _keep_freed_memory()
     if cuda:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -46,6 +52,15 @@ def joined_group(dtype_name: str | None) -> Iterator[Place]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what activations free instead of giving it back and faulting it in again every step:
+    about a tenth of a small model's step on a CPU. Elsewhere than on glibc this does nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_TRIM_THRESHOLD, 512 << 20)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
 
 
 def barrier() -> None:

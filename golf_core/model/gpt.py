@@ -13,12 +13,8 @@ from torch import Tensor, nn
 
 from golf_core.config import ModelConfig
 from golf_core.model.attention import causal_attention
+from golf_core.model.fused import relu2, rms_norm, rotary_norm
 from golf_core.model.loss import softcapped_cross_entropy, softcapped_logits
-
-
-def rms(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, without a learned weight."""
-    return F.rms_norm(x, (x.size(-1),))
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -41,13 +37,16 @@ class Rotary(nn.Module):
                 half = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=like.device)
                 turns = torch.arange(positions, dtype=torch.float32, device=like.device)
                 angle = torch.outer(turns, self.base ** (-half / self.head_dim))[None, :, None, :]
-                self.tables[key] = (angle.cos().to(like.dtype), angle.sin().to(like.dtype))
+                cos, sin = angle.cos(), angle.sin()
+                self.tables[key] = (
+                    torch.cat((cos, cos), dim=-1).to(like.dtype),
+                    torch.cat((sin, -sin), dim=-1).to(like.dtype),
+                )
         return self.tables[key]
 
     def forward(self, x_BTHD: Tensor) -> Tensor:
-        cos, sin = self.angles(x_BTHD.size(1), x_BTHD)
-        a, b = x_BTHD.chunk(2, dim=-1)
-        return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
+        """Normed over D, then turned."""
+        return rotary_norm(x_BTHD, *self.angles(x_BTHD.size(1), x_BTHD))
 
 
 class Attention(nn.Module):
@@ -67,9 +66,8 @@ class Attention(nn.Module):
         q = linear(x_BTC, self.c_q.weight).view(b, t, self.heads, self.head_dim)
         k = linear(x_BTC, self.c_k.weight).view(b, t, self.kv_heads, self.head_dim)
         v = linear(x_BTC, self.c_v.weight).view(b, t, self.kv_heads, self.head_dim)
-        q = self.rotary(rms(q)) * self.q_gain.to(q.dtype)[:, None]
-        k = self.rotary(rms(k))
-        y = causal_attention(q, k, v)
+        gain = self.q_gain * self.head_dim**-0.5  # the attention's own scale goes with the learned one
+        y = causal_attention(self.rotary(q) * gain.to(q.dtype)[:, None], self.rotary(k), v)
         return linear(y.reshape(b, t, -1), self.proj.weight)
 
 
@@ -80,7 +78,7 @@ class MLP(nn.Module):
         self.proj = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return linear(linear(x_BTC, self.fc.weight).relu().square(), self.proj.weight)
+        return linear(relu2(linear(x_BTC, self.fc.weight)), self.proj.weight)
 
 
 class Block(nn.Module):
@@ -94,9 +92,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
         mix = self.resid_mix.to(x.dtype)
-        x = mix[0] * x + mix[1] * x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(rms(x))
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rms(x))
+        x = torch.addcmul(mix[0] * x, mix[1], x0)
+        x = torch.addcmul(x, self.attn_scale.to(x.dtype), self.attn(rms_norm(x)))
+        return torch.addcmul(x, self.mlp_scale.to(x.dtype), self.mlp(rms_norm(x)))
 
 
 class GPT(nn.Module):
@@ -127,17 +125,17 @@ class GPT(nn.Module):
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """The normed output of the last block, (B, T, C)."""
-        x = rms(self.tok_emb(ids_BT).to(self.dtype))
+        x = rms_norm(self.tok_emb(ids_BT).to(self.dtype))
         x0 = x
         skips = []
         for index, block in enumerate(self.blocks):
             if index >= self.encoder_layers and skips:
                 skip = self.skip_weights[index - self.encoder_layers].to(x.dtype)
-                x = x + skip * skips.pop()
+                x = torch.addcmul(x, skip, skips.pop())
             x = block(x, x0)
             if index < self.encoder_layers:
                 skips.append(x)
-        return rms(x)
+        return rms_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Softcapped logits in fp32 for any positions of `hidden`."""
