@@ -1,6 +1,6 @@
 """Where each setting of a command comes from: flag > GOLF_* environment > golf.toml > default.
 
-golf.toml holds one flat table of the names below; paths in it are relative to its own folder. It holds no secrets.
+golf.toml holds the names below, flat, and a table [author]; paths in it are relative to its folder. No secrets in it.
 """
 
 import tomllib
@@ -40,7 +40,7 @@ FIELDS: dict[str, Field] = {
     "silence_seconds": Field(600.0, float),
 }
 # Read by other commands; known here so that they are not refused.
-OTHER_FIELDS = ("author", "github_id", "name", "blurb")
+OTHER_FIELDS = ("author",)
 
 
 @dataclass(frozen=True)

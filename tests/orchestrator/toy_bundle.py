@@ -13,7 +13,7 @@ import sys
 import time
 
 BEHAVIOUR = {}
-STEPS, PAUSE = 5, 0.0
+STEPS, PAUSE = 5, 0.0  # seconds a step, and an evaluation stage
 
 seed = int(os.environ["SEED"]) if "SEED" in os.environ else 0
 rank = int(os.environ.get("RANK", "0"))
