@@ -25,6 +25,7 @@ $(VENV)/.locked: requirements.lock
 	@python="$(PYTHON)"; \
 	if [ -z "$$python" ]; then \
 		echo "Python 3.11 or newer was not found (python3 is $$(python3 -V 2>&1 || true)); install it or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
+	command -v "$$python" >/dev/null || { echo "there is no $$python; name another: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }; \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "$$python is $$("$$python" -V 2>&1), but Python 3.11 or newer is needed; name another: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV) || { \
