@@ -66,6 +66,7 @@ class Bench:
     backend: str = "process"
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     extra_env: dict = field(default_factory=dict)
+    tables: bool = False  # whether submits end with collect and pack
 
     def __post_init__(self):
         self.runs_dir = self.folder / "runs"
@@ -84,8 +85,9 @@ class Bench:
                 given += ["--launcher", "python"]
             given += ["--bundle", str(self.bundle), "--on", self.backend]
             given += ["--data", self.corpus["data_path"], "--tokenizer", self.corpus["tokenizer_path"]]
+        program = ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", verb, *given, *arguments],
+            [sys.executable, *program, verb, *given, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
