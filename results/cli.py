@@ -180,8 +180,8 @@ def verify(
         from results.tables import gate_cells, plain_table
 
         facts = Facts(read_json(folder / SUBMISSION), str(folder / SUBMISSION))
-        found, project = opened(facts.text("submission_id"), runs_dir)
-        differences = verify_folder(found, project, folder)
+        found, _ = opened(facts.text("submission_id"), runs_dir)
+        differences = verify_folder(found, folder)
         failed = [gate for gate in found.gates if gate.verdict != "pass"]
         if as_json:
             told = [{"place": one.place, "says": one.says, "evidence": one.evidence} for one in differences]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import typing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from golf_core.rundir import BUNDLE, LOG, RunDirError, file_sha256, read_json
 from results.collect import Collected
+from results.facts import Facts
 from results.gates import PASS, Gate
 from results.project import Project
 from results.readme import readme_text
@@ -26,6 +28,7 @@ SUBMISSION = "submission.json"
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
 GENERATOR = "golf-orchestrator"
+STALE_SECONDS = 600  # writing the folder takes less than a second
 MAX_LOG_BYTES = 256 * 1024 * 1024
 
 
@@ -169,6 +172,9 @@ def compliance(gates: list[Gate], rows: list[Row]) -> dict[str, bool | None]:
 def pack(found: Collected, project: Project, out: Path) -> bool:
     """Write the folder whole or not at all; False where it was there already, byte for byte."""
     files = submission_files(found, project)
+    for scratch in out.parent.glob(f".{out.name}-*"):  # left by a process that was killed here
+        if time.time() - scratch.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(scratch, ignore_errors=True)
     if out.exists() or out.is_symlink():
         if _is_same(out, files):
             return False
@@ -182,7 +188,11 @@ def pack(found: Collected, project: Project, out: Path) -> bool:
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
             os.rename(out, old / out.name)
             shutil.rmtree(old, ignore_errors=True)
-        os.rename(scratch, out)
+        try:
+            os.rename(scratch, out)
+        except OSError:
+            if not _is_same(out, files):  # not the identical work of another process
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return True
@@ -220,16 +230,18 @@ def _refuse_foreign(out: Path, submission_id: str) -> None:
             raise PackError(f"{path} was changed by hand; {away}")
 
 
-def verify(found: Collected, project: Project, folder: Path) -> list[Difference]:
-    """Where a packed folder says other than what the sealed evidence gives."""
-    expected = submission_files(found, project)
-    differences = []
+def verify(found: Collected, folder: Path) -> list[Difference]:
+    """Where a packed folder says other than what the sealed evidence gives. Names are its own, no evidence has them."""
+    says = Facts(read_json(folder / SUBMISSION), str(folder / SUBMISSION))
+    author, github_id, name = (says.maybe_text(key) for key in ("author", "github_id", "name"))
+    expected = submission_files(found, Project(author=author, github_id=github_id, name=name))
+    differences: list[Difference] = []
     for name, data in expected.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
             differences.append(Difference(name, "missing", f"{len(data)} bytes"))
         elif name == SUBMISSION:
-            differences += compare("", read_json(path), json.loads(data))
+            differences += compare("", says.values, json.loads(data))
         elif (actual := path.read_bytes()) != data:
             said, ours = _fingerprint(actual), _fingerprint(data)
             differences.append(Difference(name, f"SHA-256 {said['sha256'][:12]}", f"SHA-256 {ours['sha256'][:12]}"))

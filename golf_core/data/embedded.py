@@ -5,11 +5,13 @@ and of every setting; a file in it that differs from its manifest makes it anew.
 the first rename wins.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,7 @@ from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, wr
 TOKENIZER_NAME = "tokenizer.model"
 SHARD_NAMES = {"train": "sotu_train_000000.bin", "val": "sotu_val_000000.bin"}
 MANIFEST = "manifest.json"
+STALE_SECONDS = 3600  # a build takes seconds
 
 
 def cache_root() -> Path:
@@ -111,9 +114,16 @@ def embedded_data(root: Path | None = None, corpus: Path = CORPUS_PATH) -> tuple
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        for rubbish in root.glob(".damaged-*"):
-            shutil.rmtree(rubbish, ignore_errors=True)
+        _clear(root)
     return folder, False
+
+
+def _clear(root: Path) -> None:
+    """Remove damaged folders, and what a killed process left here an hour ago or more."""
+    for rubbish in root.glob(".*-*"):
+        with contextlib.suppress(OSError):
+            if rubbish.name.startswith(".damaged-") or time.time() - rubbish.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(rubbish, ignore_errors=True)
 
 
 def main() -> int:

@@ -44,7 +44,15 @@ class TrainLoader:
     """Batches of one rank: inputs and targets of (sequences, seq_len), int64 on `device`."""
 
     def __init__(
-        self, stream: TokenStream, *, batch_tokens: int, micro_batches: int, seq_len: int, rank: int, world: int, device: torch.device
+        self,
+        stream: TokenStream,
+        *,
+        batch_tokens: int,
+        micro_batches: int,
+        seq_len: int,
+        rank: int,
+        world: int,
+        device: torch.device,
     ) -> None:
         self.stream, self.seq_len, self.rank, self.world, self.device = stream, seq_len, rank, world, device
         self.span = batch_tokens // micro_batches + 1

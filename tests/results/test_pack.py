@@ -85,6 +85,7 @@ def test_an_unknown_author_is_a_named_gap(runs, packed, tmp_path):
     pack(collect(runs.folder), load_project(tmp_path / "golf.toml"), out)
     facts = read_json(out / "submission.json")
     assert (facts["author"], facts["github_id"], facts["name"], facts["gaps"]) == ("A. Golfer", "golfer", "Low", [])
+    assert verify(collect(runs.folder), out) == []
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_verify_finds_what_the_evidence_does_not_support(runs, packed, change):
         (packed / "train_gpt.py").unlink()
     elif change == "added":
         (packed / "extra.bin").write_bytes(b"x")
-    found = [difference.place for difference in verify(collect(runs.folder), Project(), packed)]
+    found = [difference.place for difference in verify(collect(runs.folder), packed)]
     expected = {"number": ["seed_results.42.val_bpb"], "log": ["train_seed42.log"], "missing": ["train_gpt.py"]}
     assert found == expected.get(change, ["extra.bin"] if change == "added" else [])
 

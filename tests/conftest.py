@@ -1,0 +1,8 @@
+"""For all tests: properties are tried without a deadline, since machines are shared, and in CI always the same ones."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("house")
