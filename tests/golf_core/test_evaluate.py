@@ -1,0 +1,192 @@
+"""Scoring: each target once, scored before learned from, and the numbers are the plain formulas'."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from golf_core.config import TTTConfig
+from golf_core.evaluate.chunk_ttt import chunk_lr, evaluate_chunk_ttt
+from golf_core.evaluate.ledger import LedgerError, ScoreLedger
+from golf_core.evaluate.sliding import evaluate_windows, same_length_batches
+from golf_core.evaluate.windows import ScoreWindow, score_windows
+from tests.golf_core.test_model import SMALL, small_model
+
+CPU = torch.device("cpu")
+# Ids 3 and up stand for 1 to 4 bytes; odd ones start with a space; 0 to 2 are no text.
+TABLES = (
+    np.array([0, 0, 0] + [1 + i % 4 for i in range(3, SMALL.vocab)], dtype=np.int16),
+    np.array([i > 2 and i % 2 == 1 for i in range(SMALL.vocab)]),
+    np.array([i <= 2 for i in range(SMALL.vocab)]),
+)
+
+
+def stream(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, SMALL.vocab, count + 1).astype(np.uint16)
+
+
+def make_ledger(tokens: np.ndarray, **place) -> ScoreLedger:
+    return ScoreLedger("test", tokens, TABLES, CPU, place.get("rank", 0), place.get("world", 1))
+
+
+def quiet(done: int, total: int) -> None:
+    """Progress that nobody reads."""
+
+
+@given(st.integers(1, 400), st.integers(1, 64), st.data())
+def test_every_target_is_scored_once(targets, seq_len, data):
+    """For any length, window and stride, the scored spans cover the targets in order, once, with enough context."""
+    stride = data.draw(st.integers(1, seq_len))
+    windows = score_windows(targets, seq_len, stride)
+    assert [t for w in windows for t in range(w.first, w.stop)] == list(range(targets))
+    assert all(w.stop - w.start <= seq_len for w in windows)
+    assert all(w.first - w.start >= seq_len - stride for w in windows[1:])
+    assert [w for batch in same_length_batches(windows, 4) for w in batch] == windows
+
+
+def scored(tokens: np.ndarray, stride: int, world: int = 1) -> list[float]:
+    model = small_model()
+    ledgers = [make_ledger(tokens, rank=r, world=world) for r in range(world)]
+    for ledger in ledgers:
+        evaluate_windows(model, ledger, seq_len=16, stride=stride, batch_seqs=3, progress=quiet)
+    return [float(ledger._nats) for ledger in ledgers]
+
+
+@pytest.mark.parametrize("stride", [16, 5, 1])
+@pytest.mark.parametrize("count", [7, 16, 97])
+def test_the_ledgers_loss_is_the_formula(stride, count):
+    """Loss and bits per byte are those of a plain computation, window by window, in double precision."""
+    tokens, model = stream(count), small_model()
+    ledger = make_ledger(tokens)
+    evaluate_windows(model, ledger, seq_len=16, stride=stride, batch_seqs=3, progress=quiet)
+    score = ledger.finish()
+    ids = torch.from_numpy(tokens.astype(np.int64))
+    nats = 0.0
+    for w in score_windows(count, 16, stride):
+        with torch.no_grad():
+            logits = model.logits(model.hidden(ids[None, w.start : w.stop]))[0]
+        losses = F.cross_entropy(logits, ids[w.start + 1 : w.stop + 1], reduction="none")
+        nats += float(losses[w.first - w.start :].double().sum())
+    text = sum(
+        int(TABLES[0][t]) + int(bool(TABLES[1][t]) and not TABLES[2][p]) for p, t in zip(tokens, tokens[1:], strict=False)
+    )
+    assert score.tokens == count
+    assert score.bytes == text
+    assert score.val_loss == pytest.approx(nats / count, rel=1e-5)
+    assert score.val_bpb == pytest.approx(nats / math.log(2) / text, rel=1e-5)
+
+
+def test_splitting_over_ranks_changes_nothing():
+    """The ranks' sums add up to one process's sum."""
+    tokens = stream(203)
+    assert sum(scored(tokens, 4, world=3)) == pytest.approx(scored(tokens, 4)[0], rel=1e-9)
+
+
+def test_a_target_cannot_be_scored_twice():
+    """Predicting a scored target raises with its position and the rank."""
+    ledger = make_ledger(stream(20))
+    ledger.predict([ScoreWindow(0, 10, 0)])
+    ledger.commit(torch.zeros(10, SMALL.vocab))
+    with pytest.raises(LedgerError, match=r"rank 0: target 9 .* is scored already"):
+        ledger.predict([ScoreWindow(5, 15, 9)])
+
+
+def test_nothing_is_learned_before_it_is_scored():
+    """Training tokens that are not committed, or not yet merged, raise with their position."""
+    ledger = make_ledger(stream(20))
+    ledger.predict([ScoreWindow(0, 10, 0)])
+    ledger.commit(torch.zeros(10, SMALL.vocab))
+    with pytest.raises(LedgerError, match="target 0 would be learned from before it is scored"):
+        ledger.adapt([(0, 10)])
+    ledger.merge()
+    x, y = ledger.adapt([(0, 10)])
+    assert torch.equal(x[0, 1:], y[0, :-1])
+    with pytest.raises(LedgerError, match="target 10 would be learned from"):
+        ledger.adapt([(5, 12)])
+
+
+def test_a_gap_or_an_open_prediction_is_no_score():
+    """A stage with a target that was never scored, or predicted and never committed, has no result."""
+    ledger = make_ledger(stream(20))
+    ledger.predict([ScoreWindow(0, 10, 0)])
+    with pytest.raises(LedgerError, match="never committed"):
+        ledger.finish()
+    ledger.commit(torch.zeros(10, SMALL.vocab))
+    with pytest.raises(LedgerError, match="target 10 of 20 was never scored"):
+        ledger.finish()
+
+
+def test_predict_and_commit_alternate():
+    """A commit without a prediction, two predictions, wrong shapes and windows outside the stream raise."""
+    ledger = make_ledger(stream(20))
+    with pytest.raises(LedgerError, match="without predict"):
+        ledger.commit(torch.zeros(1, SMALL.vocab))
+    with pytest.raises(LedgerError, match="not within 20 targets"):
+        ledger.predict([ScoreWindow(15, 21, 15)])
+    ledger.predict([ScoreWindow(0, 10, 4)])
+    with pytest.raises(LedgerError, match="before the commit"):
+        ledger.predict([ScoreWindow(10, 20, 10)])
+    with pytest.raises(LedgerError, match="for 6 targets"):
+        ledger.commit(torch.zeros(10, SMALL.vocab))
+
+
+def run_ttt(tokens: np.ndarray, **values) -> tuple[ScoreLedger, list[float]]:
+    """The ledger, and the nats after each chunk."""
+    ledger, sums = make_ledger(tokens), []
+    config = TTTConfig(kind="chunk", **{"chunk_tokens": 32, "lr": 0.05, "epochs": 2, "batch_seqs": 2, **values})
+    evaluate_chunk_ttt(
+        small_model(), ledger, config, seq_len=16, stride=8, batch_seqs=3, progress=lambda *_: sums.append(float(ledger._nats))
+    )
+    return ledger, sums
+
+
+def test_a_rate_of_zero_is_the_frozen_evaluation():
+    """With learning rate 0 test-time training scores what sliding evaluation scores."""
+    tokens = stream(150)
+    frozen = make_ledger(tokens)
+    evaluate_windows(small_model(), frozen, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
+    score, reference = run_ttt(tokens, lr=0.0)[0].finish(), frozen.finish()
+    assert (score.tokens, score.bytes) == (reference.tokens, reference.bytes)
+    assert score.val_loss == pytest.approx(reference.val_loss, rel=1e-7)
+
+
+def test_later_chunks_change_no_earlier_score():
+    """Other tokens from chunk 2 on leave the scores of chunks 0 and 1 as they were, and learning changes chunk 1."""
+    tokens = stream(150)
+    other = tokens.copy()
+    # Chunk 1's last window starts scoring at 56 and ends at 64: everything later is free to change.
+    other[65:] = stream(150, seed=9)[65:]
+    _, before = run_ttt(tokens)
+    _, after = run_ttt(other)
+    _, frozen = run_ttt(tokens, lr=0.0)
+    assert before[:2] == after[:2]
+    assert before[2:] != after[2:]
+    assert before[0] == frozen[0]
+    assert before[1] != frozen[1]
+
+
+def test_learning_on_what_repeats_pays():
+    """On a stream that repeats itself, learning from scored chunks lowers the loss."""
+    tokens = np.tile(stream(31), 12)
+    assert run_ttt(tokens)[0].finish().val_loss < run_ttt(tokens, lr=0.0)[0].finish().val_loss - 0.05
+
+
+def test_frozen_blocks_do_not_move():
+    """With every block frozen, blocks keep their weights and the rest learns."""
+    model = small_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    config = TTTConfig(kind="chunk", chunk_tokens=32, lr=0.1, epochs=1, batch_seqs=2, freeze_blocks=3)
+    evaluate_chunk_ttt(model, make_ledger(stream(100)), config, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert not {name for name in moved if name.split(".")[1:2] and name.startswith(("blocks.0.", "blocks.1.", "blocks.2."))}
+    assert {"tok_emb.weight", "blocks.4.mlp.fc.weight"} <= moved
+
+
+def test_the_ttt_rate_is_a_cosine():
+    """Full at the first chunk, nothing at the last."""
+    assert [chunk_lr(2.0, c, 3) for c in range(3)] == pytest.approx([2.0, 1.0, 0.0])
+    assert chunk_lr(2.0, 0, 1) == 2.0
