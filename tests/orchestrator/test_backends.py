@@ -1,0 +1,200 @@
+"""One contract for every backend: process, local Ray, and the fake that ships."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from golf_core.rundir import SEAL, is_sealed, read_json
+from orchestrator.backends import load_backend
+from orchestrator.backends.base import Backend, Job, JobLost
+from orchestrator.backends.fake import Act, FakeBackend
+from orchestrator.backends.local_ray import clear_homes, home_name, tighten
+from tests.orchestrator.toy import attempt_folder, carrying, toy_text, until
+
+NAMES = ["fake", "process", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
+HANGING = toy_text({"train3": "hang"})
+CRASHING = toy_text({"train2": "crash"})
+each = pytest.mark.parametrize("backend", NAMES, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def started_ray(tmp_path_factory):
+    """One Ray for the module; each test points it at its own runs folder."""
+    backend = load_backend("ray", tmp_path_factory.mktemp("ray") / "runs")
+    yield backend
+    home = backend.home
+    backend.close()
+    assert home is None or not home.exists()
+
+
+@pytest.fixture
+def backend(request, tmp_path):
+    """A backend of each name on a fresh runs folder. A hanging text makes the fake hang, too."""
+    runs_dir = tmp_path / "runs"
+    runs_dir.mkdir()
+    if request.param == "ray":
+        shared = request.getfixturevalue("started_ray")
+        shared.attempts = (runs_dir / "attempts").resolve()
+        yield shared
+        return
+    made = FakeBackend(runs_dir) if request.param == "fake" else load_backend(request.param, runs_dir)
+    yield made
+    made.close()
+
+
+def laid_down(backend, tmp_path, text):
+    """An attempt folder that was not begun, as a job; the fake is told what a worker would find out."""
+    folder = attempt_folder(tmp_path, text)
+    if isinstance(backend, FakeBackend):
+        acts = {HANGING: Act("completed", polls=10**9), CRASHING: Act("user_error")}
+        backend.script.append(acts.get(text, Act()))
+    return Job(folder.name, folder, 1)
+
+
+@each
+def test_an_attempt_runs_to_its_seal(backend: Backend, tmp_path):
+    """start, poll until it is over, fetch: the folder is sealed and the log can be read from any byte on."""
+    job = laid_down(backend, tmp_path, toy_text())
+    handle = backend.start(job)
+    assert until(lambda: backend.poll(handle).over, "the end") and backend.poll(handle).phase == "ended"
+    backend.fetch(handle, job.folder)
+    assert is_sealed(job.folder, SEAL) and read_json(job.folder / "result.json")["outcome"] == "completed"
+    whole = backend.logs(handle, 0)
+    assert whole and backend.logs(handle, 3) == whole[3:]
+
+
+@each
+def test_a_failed_attempt_is_an_end_and_no_exception(backend: Backend, tmp_path):
+    """A crash of the code is a state with a result, and no seal."""
+    job = laid_down(backend, tmp_path, CRASHING)
+    handle = backend.start(job)
+    until(lambda: backend.poll(handle).over, "the end")
+    assert backend.poll(handle).phase == "ended"
+    assert read_json(job.folder / "result.json")["class"] == "user_error" and not (job.folder / SEAL).exists()
+
+
+@each
+def test_the_same_attempt_is_started_once(backend: Backend, tmp_path):
+    """A second start while the first is alive gives the same handle; find gives it too."""
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    assert backend.start(job) == handle and backend.find(job.attempt_id) == handle
+    backend.cancel(handle)
+    until(lambda: backend.poll(handle).over, "the end")
+    assert backend.find(job.attempt_id) is None
+
+
+@each
+def test_cancel_ends_an_attempt(backend: Backend, tmp_path):
+    """After cancel the attempt is over, its class is cancelled; a second cancel does nothing."""
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    if not isinstance(backend, FakeBackend):
+        until(lambda: b"step 2" in backend.logs(handle, 0), "training")
+    assert not backend.poll(handle).over
+    backend.cancel(handle)
+    until(lambda: backend.poll(handle).over, "the end")
+    backend.cancel(handle)
+    assert read_json(job.folder / "result.json")["class"] == "cancelled"
+
+
+@each
+def test_a_handle_of_nobody_is_lost(backend: Backend, tmp_path):
+    """A handle of another backend, or of an attempt that never was, raises JobLost."""
+    with pytest.raises(JobLost):
+        backend.poll({"backend": "elsewhere", "attempt_id": "0000000000000000-a1"})
+    assert backend.find("0000000000000000-a1") is None
+
+
+@each
+def test_a_foreign_folder_cannot_be_fetched_into(backend: Backend, tmp_path):
+    """Attempts of these backends are made in place: another folder is refused, not filled."""
+    job = laid_down(backend, tmp_path, toy_text())
+    handle = backend.start(job)
+    until(lambda: backend.poll(handle).over, "the end")
+    with pytest.raises(JobLost):
+        backend.fetch(handle, tmp_path / "elsewhere")
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize("backend", ["ray"], indirect=True)
+def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, tmp_path):
+    """kill -9 of the Ray worker process: the state is lost, and the watchdog clears what it had started."""
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    until(lambda: b"step 2" in backend.logs(handle, 0), "training")
+    (bundle,) = [pid for pid in carrying("DATA_PATH", str(tmp_path / "data"))]
+    os.kill(parent(bundle), signal.SIGKILL)
+    until(lambda: backend.poll(handle).over, "the end")
+    assert backend.poll(handle).phase == "lost"
+    until(lambda: not carrying("DATA_PATH", str(tmp_path / "data")), "the end of the bundle", 10)
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize("backend", ["ray"], indirect=True)
+def test_ranks_of_ray_are_not_slowed_down(backend, tmp_path):
+    """Ray runs its workers at nice 15; ours run at the niceness of the process that submitted."""
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    until(lambda: b"step 2" in backend.logs(handle, 0), "training")
+    (bundle,) = carrying("DATA_PATH", str(tmp_path / "data"))
+    assert os.getpriority(os.PRIO_PROCESS, bundle) == os.getpriority(os.PRIO_PROCESS, 0)
+    backend.cancel(handle)
+    until(lambda: backend.poll(handle).over, "the end")
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def test_what_a_killed_ray_left_is_cleared(tmp_path, monkeypatch):
+    """Session folders of processes that are gone are removed, those of living ones stay."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive, foreign = tmp_path / "golf-ray-1-7", tmp_path / home_name(os.getpid()), tmp_path / "golf-ray-x-y"
+    for folder in (dead, alive, foreign):
+        folder.mkdir()
+    clear_homes()
+    assert not dead.exists() and alive.exists() and foreign.exists()
+
+
+def test_a_token_that_all_may_read_is_tightened(tmp_path):
+    """The token that Ray writes with mode 0644 is left to its owner alone."""
+    token = tmp_path / "auth_token"
+    token.write_text("t")
+    token.chmod(0o644)
+    tighten(token)
+    assert token.stat().st_mode & 0o777 == 0o600
+    tighten(tmp_path / "absent")
+
+
+def test_a_worker_that_is_killed_is_lost(tmp_path):
+    """process: kill -9 of the worker gives lost, also to a backend that did not start it."""
+    runs_dir = tmp_path / "runs"
+    runs_dir.mkdir()
+    backend, other = load_backend("process", runs_dir), load_backend("process", runs_dir)
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    until(lambda: b"step 2" in backend.logs(handle, 0), "training")
+    assert other.find(job.attempt_id) == handle and other.poll(handle).phase == "running"
+    os.kill(handle["pid"], signal.SIGKILL)
+    until(lambda: backend.poll(handle).over, "the end")
+    assert backend.poll(handle).phase == other.poll(handle).phase == "lost"
+    backend.close()
+
+
+def test_close_ends_what_runs(tmp_path):
+    """process: closing the backend ends its workers and what they started, with class orphaned."""
+    runs_dir = tmp_path / "runs"
+    runs_dir.mkdir()
+    backend = load_backend("process", runs_dir)
+    job = laid_down(backend, tmp_path, HANGING)
+    handle = backend.start(job)
+    until(lambda: b"step 2" in backend.logs(handle, 0), "training")
+    began = time.monotonic()
+    backend.close()
+    assert time.monotonic() - began < 10
+    assert read_json(job.folder / "result.json")["class"] == "orphaned"
+    assert not carrying("DATA_PATH", str(tmp_path / "data"))
