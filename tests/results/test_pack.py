@@ -259,3 +259,14 @@ def test_runs_dir_comes_from_flag_environment_or_project(runs, tmp_path):
     (elsewhere / "golf.toml").write_text(f'runs_dir = "{runs.runs_dir}"\n')
     assert results("collect", runs.submission_id, folder=elsewhere).returncode == 0
     assert results("collect", runs.submission_id, folder=elsewhere, GOLF_RUNS_DIR="absent").returncode == 2
+
+
+def test_eight_at_once_leave_one_whole_folder(runs, tmp_path):
+    """Processes that pack the same submission together all succeed, and nothing else is left."""
+    command = [sys.executable, "-m", "results", "pack", runs.submission_id, "--runs-dir", str(runs.runs_dir)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    running = [subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) for _ in range(8)]
+    said = [process.communicate(timeout=120)[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * 8, said
+    assert set(contents(runs.folder / "submission")) == NAMES
+    assert sorted(path.name for path in runs.folder.iterdir()) == ["spec.json", "submission", "train_gpt.py"]
