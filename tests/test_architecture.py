@@ -138,10 +138,15 @@ def readme_map(text: str) -> list[str]:
     return paths
 
 
+def holds_something(path: Path) -> bool:
+    """Whether it is a file, or a folder with one in it: git keeps no empty folders, so a clone would lack them."""
+    return path.is_file() or any(inner.is_file() and "__pycache__" not in inner.parts for inner in path.rglob("*"))
+
+
 def false_claims(tree: Path) -> list[str]:
     text = (tree / "README.md").read_text(encoding="utf-8")
     mapped = readme_map(text)
-    found = [f"README's map names {path}, which is not there" for path in mapped if not (tree / path).exists()]
+    found = [f"README's map names {path}, which is not there" for path in mapped if not holds_something(tree / path)]
     found += [f"README's map leaves out {room}/" for room in ROOMS if f"{room}/" not in mapped]
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if "://" not in target and not (tree / target).exists():
@@ -182,6 +187,7 @@ BREACHES = {
     "long_module": (long_files, "results/a.py", "x = 1\n" * 401),
     "long_test": (long_files, "tests/test_a.py", "x = 1\n" * 701),
     "absent_folder_in_the_map": (false_claims, "README.md", "## The map\n\n```\nsomewhere/  words\n```\n"),
+    "empty_folder_in_the_map": (false_claims, "README.md", "## The map\n\n```\nempty/  words\n```\n"),
     "absent_file_in_the_map": (false_claims, "README.md", "## The map\n\n```\njobs/  words\n  a.py b.py  words\n```\n"),
     "dead_link": (false_claims, "README.md", "see [the guide](docs/guide.md)\n"),
     "long_readme": (false_claims, "README.md", "\n" * 151),
@@ -194,6 +200,7 @@ def test_a_planted_breach_is_found(rule, file, text, tmp_path):
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     assert any(file in breach or "README" in breach for breach in rule(tmp_path))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from golf_core.data.byte_count import load_tokenizer
 from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, load_corpus, split_document
-from golf_core.data.embedded import MANIFEST, SHARD_NAMES, TOKENIZER_NAME, embedded_data
+from golf_core.data.embedded import MANIFEST, SHARD_NAMES, TOKENIZER_NAME, cache_root, embedded_data
 from golf_core.data.identity import data_identity
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import DataError, read_shard
@@ -157,6 +157,26 @@ def test_a_damaged_corpus_is_refused(data, tmp_path):
     with pytest.raises(DataError, match=str(path)):
         embedded_data(tmp_path / "cache", path)
     assert not any((tmp_path / "cache").glob("*"))
+
+
+def test_a_checkout_that_cannot_be_written_uses_the_users_cache(monkeypatch, tmp_path):
+    """The cache goes beside the corpus, or where XDG_CACHE_HOME says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root() == CORPUS_PATH.parent / "cache"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert cache_root() == tmp_path / "golf-orchestrator"
+
+
+def test_the_command_prints_one_object_and_says_when_it_was_cached(folder, tmp_path):
+    """Paths of shards and tokenizer on stdout, from any working folder."""
+    command = [sys.executable, "-m", "golf_core.data.embedded"]
+    environment = {**os.environ, "PYTHONPATH": str(CORPUS_PATH.parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {
+        "data_path": str(folder),
+        "tokenizer_path": str(folder / TOKENIZER_NAME),
+        "cached": True,
+    }
 
 
 def identity_command(data, tokenizer, vocab=1024, **environment):
