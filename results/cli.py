@@ -96,7 +96,7 @@ def collect(
         sys.exit(USAGE)
 
     def run() -> int:
-        from results.collect import csv_text, write_outputs, write_overview
+        from results.outputs import csv_text, write_outputs, write_overview
         from results.tables import plain_table, report
 
         found, _ = opened(submission_id, runs_dir)
@@ -116,7 +116,7 @@ def collect(
 
 
 def collected_object(found: "Collected") -> dict[str, typing.Any]:
-    from results.collect import as_objects
+    from results.rows import as_objects
     from results.tables import spread
 
     return {

@@ -1,25 +1,15 @@
-"""From sealed, counted attempts to rows, and from rows to results.csv, scores.csv and table.md."""
+"""From sealed, counted attempts to rows: one for every registered seed."""
 
 import math
 import typing
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from golf_core.rundir import RunDirError, write_bytes
 from results.evidence import Evidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
-from results.rows import COLUMNS, SCORE_COLUMNS, Row, values
-from results.spec import Spec, load_spec, submission_folders
-from results.tables import report
-
-RESULTS_CSV, SCORES_CSV, TABLE_MD = "results.csv", "scores.csv", "table.md"
-DTYPES: dict[typing.Any, str] = {
-    kind: name for plain, name in ((int, "Int64"), (float, "Float64"), (str, "str")) for kind in (plain, plain | None)
-}
+from results.rows import Row
+from results.spec import Spec, load_spec
 
 
 @dataclass(frozen=True)
@@ -144,42 +134,3 @@ def _hardware(evidence: Evidence) -> str | None:
         return evidence.env.maybe_text("cpu")
     names = [Facts(gpu if isinstance(gpu, dict) else {}, f"{evidence.env.place}: gpus").text("name") for gpu in gpus]
     return f"{len(names)}x {names[0]}" if len(set(names)) == 1 else ", ".join(names)
-
-
-def frame(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """One pandas row a run, columns typed, the unknown as NA."""
-    hints = typing.get_type_hints(Row)
-    return pd.DataFrame(
-        {name: pd.array([getattr(row, name) for row in rows], dtype=DTYPES[hints[name]]) for name in columns}
-    )
-
-
-def csv_text(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> str:
-    """CSV with the shortest digits that give the same number again; an empty cell is not known."""
-    return str(frame(rows, columns).to_csv(index=False, lineterminator="\n"))
-
-
-def write_outputs(found: Collected) -> str:
-    """Write results.csv, scores.csv and table.md of a submission; the table's text."""
-    text = report(found.spec, found.rows, found.gates, found.notes)
-    write_bytes(found.spec.folder / RESULTS_CSV, csv_text(found.rows).encode())
-    write_bytes(found.spec.folder / SCORES_CSV, csv_text(found.rows, SCORE_COLUMNS).encode())
-    write_bytes(found.spec.folder / TABLE_MD, text.encode())
-    return text
-
-
-def write_overview(runs_dir: Path, known: Collected) -> list[str]:
-    """Write results.csv over all submissions; what could not be read, in words."""
-    rows: list[Row] = []
-    problems = []
-    for folder in submission_folders(runs_dir):
-        try:
-            rows += known.rows if folder == known.spec.folder else collect(folder).rows
-        except RunDirError as error:
-            problems.append(f"left out of {runs_dir / RESULTS_CSV}: {error}")
-    write_bytes(runs_dir / RESULTS_CSV, csv_text(rows).encode())
-    return problems
-
-
-def as_objects(rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> list[dict[str, object]]:
-    return [dict(zip(columns, values(row, columns), strict=True)) for row in rows]

@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 
 
 def column(unit: str, meaning: str, *, score: bool = False, required: bool = False) -> typing.Any:
@@ -100,5 +100,6 @@ def columns_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def values(row: Row, columns: Iterable[str]) -> list[typing.Any]:
-    return [getattr(row, name) for name in columns]
+def as_objects(rows: Iterable[Row]) -> list[dict[str, typing.Any]]:
+    """The rows for JSON, every column, null for the unknown."""
+    return [asdict(row) for row in rows]

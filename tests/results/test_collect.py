@@ -26,7 +26,8 @@ from golf_core.rundir import (
     write_json,
     write_seal,
 )
-from results.collect import collect, csv_text, frame, write_outputs, write_overview
+from results.collect import collect
+from results.outputs import csv_text, frame, write_outputs, write_overview
 from results.rows import COLUMNS, SCORE_COLUMNS, columns_markdown
 from results.spec import UnknownSubmission, find_submission
 from tests.results.attempts import CODE, FINAL_FILES, Runs, stage

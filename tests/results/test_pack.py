@@ -141,6 +141,21 @@ def test_what_is_not_ours_is_not_touched(runs, packed, kind, tmp_path):
     assert (contents(out) if out.is_dir() else out.read_bytes()) == before
 
 
+def test_packing_needs_no_pandas(runs, tmp_path):
+    """Nor does verifying: both start in a moment."""
+    script = f"""
+import sys
+sys.argv = ["results", "pack", {runs.submission_id!r}, "--runs-dir", {str(runs.runs_dir)!r}]
+from results.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0 and "pandas" not in sys.modules
+"""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+
+
 def test_an_unfinished_submission_is_not_packed(tmp_path):
     """A missing seed refuses the folder and leaves none."""
     runs = Runs(tmp_path / "runs")
