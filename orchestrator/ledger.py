@@ -22,6 +22,7 @@ from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.proc import Owner
 
 FILE = "ledger.sqlite"
+MAKING = ".ledger.making"  # the beginning of the name of a ledger that is not whole yet
 APPLICATION_ID = 0x474F4C46  # "GOLF": what tells our file from any other SQLite file
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30.0
@@ -91,15 +92,9 @@ def check_ownership(runs_dir: Path) -> bool:
         return False
     if not runs_dir.is_dir():
         raise UsageError(f"runs folder {runs_dir} is not a folder; name another with --runs-dir")
-    names = set(os.listdir(runs_dir))
-    if FILE in names:
-        with contextlib.closing(_connect(runs_dir / FILE)) as db:
-            found = _application_id(db, runs_dir / FILE)
-            being_made = found == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
-        if found == APPLICATION_ID:
-            return True
-        if being_made and all(name.startswith(FILE) for name in names):
-            return False
+    names = [name for name in os.listdir(runs_dir) if not name.startswith(MAKING)]
+    if FILE in names and _application_id(runs_dir / FILE) == APPLICATION_ID:
+        return True
     if names:
         raise UsageError(
             f"runs folder {runs_dir} has content but no ledger of ours ({FILE}); "
@@ -123,12 +118,15 @@ class Ledger:
         runs_dir.mkdir(parents=True, exist_ok=True)
         with _making(runs_dir):
             if not check_ownership(runs_dir):
-                with contextlib.closing(_connect(runs_dir / FILE)) as db:
+                scratch = runs_dir / f"{MAKING}.{os.getpid()}"
+                scratch.unlink(missing_ok=True)
+                with contextlib.closing(_connect(scratch)) as db:
                     db.execute("PRAGMA journal_mode=WAL")
                     db.executescript(
                         f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; "
                         f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                     )
+                os.rename(scratch, runs_dir / FILE)  # closed: nothing of it is left in a write-ahead log
         return cls.open(runs_dir)
 
     @classmethod
@@ -289,10 +287,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
-def _application_id(db: sqlite3.Connection, path: Path) -> int:
+def _application_id(path: Path) -> int:
+    """From the header of the file: opening a database that is not ours could change its folder."""
     try:
-        return int(db.execute("PRAGMA application_id").fetchone()[0])
-    except sqlite3.DatabaseError as error:
-        raise UsageError(
-            f"{path} is no ledger of ours ({error}); nothing was touched: name another --runs-dir"
-        ) from error
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    return int.from_bytes(header[68:72], "big") if header.startswith(b"SQLite format 3\0") else 0

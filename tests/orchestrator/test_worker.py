@@ -1,5 +1,6 @@
 """The worker, with real processes: stages, seals, classes of failure, deadlines, and who dies with whom."""
 
+import contextlib
 import json
 import os
 import signal
@@ -168,10 +169,15 @@ def test_one_worker_at_a_time(tmp_path):
     assert not is_locked(folder)
 
 
+@contextlib.contextmanager
 def worker_process(folder, mark):
     env = dict(os.environ) | {"PYTHONPATH": str(ROOT), MARK: mark}
     command = [sys.executable, "-m", "orchestrator.worker", str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, env=env, start_new_session=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=env, start_new_session=True) as worker:
+        try:
+            yield worker
+        finally:
+            worker.kill()
 
 
 @pytest.mark.parametrize("processes, launcher", [(1, "python"), (2, "torchrun")])

@@ -1,0 +1,106 @@
+"""Deadlines, classes and seconds of a stage, as pure functions."""
+
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.stage import Deadlines, Transcript, how_it_ended, phase_seconds
+from tests.orchestrator.toy import limits
+
+
+def at(stage="train", **changed):
+    return Deadlines(limits(**changed), stage, 0.0)
+
+
+@pytest.mark.parametrize("seconds, over", [(599.999, False), (600.0, False), (660.0, False), (660.001, True)])
+def test_the_limit_counts_the_timed_phase_alone(seconds, over):
+    """Training ends at limit + kill_after, counted from the beginning of the phase, not of the stage."""
+    deadlines = at(train_s=600.0, kill_after_s=60.0, startup_s=1e9, silence_s=1e9)
+    deadlines.edge("setup", "begin", 1.0)
+    deadlines.edge("setup", "end", 500.0)
+    deadlines.edge("train", "begin", 500.0)
+    assert (deadlines.over(500.0 + seconds) is not None) == over
+
+
+def test_evaluation_phases_share_one_limit():
+    """Seconds of earlier evaluation phases count; those between phases do not."""
+    deadlines = at("evaluate", evaluate_s=10.0, kill_after_s=1.0, startup_s=1e9, silence_s=1e9)
+    deadlines.edge("roundtrip", "begin", 0.0)
+    deadlines.edge("roundtrip", "end", 6.0)
+    deadlines.edge("ttt", "begin", 100.0)
+    assert deadlines.over(104.9) is None and deadlines.over(105.1)[0] == "deadline"
+
+
+@given(st.floats(0, 1e4), st.floats(0.1, 1e3))
+def test_silence_is_counted_from_the_last_output(heard, patience):
+    """Within silence_s of the last output nothing is over, after it the class is silent."""
+    deadlines = at(silence_s=patience, startup_s=1e9)
+    deadlines.last_output = heard
+    assert deadlines.over(heard + patience * 0.99) is None
+    assert deadlines.over(heard + patience * 1.01 + 1e-6)[0] == "silent"
+
+
+def said(tmp_path, *lines):
+    transcript = Transcript(tmp_path, "train", lambda: 0.0)
+    transcript.feed("\n".join([*lines, ""]).encode())
+    transcript.close()
+    return transcript
+
+
+ENDS = {
+    "well": (0, [], 0, "completed"),
+    "a NaN that the bundle names": (1, ["fatal:nan loss", "RuntimeError: x"], 0, "nan"),
+    "an unknown class": (1, ["fatal:strange words"], 0, "user_error"),
+    "a rank killed": (1, ["ValueError: peer gone", "  exitcode  : -9 (pid: 7)"], 0, "rank_killed"),
+    "a rank failed": (1, ["[rank0]: ValueError: mine", "  exitcode  : 1 (pid: 7)"], 0, "user_error"),
+    "the launcher killed": (-9, [], 0, "rank_killed"),
+    "the kernel killed for memory": (1, ["  exitcode  : -9 (pid: 7)"], 1, "memory"),
+    "CUDA out of memory": (1, ["torch.OutOfMemoryError: CUDA out of memory."], 0, "memory"),
+    "no words": (3, [], 0, "user_error"),
+}
+
+
+@pytest.mark.parametrize("code, lines, kills, cls", ENDS.values(), ids=ENDS)
+def test_an_end_has_one_class(tmp_path, code, lines, kills, cls):
+    """What the bundle says goes before what torchrun says, and that before the exit code."""
+    assert how_it_ended(code, said(tmp_path, *lines), kills).cls == cls
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_no_output_breaks_the_transcript(tmp_path_factory, chunks):
+    """Any bytes, cut anywhere, are logged as they came."""
+    folder = tmp_path_factory.mktemp("said")
+    transcript = Transcript(folder, "train", lambda: 0.0)
+    for chunk in chunks:
+        transcript.feed(chunk)
+    transcript.close()
+    assert (folder / "log.txt").read_bytes() == b"".join(chunks)
+
+
+@given(st.integers(1, 30))
+def test_a_phase_line_that_is_cut_in_two_is_one_line(cut):
+    """Where a line arrives in pieces it is stamped once, when it is whole."""
+    line = b"phase:begin train\nphase:end train\n"
+    transcript = types.SimpleNamespace(log=Sink(), phases=Sink(), tail=b"", stage="train", clock=lambda: 1.0)
+    transcript.fatal, transcript.exception, transcript.rank_killed = None, "", False
+    transcript.stamp = lambda phase, edge: Transcript.stamp(transcript, phase, edge)
+    edges = [*Transcript.feed(transcript, line[:cut]), *Transcript.feed(transcript, line[cut:])]
+    assert edges == [("train", "begin"), ("train", "end")] and transcript.phases.data.count(b"\n") == 2
+
+
+class Sink:
+    def __init__(self):
+        self.data = b""
+
+    def write(self, data):
+        self.data += data
+
+
+def test_seconds_of_phases_are_summed():
+    """Repeated phases add up; others, open ones and foreign rows do not count."""
+    rows = [("train", "begin", 1.0), ("train", "end", 3.5), ("average", "begin", 3.5), ("average", "end", 9.0)]
+    rows += [("train", "begin", 10.0), ("train", "end", 10.5), ("train", "begin", 20.0)]
+    rows = [{"phase": phase, "edge": edge, "t": t} for phase, edge, t in rows] + [{"odd": 1}, {"phase": "train"}]
+    assert phase_seconds(rows, ("train",)) == 3.0
