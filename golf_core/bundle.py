@@ -77,7 +77,7 @@ def _in_import_order(names: list[str], root: Path) -> list[_Module]:
         if name in ordered:
             return
         if name in underway:
-            raise BundleError(f"modules import each other: {' -> '.join([*underway[underway.index(name):], name])}")
+            raise BundleError(f"modules import each other: {' -> '.join([*underway[underway.index(name) :], name])}")
         underway.append(name)
         module = _read(name, root)
         for needed in module.imports:
@@ -128,16 +128,22 @@ def _own_import(node: ast.ImportFrom | ast.Import, name: str) -> str:
     if isinstance(node, ast.Import) or node.level or not node.module:
         raise BundleError(f"{where}: import ours as `from golf_core.module import name`")
     if any(alias.asname or alias.name == "*" for alias in node.names):
-        raise BundleError(f"{where}: an import of ours must not use `as` or `*`: the name would not exist in the bundle")
+        raise BundleError(
+            f"{where}: an import of ours must not use `as` or `*`: the name would not exist in the bundle"
+        )
     return node.module
 
 
 def _foreign_names(node: ast.ImportFrom | ast.Import, name: str) -> dict[str, str]:
     if isinstance(node, ast.ImportFrom):
         if node.module == "__future__":
-            raise BundleError(f"{name}, line {node.lineno}: `from __future__` would apply to every module of the bundle")
+            raise BundleError(
+                f"{name}, line {node.lineno}: `from __future__` would apply to every module of the bundle"
+            )
         return {a.asname or a.name: f"from {node.module} import {a.name}" for a in node.names}
-    return {(a.asname or a.name.split(".")[0]): f"import {a.name if a.asname else a.name.split('.')[0]}" for a in node.names}
+    return {
+        (a.asname or a.name.split(".")[0]): f"import {a.name if a.asname else a.name.split('.')[0]}" for a in node.names
+    }
 
 
 def _bound(node: ast.stmt) -> list[str]:

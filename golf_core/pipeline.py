@@ -184,7 +184,9 @@ def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
 def evaluate_stage(run: Run, artifact: Path) -> None:
     """Load the artifact and score it: plain, sliding, and learning as it goes, each through its own ledger."""
     config, journal, place = run.config, run.journal, run.place
-    journal.say(f"stage:evaluate recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}")
+    journal.say(
+        f"stage:evaluate recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}"
+    )
     with journal.phase("load"):
         model, data = load_model(run, artifact)
         validation = validation_tokens(run.data, config.model.vocab)
@@ -240,7 +242,11 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
 
 
 def write_scores(
-    run: Run, stages: dict[str, dict[str, typing.Any]], ledgers: list[tuple[str, Score, bytes]], data: bytes, parameters: int
+    run: Run,
+    stages: dict[str, dict[str, typing.Any]],
+    ledgers: list[tuple[str, Score, bytes]],
+    data: bytes,
+    parameters: int,
 ) -> None:
     scores = {
         "schema_version": 1,
@@ -280,7 +286,9 @@ def describe(config: Config) -> dict[str, typing.Any]:
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="train_gpt.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="train_gpt.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("verb", nargs="?", choices=("train", "evaluate", "describe"))
     parser.add_argument("--artifact", type=Path, help="evaluate: the file to score (default: artifact.bin in --out)")
     parser.add_argument("--out", type=Path, default=Path("."), help="where files are written")

@@ -5,7 +5,8 @@ import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from golf_core.config import ConfigError, from_dict, nearest, require
+from golf_core.config import ConfigError, nearest, require
+from golf_core.config_io import from_dict
 
 FOLDER = Path(__file__).parent / "policies"
 

@@ -11,7 +11,6 @@ import torch.distributed as dist
 
 from golf_core.hardware import cpu_dtype
 
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -40,7 +39,7 @@ def joined_group(dtype_name: str | None) -> Iterator[Place]:
     name = dtype_name or ("bf16" if cuda else cpu_dtype())
     place = Place(rank, world, device, torch.bfloat16 if name == "bf16" else torch.float32)
     if not cuda:
-        _keep_freed_memory()
+        keep_freed_memory()
     if cuda:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -54,7 +53,7 @@ def joined_group(dtype_name: str | None) -> Iterator[Place]:
             dist.destroy_process_group()
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep what activations free instead of giving it back and faulting it in again every step:
     about a tenth of a small model's step on a CPU. Elsewhere than on glibc this does nothing."""
     with contextlib.suppress(OSError, AttributeError):

@@ -52,7 +52,9 @@ class Trainer:
         params = list(model.parameters())
         self.gradients = FlatGradients(params)
         self.optimizers = Optimizers(model, config.optim, place.rank, place.world)
-        self.loss = torch.compile(model, dynamic=False) if config.train.compile and place.device.type == "cuda" else model
+        self.loss = (
+            torch.compile(model, dynamic=False) if config.train.compile and place.device.type == "cuda" else model
+        )
         self._warm_up()
         self.averager = averager(model, config.average.decay) if averager else None
 
@@ -117,7 +119,9 @@ class Trainer:
                 pause = time.perf_counter()
                 score = validate(step)
                 self.journal.note("val", step=step, val_loss=score.val_loss, val_bpb=score.val_bpb)
-                self.journal.say(f"step:{step}/{train.iterations} val_loss:{score.val_loss:.4f} val_bpb:{score.val_bpb:.4f}")
+                self.journal.say(
+                    f"step:{step}/{train.iterations} val_loss:{score.val_loss:.4f} val_bpb:{score.val_bpb:.4f}"
+                )
                 self._synchronize()
                 paused += time.perf_counter() - pause
         self._synchronize()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("golf_core", "orchestrator", "results", "jobs")
 
 # Modules of golf_core that every room may read: no torch in them, nor in what they import.
-LIGHT = ("config", "recipes", "bundle", "rundir", "policy", "hardware")
+LIGHT = ("config", "config_io", "recipes", "bundle", "rundir", "policy", "hardware")
 
 # Who may import whom of ours. An absent arrow is a decision.
 MAY_IMPORT = {

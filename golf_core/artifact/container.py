@@ -1,13 +1,13 @@
 """artifact.bin: a self-describing container for stored tensors. Plain data with checked lengths, no pickle.
 
-    8 bytes   magic "GOLFART1"
-    8 bytes   codec name, ASCII, zero-padded
-    8 bytes   size of the payload before compression, little-endian
-    16 bytes  BLAKE2b of everything else in the file
-    rest      compressed payload:
-              4 bytes  length of the table, little-endian
-              table    JSON: a list of {name, route, shape, bits}
-              data     tensor after tensor: fp16 scales of a grid, then codes (int8, fp16 or fp32, little-endian)
+8 bytes   magic "GOLFART1"
+8 bytes   codec name, ASCII, zero-padded
+8 bytes   size of the payload before compression, little-endian
+16 bytes  BLAKE2b of everything else in the file
+rest      compressed payload:
+          4 bytes  length of the table, little-endian
+          table    JSON: a list of {name, route, shape, bits}
+          data     tensor after tensor: fp16 scales of a grid, then codes (int8, fp16 or fp32, little-endian)
 """
 
 import hashlib
@@ -70,7 +70,9 @@ def encode_artifact(stored: Mapping[str, StoredTensor], codec: Codec) -> bytes:
 def decode_artifact(data: bytes, codec: Codec) -> dict[str, StoredTensor]:
     """The stored tensors of a file. Raises ArtifactError, whatever the bytes are."""
     if len(data) < ARTIFACT_HEADER.size:
-        raise ArtifactError(f"the artifact has {len(data)} bytes, fewer than its header of {ARTIFACT_HEADER.size}: it was cut")
+        raise ArtifactError(
+            f"the artifact has {len(data)} bytes, fewer than its header of {ARTIFACT_HEADER.size}: it was cut"
+        )
     magic, name, size, digest = ARTIFACT_HEADER.unpack_from(data)
     if magic != ARTIFACT_MAGIC:
         raise ArtifactError(f"not an artifact of ours: it starts with {magic!r}, not {ARTIFACT_MAGIC!r}")

@@ -46,7 +46,13 @@ class ScoreLedger:
     """One evaluation stage over one stream of tokens, on one rank of `world`."""
 
     def __init__(
-        self, stage: str, tokens: np.ndarray, tables: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device, rank: int, world: int
+        self,
+        stage: str,
+        tokens: np.ndarray,
+        tables: tuple[np.ndarray, np.ndarray, np.ndarray],
+        device: torch.device,
+        rank: int,
+        world: int,
     ) -> None:
         if len(tokens) < 2:
             raise LedgerError(f"{stage}: a stream of {len(tokens)} tokens has no target")
@@ -65,12 +71,16 @@ class ScoreLedger:
     def predict(self, windows: list[ScoreWindow]) -> Tensor:
         """The inputs of windows of one length, (windows, length), int64. They must be committed next."""
         if self._open:
-            raise LedgerError(f"{self.stage}, rank {self.rank}: predict before the commit of target {self._open[0].first}")
+            raise LedgerError(
+                f"{self.stage}, rank {self.rank}: predict before the commit of target {self._open[0].first}"
+            )
         for w in windows:
             if not 0 <= w.start <= w.first < w.stop <= self.targets:
                 raise LedgerError(f"{self.stage}, rank {self.rank}: {w} is not within {self.targets} targets")
             if self._mine[w.first : w.stop].any() or self._known[w.first : w.stop].any():
-                raise LedgerError(f"{self.stage}, rank {self.rank}: target {w.first} or a later one of {w} is scored already")
+                raise LedgerError(
+                    f"{self.stage}, rank {self.rank}: target {w.first} or a later one of {w} is scored already"
+                )
             self._mine[w.first : w.stop] = True
         self._open = list(windows)
         return self._rows([self._tokens[w.start : w.stop] for w in windows])
@@ -126,10 +136,14 @@ class ScoreLedger:
         Every target must be committed, on whichever rank, and merged."""
         for first, stop in spans:
             if not 0 <= first < stop <= self.targets:
-                raise LedgerError(f"{self.stage}, rank {self.rank}: span {first} to {stop} is not within {self.targets} targets")
+                raise LedgerError(
+                    f"{self.stage}, rank {self.rank}: span {first} to {stop} is not within {self.targets} targets"
+                )
             if not self._known[first:stop].all():
                 unscored = first + int(np.argmin(self._known[first:stop]))
-                raise LedgerError(f"{self.stage}, rank {self.rank}: target {unscored} would be learned from before it is scored")
+                raise LedgerError(
+                    f"{self.stage}, rank {self.rank}: target {unscored} would be learned from before it is scored"
+                )
             self._record(ADAPT, first, stop)
         x = self._rows([self._tokens[first:stop] for first, stop in spans])
         y = self._rows([self._tokens[first + 1 : stop + 1] for first, stop in spans])
@@ -142,7 +156,9 @@ class ScoreLedger:
     def finish(self) -> Score:
         """The stage's score over all ranks, once every target is scored. All ranks must call it together."""
         if self._open:
-            raise LedgerError(f"{self.stage}, rank {self.rank}: target {self._open[0].first} was predicted and never committed")
+            raise LedgerError(
+                f"{self.stage}, rank {self.rank}: target {self._open[0].first} was predicted and never committed"
+            )
         self.merge()
         if not self._known.all():
             missing = int(np.argmin(self._known))

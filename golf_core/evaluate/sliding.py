@@ -17,9 +17,14 @@ def same_length_batches(windows: list[ScoreWindow], size: int) -> list[list[Scor
     batches: list[list[ScoreWindow]] = []
     for w in windows:
         last = batches[-1][-1] if batches else None
-        if last and len(batches[-1]) < size and (w.stop - w.start, w.stop - w.first) == (
-            last.stop - last.start,
-            last.stop - last.first,
+        if (
+            last
+            and len(batches[-1]) < size
+            and (w.stop - w.start, w.stop - w.first)
+            == (
+                last.stop - last.start,
+                last.stop - last.first,
+            )
         ):
             batches[-1].append(w)
         else:

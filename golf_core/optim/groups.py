@@ -39,7 +39,10 @@ class Optimizers:
         )
         self.base_lrs = [config.embed_lr, config.scalar_lr]
         self.adam = torch.optim.AdamW(
-            [{"params": [params[n] for n in names[g]], "lr": lr} for g, lr in zip(("embed", "scalar"), self.base_lrs, strict=True)],
+            [
+                {"params": [params[n] for n in names[g]], "lr": lr}
+                for g, lr in zip(("embed", "scalar"), self.base_lrs, strict=True)
+            ],
             betas=(config.beta1, config.beta2),
             eps=config.eps,
             weight_decay=config.adam_decay,

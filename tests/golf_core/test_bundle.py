@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from golf_core.bundle import ROOT, BundleError, build_bundle
-from golf_core.config import Config, from_dict, override, to_dict
+from golf_core.config_io import override
 from golf_core.recipes import RECIPES, load_recipe
 
 
@@ -30,7 +30,6 @@ def test_the_config_in_the_file_is_the_config():
     import golf_core.config as module
 
     assert eval(expression, vars(module)) == config
-    assert from_dict(Config, to_dict(config)) == config
 
 
 def test_what_is_not_used_does_not_enter():

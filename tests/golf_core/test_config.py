@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golf_core.config import Config, ConfigError, from_dict, override, paths, to_dict
+from golf_core.config import Config, ConfigError
+from golf_core.config_io import from_dict, override, paths, to_dict
 from golf_core.policy import load_policy, policy_names
 from golf_core.recipes import RECIPES, load_recipe
 
@@ -97,7 +98,12 @@ def test_policies_hold_the_races_caps():
     """Every policy that ships is readable, and the record's caps are the race's."""
     assert {load_policy(name).name for name in policy_names()} == set(policy_names())
     record = load_policy("record-2026-03")
-    assert (record.artifact_bytes, record.train_seconds, record.evaluate_seconds, record.gpus) == (16_000_000, 600, 600, 8)
+    assert (record.artifact_bytes, record.train_seconds, record.evaluate_seconds, record.gpus) == (
+        16_000_000,
+        600,
+        600,
+        8,
+    )
 
 
 def test_a_policy_file_with_an_unknown_key_is_refused(tmp_path):

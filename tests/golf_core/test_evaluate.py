@@ -1,5 +1,6 @@
 """Scoring: each target once, scored before learned from, and the numbers are the plain formulas'."""
 
+import itertools
 import math
 
 import numpy as np
@@ -71,9 +72,7 @@ def test_the_ledgers_loss_is_the_formula(stride, count):
             logits = model.logits(model.hidden(ids[None, w.start : w.stop]))[0]
         losses = F.cross_entropy(logits, ids[w.start + 1 : w.stop + 1], reduction="none")
         nats += float(losses[w.first - w.start :].double().sum())
-    text = sum(
-        int(TABLES[0][t]) + int(bool(TABLES[1][t]) and not TABLES[2][p]) for p, t in zip(tokens, tokens[1:], strict=False)
-    )
+    text = sum(int(TABLES[0][t]) + int(bool(TABLES[1][t]) and not TABLES[2][p]) for p, t in itertools.pairwise(tokens))
     assert score.tokens == count
     assert score.bytes == text
     assert score.val_loss == pytest.approx(nats / count, rel=1e-5)
@@ -139,7 +138,13 @@ def run_ttt(tokens: np.ndarray, **values) -> tuple[ScoreLedger, list[float]]:
     ledger, sums = make_ledger(tokens), []
     config = TTTConfig(kind="chunk", **{"chunk_tokens": 32, "lr": 0.05, "epochs": 2, "batch_seqs": 2, **values})
     evaluate_chunk_ttt(
-        small_model(), ledger, config, seq_len=16, stride=8, batch_seqs=3, progress=lambda *_: sums.append(float(ledger._nats))
+        small_model(),
+        ledger,
+        config,
+        seq_len=16,
+        stride=8,
+        batch_seqs=3,
+        progress=lambda *_: sums.append(float(ledger._nats)),
     )
     return ledger, sums
 
@@ -182,7 +187,9 @@ def test_frozen_blocks_do_not_move():
     config = TTTConfig(kind="chunk", chunk_tokens=32, lr=0.1, epochs=1, batch_seqs=2, freeze_blocks=3)
     evaluate_chunk_ttt(model, make_ledger(stream(100)), config, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert not {name for name in moved if name.split(".")[1:2] and name.startswith(("blocks.0.", "blocks.1.", "blocks.2."))}
+    assert not {
+        name for name in moved if name.split(".")[1:2] and name.startswith(("blocks.0.", "blocks.1.", "blocks.2."))
+    }
     assert {"tok_emb.weight", "blocks.4.mlp.fc.weight"} <= moved
 
 

@@ -131,7 +131,8 @@ def test_rotation_keeps_lengths_and_knows_only_distances():
     """Position 0 is left as it is, lengths stay, and <q_m, k_n> depends on m - n alone."""
     rotary = Rotary(8, 10000.0)
     q, k = (
-        rms_norm(torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(s))).expand(1, 12, 1, 8) for s in (1, 2)
+        rms_norm(torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(s))).expand(1, 12, 1, 8)
+        for s in (1, 2)
     )
     turned_q, turned_k = rotary(q), rotary(k)
     torch.testing.assert_close(turned_q[:, :1], q[:, :1], rtol=1e-5, atol=1e-5)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from golf_core.bundle import ROOT, build_bundle
-from golf_core.config import Config, override
+from golf_core.config import Config
+from golf_core.config_io import override
 from golf_core.data.shards import SHARD_HEADER_BYTES
 from golf_core.recipes import load_recipe
 
@@ -24,7 +25,8 @@ TINY = [
 PACKAGE_RUN = """
 import json, sys
 sys.path.insert(0, sys.argv.pop(1))
-from golf_core.config import Config, from_dict
+from golf_core.config import Config
+from golf_core.config_io import from_dict
 from golf_core.parts import load_parts
 from golf_core.pipeline import main
 config = from_dict(Config, json.loads(sys.argv.pop(1)))
@@ -87,7 +89,9 @@ def test_a_run_leaves_what_the_attempt_needs(finished):
     assert all(s["tokens"] == 2_999 for s in scores["stages"].values())
     assert len({s["bytes"] for s in scores["stages"].values()}) == 1
     edges = [line.split()[0:2] for line in log.splitlines() if line.startswith("phase:")]
-    assert [name for edge, name in edges if edge == "phase:begin"] == [name for edge, name in edges if edge == "phase:end"]
+    assert [name for edge, name in edges if edge == "phase:begin"] == [
+        name for edge, name in edges if edge == "phase:end"
+    ]
     assert [name for edge, name in edges if edge == "phase:begin"] == [
         *("setup", "warmup", "train", "average", "validate", "quantize", "compress"),
         *("load", "roundtrip", "sliding", "ttt"),
@@ -120,7 +124,7 @@ def test_the_score_ledger_accounts_for_every_target(finished):
 
 def test_package_and_bundle_give_identical_numbers(finished, small_data, tmp_path):
     """The same config run from the package has the same artifact and the same scores, byte for byte."""
-    from golf_core.config import to_dict
+    from golf_core.config_io import to_dict
 
     done = subprocess.run(
         [sys.executable, "-c", PACKAGE_RUN, str(ROOT), json.dumps(to_dict(tiny())), "train", "--out", str(tmp_path)],
@@ -248,7 +252,9 @@ def test_describe_counts_without_data(tmp_path):
     script = tmp_path / "train_gpt.py"
     script.write_text(build_bundle(load_recipe("naive_baseline").config))
     bare = {k: v for k, v in os.environ.items() if k not in ("DATA_PATH", "TOKENIZER_PATH", "SEED")}
-    done = subprocess.run([sys.executable, str(script), "describe"], env=bare, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(script), "describe"], env=bare, capture_output=True, text=True, timeout=120
+    )
     facts = json.loads(done.stdout)
     assert facts["parameters"] == 17_059_912
     assert 12e6 < facts["model_bytes_estimate"] < 17e6
