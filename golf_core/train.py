@@ -55,6 +55,9 @@ class Trainer:
         self.loss = (
             torch.compile(model, dynamic=False) if config.train.compile and place.device.type == "cuda" else model
         )
+        on_gpu = place.device.type == "cuda"
+        self.clock = torch.zeros((), pin_memory=on_gpu)  # rank 0's seconds at the last step, as every rank knows them
+        self.clock_arrived = torch.cuda.Event() if on_gpu else None
         self._warm_up()
         self.averager = averager(model, config.average.decay) if averager else None
 
@@ -71,6 +74,9 @@ class Trainer:
             self.gradients.clock.fill_(elapsed)
         if self.place.world > 1:
             dist.all_reduce(self.gradients.buffer)
+        self.clock.copy_(self.gradients.clock, non_blocking=True)
+        if self.clock_arrived:
+            self.clock_arrived.record()
         self.gradients.clip(self.config.optim.grad_clip)
         self.optimizers.step(step, scale)
         return total * self.place.world
@@ -99,19 +105,19 @@ class Trainer:
         begin = time.perf_counter()
         step, stopped_by = 0, "iterations"
         while step < train.iterations:
-            # `elapsed` is one step old when a GPU works asynchronously; two steps of reserve keep the cap.
-            if cap is not None and step and elapsed + 2 * step_seconds >= cap:
-                stopped_by = "wallclock"
-                break
+            if cap is not None and step:
+                now = self._last_clock()
+                step_seconds = max(now - elapsed, step_seconds * 0.9)
+                elapsed = now
+                # The clock was read inside the last step, and a GPU may be one step behind this loop.
+                if elapsed + 3 * step_seconds >= cap:
+                    stopped_by = "wallclock"
+                    break
             scale = lr_scale(schedule, train, step, elapsed)
             loss = self._step(step, scale, time.perf_counter() - begin - paused)
             if self.averager:
                 self.averager.update()
             step += 1
-            if cap is not None:
-                now = float(self.gradients.clock)
-                step_seconds = max(now - elapsed, step_seconds * 0.9)
-                elapsed = now
             if step % train.log_every == 0 or step <= 3 or step == train.iterations:
                 self._log(step, loss, time.perf_counter() - begin - paused, scale)
             if train.val_every and step % train.val_every == 0 and step < train.iterations:
@@ -126,6 +132,12 @@ class Trainer:
                 paused += time.perf_counter() - pause
         self._synchronize()
         return TrainOutcome(step, time.perf_counter() - begin - paused, stopped_by)
+
+    def _last_clock(self) -> float:
+        """Waits for the last step's all-reduce, not for its optimizer: the next step is launched meanwhile."""
+        if self.clock_arrived:
+            self.clock_arrived.synchronize()
+        return float(self.clock)
 
     def _log(self, step: int, loss: torch.Tensor, elapsed: float, scale: float) -> None:
         value, train = float(loss), self.config.train

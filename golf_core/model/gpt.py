@@ -31,18 +31,21 @@ class Rotary(nn.Module):
         self.tables: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def angles(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin for `rotary_norm`, kept for the next call; a compiler folds them by itself."""
+        if torch.compiler.is_compiling():
+            return self._tables(positions, like)
         key = (positions, like.device, like.dtype)
         if key not in self.tables:
             with torch.inference_mode(False):  # a table made while scoring must serve autograd later
-                half = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=like.device)
-                turns = torch.arange(positions, dtype=torch.float32, device=like.device)
-                angle = torch.outer(turns, self.base ** (-half / self.head_dim))[None, :, None, :]
-                cos, sin = angle.cos(), angle.sin()
-                self.tables[key] = (
-                    torch.cat((cos, cos), dim=-1).to(like.dtype),
-                    torch.cat((sin, -sin), dim=-1).to(like.dtype),
-                )
+                self.tables[key] = self._tables(positions, like)
         return self.tables[key]
+
+    def _tables(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        half = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=like.device)
+        turns = torch.arange(positions, dtype=torch.float32, device=like.device)
+        angle = torch.outer(turns, self.base ** (-half / self.head_dim))[None, :, None, :]
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat((cos, cos), dim=-1).to(like.dtype), torch.cat((sin, -sin), dim=-1).to(like.dtype)
 
     def forward(self, x_BTHD: Tensor) -> Tensor:
         """Normed over D, then turned."""
