@@ -35,7 +35,8 @@ class Progress:
         if kind == "step":
             self.step, self.steps = _int(event.get("step")), _int(event.get("steps"))
             self.loss, self.tokens_per_s = _float(event.get("loss")), _float(event.get("tokens_per_s"))
-            self.fraction = _float(event.get("progress"))
+            progress = _float(event.get("progress"))
+            self.fraction = None if progress is None else max(0.0, min(1.0, progress))
             self._left(_float(event.get("elapsed_s")))
         elif kind == "val":
             self.bpb = _float(event.get("val_bpb"))
@@ -43,14 +44,14 @@ class Progress:
             self.bpb = _float(event.get("bpb", event.get("val_bpb")))
             done, total = _float(event.get("done")), _float(event.get("total"))
             if done is not None and total:
-                self.fraction = done / total
+                self.fraction = max(0.0, min(1.0, done / total))
                 self._left(now - self._phase_seen if self._phase_seen else None)
 
     _phase_seen: float | None = None
 
     def _left(self, elapsed: float | None) -> None:
         self.seconds_left = None
-        if elapsed is not None and self.fraction and self.fraction <= 1:
+        if elapsed is not None and self.fraction and 0 <= elapsed < 1e9 and self.fraction > 1e-9:
             self.seconds_left = elapsed * (1 - self.fraction) / self.fraction
 
 
@@ -98,4 +99,5 @@ def _int(value: typing.Any) -> int | None:
 
 
 def _float(value: typing.Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # no NaN either
+    return float(value) if number else None

@@ -171,10 +171,12 @@ def finish(submission: Submission, runs_dir: Path, request: Request) -> int:
     sid = submission.submission_id
     folder = runs_dir / sid[:SUBMISSION_DIGITS]
     rows = Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs]).rows(controlled=False)
-    with folder_lock(folder, FINISH_PATIENCE):
-        codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in ("collect", "pack")]
     failed = [row for row in rows if row.state == "failed"]
     open_rows = [row for row in rows if row.state not in ("done", "failed")]
+    missing = len(failed) + len(open_rows)
+    verbs = [] if missing == len(rows) else ["collect"] if missing else ["collect", "pack"]
+    with folder_lock(folder, FINISH_PATIENCE):
+        codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in verbs]
     for row in failed + open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
     code = next((one for one in codes if one), errors.OK)

@@ -36,7 +36,7 @@ def describe(row: Row) -> str:
             parts.append(f"{clock(p.seconds_left)} left")
     elif row.state == "done":
         parts.append(f"attempt {row.attempt} is counted")
-    elif row.note:
+    elif row.note != row.state and row.note:
         parts.append(row.note)
     return f"seed {row.seed}: " + " · ".join(parts)
 
