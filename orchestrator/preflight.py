@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from golf_core.config import Config, ConfigError
@@ -168,8 +168,13 @@ def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any
     return dict(said)
 
 
-def prepare(settings: Settings, overrides: Sequence[str], bundle: Path | None = None) -> tuple[Submission, Recipe]:
-    """Everything that a submission is made of, checked. Writes nothing."""
+def prepare(
+    settings: Settings,
+    overrides: Sequence[str],
+    bundle: Path | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[Submission, Recipe]:
+    """Everything that a submission is made of, checked. Writes nothing. `meanwhile` is called while data is read."""
     seeds = parse_seeds(settings["seeds"])
     try:
         recipe = find_recipe(settings["recipe"])
@@ -180,6 +185,7 @@ def prepare(settings: Settings, overrides: Sequence[str], bundle: Path | None = 
     target = make_target(settings, config)
     check = DataCheck(settings["data"], settings["tokenizer"], config.model.vocab)
     try:
+        meanwhile()
         text = build(config) if bundle is None else read_bundle(bundle)
         data = check.result()
     finally:

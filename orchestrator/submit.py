@@ -15,7 +15,7 @@ from pathlib import Path
 from golf_core.rundir import BUNDLE, write_bytes, write_json
 from orchestrator import errors
 from orchestrator.attempts import inspect_all, now_utc
-from orchestrator.backends import check_backend, load_backend
+from orchestrator.backends import check_backend, load_backend, warm_up
 from orchestrator.controller import Case, Controller, lease_of_submission
 from orchestrator.ledger import Lease, Ledger, check_ownership
 from orchestrator.overview import Overview
@@ -47,7 +47,8 @@ def submit(settings: Settings, request: Request) -> int:
     check_backend(settings["on"])
     runs_dir = Path(settings["runs_dir"])
     check_ownership(runs_dir)
-    submission, _ = prepare(settings, request.overrides, request.bundle)
+    meanwhile = (lambda: None) if request.dry_run else (lambda: warm_up(settings["on"]))
+    submission, _ = prepare(settings, request.overrides, request.bundle, meanwhile)
     check_folder(runs_dir, submission)
     attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in submission.runs}
     plan = make_plan(submission, attempts, settings, request.retry_failed)

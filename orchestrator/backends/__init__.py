@@ -1,6 +1,7 @@
 """Backends by name, imported when asked for."""
 
 import importlib
+import threading
 import typing
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def check_backend(name: str) -> str:
     if name not in BACKENDS:
         raise UsageError(f"there is no backend {name!r}; {nearest(name, BACKENDS)}")
     return name
+
+
+def warm_up(name: str) -> None:
+    """Begin to import what the backend needs, beside other work: it is a second of Ray's start."""
+    if name == "ray":
+        threading.Thread(target=_import_ray).start()
+
+
+def _import_ray() -> None:
+    importlib.import_module("orchestrator.backends.local_ray").import_ray()
 
 
 def load_backend(name: str, runs_dir: Path) -> Backend:

@@ -86,9 +86,7 @@ class LocalRayBackend:
     def _ray(self, cpus: int) -> typing.Any:
         """Ray, started at the first need."""
         if self.ray is None:
-            os.environ.update(RAY_ENVIRONMENT)
-            import ray
-
+            ray = import_ray()
             if ray.is_initialized():
                 raise Unavailable("this process has started Ray already, for something else")
             clear_homes()
@@ -172,6 +170,13 @@ class LocalRayBackend:
         self.jobs.clear()
         if self.home is not None:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def import_ray() -> typing.Any:
+    os.environ.update(RAY_ENVIRONMENT)
+    import ray
+
+    return ray
 
 
 def home_name(pid: int) -> str:

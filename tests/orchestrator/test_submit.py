@@ -268,3 +268,25 @@ def test_ranks_of_torchrun_end_with_the_submit(make_bench):
         first.send_signal(signal.SIGKILL)
         stop(first)
     until(lambda: not carrying(MARK, bench.mark), "the end of all", 10)
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_kill_of_a_submit_on_ray(make_bench, undisturbed):
+    """kill -9 on local Ray: our processes are gone in 10 s, Ray's in 90; the same submit without Ray finishes it."""
+    bench = make_bench(SLOW, backend="ray")
+    first = bench.start("--seeds", "1,2")
+    try:
+        folder = bench.reaches(1, '"train", "edge": "begin"')
+    finally:
+        first.send_signal(signal.SIGKILL)
+        stop(first)
+
+    def ours():
+        return [pid for pid in carrying(MARK, bench.mark) if "train_gpt.py" in command_line(pid)]
+
+    until(lambda: not ours(), "the end of the bundle", 10)
+    bench.nobody_is_left(90)
+    bench.backend = "process"
+    assert bench.run("--seeds", "1,2").returncode == 0
+    assert json.loads((folder / "VOID.json").read_text())["class"] in ("orphaned", "worker_lost")
+    assert scores(bench) == scores(undisturbed)
