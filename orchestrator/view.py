@@ -108,14 +108,14 @@ class LiveView:
         if (now := time.monotonic()) - self.drawn < REDRAW_SECONDS and any(row.state == "running" for row in rows):
             return
         self.drawn = now
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for name in ("seed", "state", "stage", "", "step", "loss", "tokens/s", "BPB so far", "left"):
-            table.add_column(
-                name, justify="left" if name in ("state", "stage", "") else "right", no_wrap=name != "state"
-            )
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for name in ("seed", "state", "stage", "", "step", "loss", "tokens/s", "BPB", "left"):
+            words = name in ("state", "stage", "")
+            width = 9 if name == "state" else None  # the column that gives way on a narrow terminal, but not wholly
+            table.add_column(name, justify="left" if words else "right", no_wrap=name != "state", min_width=width)
         for row in rows:
             p, running = row.progress, row.state == "running"
-            bar = ProgressBar(total=1.0, completed=p.fraction or 0.0, width=20) if running else ""
+            bar = ProgressBar(total=1.0, completed=p.fraction or 0.0, width=10) if running else ""
             state = row.state + (f" (attempt {row.attempt})" if row.attempt > 1 else "")
             state += f": {row.note}" if row.note and row.state in ("failed", "stopped", "waiting") else ""
             step = f"{p.step}/{p.steps}" if p.steps else str(p.step or "")
