@@ -23,9 +23,9 @@ def demo() -> Recipe:
     return Recipe(
         config=Config(
             name="demo",
-            model=ModelConfig(layers=4, width=128, heads=4, kv_heads=2),
-            optim=OptimConfig(matrix_lr=0.04, scalar_lr=0.04, embed_lr=0.05, momentum_steps=100),
-            schedule=ScheduleConfig(kind="fraction", warmdown_fraction=0.5),
+            model=ModelConfig(layers=4, width=128, heads=2, kv_heads=1),
+            optim=OptimConfig(matrix_lr=0.02, scalar_lr=0.04, embed_lr=0.1, momentum_steps=100),
+            schedule=ScheduleConfig(kind="fraction", warmdown_fraction=0.8),
             train=TrainConfig(
                 iterations=500,
                 max_seconds=None,
@@ -38,7 +38,7 @@ def demo() -> Recipe:
             average=AverageConfig(kind="ema", decay=0.98),
             quant=QuantConfig(matrix_bits=6, embed_bits=8, keep_numel=4096),
             artifact=ArtifactConfig(codec="lzma"),
-            evaluate=EvaluateConfig(seq_len=256, stride=64, batch_seqs=32),
+            evaluate=EvaluateConfig(seq_len=256, stride=128, batch_seqs=16),
             ttt=TTTConfig(kind="chunk", chunk_tokens=4096, lr=0.01, epochs=1, batch_seqs=4),
         ),
         summary="The baseline's architecture at 4 layers and width 128, on the embedded corpus, in minutes on a CPU.",
