@@ -39,7 +39,7 @@ def demo() -> Recipe:
             quant=QuantConfig(matrix_bits=6, embed_bits=8, keep_numel=4096),
             artifact=ArtifactConfig(codec="lzma"),
             evaluate=EvaluateConfig(seq_len=128, stride=64, batch_seqs=32),
-            ttt=TTTConfig(kind="chunk", chunk_tokens=4096, lr=0.01, epochs=1, batch_seqs=8),
+            ttt=TTTConfig(kind="chunk", chunk_tokens=4096, lr=0.003, epochs=2, batch_seqs=8),
         ),
         summary="The baseline's architecture at 2 layers and width 128, on the embedded corpus, in minutes on a CPU.",
         source="this project",
