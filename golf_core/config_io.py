@@ -38,6 +38,7 @@ def from_dict(cls: type, data: Mapping[str, typing.Any], prefix: str = "") -> ty
 def override(config: typing.Any, assignments: Iterable[str]) -> typing.Any:
     """`config` with each `path=value` applied together, in order; the value is read by the field's type.
 
+    >>> from golf_core.config import Config
     >>> override(Config(name="x"), ["model.layers=6", "train.max_seconds=none"]).model.layers
     6
     """
