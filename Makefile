@@ -10,12 +10,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP_OPTIONS ?=
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint fix clean
+.PHONY: help setup demo test lint fix bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   three seeds of the demo recipe on this CPU: tables and a submission folder under runs/"
 	@echo "make test   everything CI runs: lint, types, tests"
+	@echo "make bench  the measured claims, peers side by side; ten minutes on a quiet machine"
 	@echo "make lint | fix | setup | clean"
 
 setup: $(VENV)/.project
@@ -52,6 +53,11 @@ lint: setup
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/train_rate.py
+	$(BIN)/python benchmarks/submit_latency.py
+	$(BIN)/python benchmarks/demo.py
 
 # Finished runs under runs/ are results, not rubbish: they stay.
 clean:
