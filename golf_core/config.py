@@ -6,6 +6,7 @@ contain just the one in use. No torch here: the command line reads this module.
 """
 
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -50,7 +51,9 @@ class ModelConfig:
         )
         require(self.head_dim % 2 == 0, f"model.width/heads={self.head_dim} must be even for rotary positions")
         require(self.mlp_ratio > 0, f"model.mlp_ratio={self.mlp_ratio} must be positive")
-        require(self.softcap > 0, f"model.softcap={self.softcap} must be positive")
+        require(self.vocab <= 65536, f"model.vocab={self.vocab} is more than a shard's 16 bits hold (65536)")
+        # Up to 80 exp(logit) fits in fp32 without a shift, which the loss on CPUs relies on.
+        require(0 < self.softcap <= 80, f"model.softcap={self.softcap} must be above 0 and at most 80")
         require(self.rope_base > 1, f"model.rope_base={self.rope_base} must be above 1")
 
     @property
@@ -86,6 +89,8 @@ class OptimConfig:
         for name in ("momentum", "momentum_start", "beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"optim.{name}={getattr(self, name)} must be in [0, 1)")
         require(self.newton_schulz_steps > 0, "optim.newton_schulz_steps must be positive")
+        require(self.momentum_steps >= 0, f"optim.momentum_steps={self.momentum_steps} must not be negative")
+        require(self.eps > 0, f"optim.eps={self.eps} must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +245,10 @@ class Config:
     ship: str = "readable"
 
     def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name) is not None,
+            f"name={self.name!r} must be letters, digits, '_', '.' and '-', and start with a letter or digit",
+        )
         require(self.ship == "readable", f"ship={self.ship!r} is not known; there is 'readable'")
         for path, value, options in chosen_parts(self):
             if value not in options:

@@ -326,6 +326,13 @@ FATAL_CLASSES: list[tuple[type[BaseException], str]] = [
 ]
 
 
+def fatal_class(error: Exception) -> str | None:
+    """What the worker is told of an error; None for one that is not foreseen and shows its trace."""
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "memory"  # how torch's CPU allocator says it
+    return next((name for kind, name in FATAL_CLASSES if isinstance(error, kind)), None)
+
+
 def main(config: Config, parts: Parts) -> None:
     """The program: what its arguments say, for this config."""
     arguments = _arguments(sys.argv[1:])
@@ -341,10 +348,9 @@ def main(config: Config, parts: Parts) -> None:
                 evaluate_stage(run, arguments.artifact or arguments.out / "artifact.bin")
             port = _agreed_port(place) if arguments.verb is None else 0
     except Exception as error:
-        for kind, name in FATAL_CLASSES:
-            if isinstance(error, kind):
-                print(f"fatal:{name} {error}", flush=True)
-                sys.exit(1)
+        if name := fatal_class(error):
+            print(f"fatal:{name} {error}", flush=True)
+            sys.exit(1)
         raise
     if arguments.verb is None:
         _evaluate_in_fresh_processes(port, arguments)

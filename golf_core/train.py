@@ -21,6 +21,8 @@ from golf_core.optim.groups import FlatGradients, Optimizers
 from golf_core.optim.schedule import lr_scale
 from golf_core.process import Place
 
+STOP_RESERVE_SECONDS = 0.25
+
 
 class TrainingDiverged(Exception):
     """The loss is no number any more."""
@@ -109,8 +111,9 @@ class Trainer:
                 now = self._last_clock()
                 step_seconds = max(now - elapsed, step_seconds * 0.9)
                 elapsed = now
-                # The clock was read inside the last step, and a GPU may be one step behind this loop.
-                if elapsed + 3 * step_seconds >= cap:
+                # The clock was read inside the last step, a GPU may be one step behind this loop, and the worker's
+                # clock, which counts too, starts before ours and stops after it.
+                if elapsed + 3 * step_seconds + min(STOP_RESERVE_SECONDS, 0.01 * cap) >= cap:
                     stopped_by = "wallclock"
                     break
             scale = lr_scale(schedule, train, step, elapsed)
@@ -123,12 +126,15 @@ class Trainer:
             if train.val_every and step % train.val_every == 0 and step < train.iterations:
                 self._synchronize()
                 pause = time.perf_counter()
-                score = validate(step)
+                self.journal.say("phase:end train")
+                with self.journal.phase("validate"):
+                    score = validate(step)
                 self.journal.note("val", step=step, val_loss=score.val_loss, val_bpb=score.val_bpb)
                 self.journal.say(
                     f"step:{step}/{train.iterations} val_loss:{score.val_loss:.4f} val_bpb:{score.val_bpb:.4f}"
                 )
                 self._synchronize()
+                self.journal.say("phase:begin train")
                 paused += time.perf_counter() - pause
         self._synchronize()
         return TrainOutcome(step, time.perf_counter() - begin - paused, stopped_by)

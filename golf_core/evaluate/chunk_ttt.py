@@ -16,7 +16,7 @@ from torch import Tensor
 from golf_core.config import TTTConfig
 from golf_core.evaluate.ledger import ScoreLedger
 from golf_core.evaluate.sliding import same_length_batches, score_batch
-from golf_core.evaluate.windows import score_windows
+from golf_core.evaluate.windows import ScoreWindow, score_windows
 from golf_core.model.gpt import GPT
 from golf_core.optim.groups import FlatGradients
 
@@ -73,13 +73,13 @@ def evaluate_chunk_ttt(
     progress: Callable[[int, int], None],
 ) -> int:
     """Score the whole stream, learning on the way. Returns the number of chunks; `model` is changed."""
-    chunks: dict[int, list] = {}
+    last = (ledger.targets - 1) // config.chunk_tokens
+    chunks: list[list[ScoreWindow]] = [[] for _ in range(last + 1)]
     for window in score_windows(ledger.targets, seq_len, stride):
-        chunks.setdefault(window.first // config.chunk_tokens, []).append(window)
-    last = max(chunks)
+        chunks[window.first // config.chunk_tokens].append(window)
     learner = ChunkLearner(model, config, ledger.rank, ledger.world)
     done = 0
-    for chunk, windows in sorted(chunks.items()):
+    for chunk, windows in enumerate(chunks):
         low, high = (len(windows) * r // ledger.world for r in (ledger.rank, ledger.rank + 1))
         for batch in same_length_batches(windows[low:high], batch_seqs):
             done += score_batch(model, ledger, batch)

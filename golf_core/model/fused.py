@@ -25,12 +25,15 @@ class RmsNormFunction(torch.autograd.Function):
 
 
 def _inverse_rms(x: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-    return norm.square_().mul_(1 / x.size(-1)).add_(torch.finfo(x.dtype).eps).rsqrt_().to(x.dtype)
+    # Sums and eps are those of fp32 for bf16 input, as in the library's rms_norm: bf16's own eps would swamp
+    # a fresh embedding, whose mean square is 2.5e-5.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return norm.square_().mul_(1 / x.size(-1)).add_(torch.finfo(wide).eps).rsqrt_().to(x.dtype)
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last dimension, without a learned weight; eps is the dtype's."""
+    """x / sqrt(mean(x^2) + eps) over the last dimension, without a learned weight; eps is fp32's for bf16."""
     return RmsNormFunction.apply(x) if x.device.type == "cpu" else F.rms_norm(x, (x.size(-1),))
 
 

@@ -1,6 +1,6 @@
 """Muon: momentum whose every step is replaced by its nearest orthogonal matrix.
 
-For the hidden matrices only; the embedding and the vectors belong to Adam (adam.py).
+For the hidden matrices only; the embedding and the vectors belong to Adam (groups.py).
 Method and coefficients: K. Jordan et al., https://kellerjordan.github.io/posts/muon/
 
 Shapes: S stacked matrices of one shape, M rows, N columns.

@@ -8,14 +8,21 @@ def lr_scale(schedule: ScheduleConfig, train: TrainConfig, step: int, elapsed: f
 
     `iterations`: linear to zero over the last `warmdown_iterations` steps; under a time cap, over the seconds
     that so many steps take at the average rate so far. `fraction`: linear over the last `warmdown_fraction`
-    of the time cap, or of the steps where there is none.
+    of the time cap, and of the steps. Whichever of steps and seconds runs out first decides.
     """
+    fraction, iterations = schedule.warmdown_fraction, float(schedule.warmdown_iterations)
+    steps_left = float(max(train.iterations - step, 0))
     if schedule.kind == "fraction":
-        done = elapsed / train.max_seconds if train.max_seconds else step / train.iterations
-        left, warmdown = 1.0 - min(done, 1.0), schedule.warmdown_fraction
-    elif train.max_seconds and step:
-        left = max(train.max_seconds - elapsed, 0.0)
-        warmdown = schedule.warmdown_iterations * elapsed / step
+        scale = ramp(steps_left / train.iterations, fraction)
+        if train.max_seconds:
+            scale = min(scale, ramp(max(1 - elapsed / train.max_seconds, 0.0), fraction))
     else:
-        left, warmdown = float(max(train.iterations - step, 0)), float(schedule.warmdown_iterations)
-    return max(1.0 if left >= warmdown else left / warmdown, schedule.min_scale)
+        scale = ramp(steps_left, iterations)
+        if train.max_seconds and step:
+            scale = min(scale, ramp(max(train.max_seconds - elapsed, 0.0), iterations * elapsed / step))
+    return max(scale, schedule.min_scale)
+
+
+def ramp(left: float, warmdown: float) -> float:
+    """1 while more is left than the warmdown, then linear to 0."""
+    return 1.0 if left >= warmdown else left / warmdown

@@ -10,7 +10,8 @@ def naive_baseline() -> Recipe:
         config=Config(name="naive_baseline", train=TrainConfig(val_every=1000, log_every=200)),
         summary="The challenge's 9-layer baseline: Muon + Adam, int8 rows, zlib-9, plain evaluation at 1024.",
         source="openai/parameter-golf, records/track_10min_16mb/2026-03-17_NaiveBaseline",
-        command="python -m orchestrator submit --recipe naive_baseline --on ray --seeds 1337,42,2025",
+        command="python -m orchestrator submit --recipe naive_baseline --policy record-2026-03 --device cuda "
+        "--data SHARDS --tokenizer MODEL --seeds 1337,42,2025",
         expects="13,780 steps of 43.54 ms on 8xH100 SXM (published; not run here)",
         published=Published(value=1.22436570, status="measured", source="the record's own log"),
     )

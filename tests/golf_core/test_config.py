@@ -63,6 +63,11 @@ def test_overrides_are_applied_together():
         ("model.heads=3", "not a multiple"),
         ("train.batch_tokens=1000", "not a multiple"),
         ("evaluate.stride=0", "between 1 and"),
+        ("model.softcap=100", "at most 80"),
+        ("model.vocab=70000", "65536"),
+        ("optim.eps=-1", "positive"),
+        ('name=x"""y', "letters, digits"),
+        ("name=../x", "letters, digits"),
         ("quant.matrix_bits=3", "there are [4, 5, 6, 7, 8]"),
     ],
 )

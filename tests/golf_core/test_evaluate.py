@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from golf_core.config import TTTConfig
 from golf_core.evaluate.chunk_ttt import chunk_lr, evaluate_chunk_ttt
-from golf_core.evaluate.ledger import LedgerError, ScoreLedger
+from golf_core.evaluate.ledger import ADAPT, LedgerError, ScoreLedger
 from golf_core.evaluate.sliding import evaluate_windows, same_length_batches
 from golf_core.evaluate.windows import ScoreWindow, score_windows
 from tests.golf_core.test_model import SMALL, small_model
@@ -178,6 +178,14 @@ def test_learning_on_what_repeats_pays():
     """On a stream that repeats itself, learning from scored chunks lowers the loss."""
     tokens = np.tile(stream(31), 12)
     assert run_ttt(tokens)[0].finish().val_loss < run_ttt(tokens, lr=0.0)[0].finish().val_loss - 0.05
+
+
+def test_chunks_shorter_than_a_stride_are_learned_too():
+    """Every chunk but the last is learned from once, also those in which no window begins to score."""
+    ledger, sums = run_ttt(stream(100), chunk_tokens=4, epochs=1)
+    learned = sorted((first, stop) for kind, _, _, first, stop in ledger._events if kind == ADAPT)
+    assert [t for first, stop in learned for t in range(first, stop)] == list(range(96))
+    assert len(sums) == 25
 
 
 def test_frozen_blocks_do_not_move():

@@ -162,3 +162,10 @@ def test_every_parameter_has_one_optimizer_and_a_gradient():
     ids = torch.randint(0, SMALL.vocab, (2, 16), generator=torch.Generator().manual_seed(3))
     model(ids, ids.roll(1, -1)).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.005])
+def test_bf16_norms_like_the_library(scale):
+    """In bf16 too the norm is the library's, for activations as small as a fresh embedding's."""
+    x = (scale * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))).bfloat16()
+    torch.testing.assert_close(rms_norm(x).float(), F.rms_norm(x, (64,)).float(), rtol=0.02, atol=0.02)

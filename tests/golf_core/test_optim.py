@@ -92,7 +92,7 @@ def test_the_fraction_schedule_falls_with_the_clock(a, b, fraction, floor):
     schedule = ScheduleConfig(kind="fraction", warmdown_fraction=fraction, min_scale=floor)
     early, late = sorted((a, b))
     assert lr_scale(schedule, CAPPED, 10, early) >= lr_scale(schedule, CAPPED, 99, late)
-    assert lr_scale(schedule, CAPPED, 5, 600 * (1 - fraction) * 0.999) == 1
+    assert lr_scale(schedule, CAPPED, 0, 600 * (1 - fraction) * 0.999) == 1
     assert lr_scale(schedule, CAPPED, 5, 600.0) == floor
 
 
@@ -102,6 +102,13 @@ def test_schedules_without_a_cap_count_steps():
     iterations = ScheduleConfig(kind="iterations", warmdown_iterations=500)
     for schedule in (fraction, iterations):
         assert [lr_scale(schedule, STEPPED, s, 1e9) for s in (0, 500, 750, 1000)] == pytest.approx([1, 1, 0.5, 0])
+
+
+def test_what_runs_out_first_decides():
+    """Under a cap that the steps do not reach, the warmdown follows the steps."""
+    train = TrainConfig(iterations=1000, max_seconds=600.0)
+    assert lr_scale(ScheduleConfig(kind="fraction", warmdown_fraction=0.5), train, 900, 9.0) == pytest.approx(0.2)
+    assert lr_scale(ScheduleConfig(warmdown_iterations=200), train, 900, 9.0) == pytest.approx(0.5)
 
 
 def test_the_iteration_warmdown_is_as_long_as_its_steps_take():

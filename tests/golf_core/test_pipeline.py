@@ -171,13 +171,19 @@ def test_the_seed_decides_and_repeats(finished, small_data, tmp_path):
 
 
 def test_the_time_cap_holds(small_data, tmp_path):
-    """With a cap of seconds training ends by the clock, before the cap and before its steps."""
-    done = run_bundle(tmp_path, tiny("train.iterations=1000000", "train.max_seconds=1.5"), small_data, "train")
+    """With a cap of seconds training ends by the clock, before the cap; validations are phases of their own."""
+    config = tiny("train.iterations=1000000", "train.max_seconds=1.5", "train.val_every=20")
+    done = run_bundle(tmp_path, config, small_data, "train")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     (end,) = (e for e in events if e["event"] == "train_end")
     assert end["stopped_by"] == "wallclock"
     assert end["train_seconds"] <= 1.5
+    edges = [line for line in done.stdout.splitlines() if line.startswith("phase:")]
+    parts = [edges[i : i + 4] for i, line in enumerate(edges) if line == "phase:begin train"]
+    assert len(parts) == 1 + sum(e["event"] == "val" for e in events) >= 2
+    for part in parts[:-1]:
+        assert part == ["phase:begin train", "phase:end train", "phase:begin validate", "phase:end validate"]
 
 
 def damaged_shard(folder: Path, small_data, damage) -> tuple[Path, Path]:
