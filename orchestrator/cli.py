@@ -68,7 +68,9 @@ def submit(
     data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
     tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,
     device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu.")] = None,
-    processes: typing.Annotated[int | None, typer.Option(help="Processes a seed. Default: 2 with two cores.")] = None,
+    processes: typing.Annotated[
+        int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU.")
+    ] = None,
     threads: typing.Annotated[int | None, typer.Option(help="Threads a process, on a CPU. Default: 1.")] = None,
     dtype: typing.Annotated[str | None, typer.Option(help="bf16 or fp32. Default: what the CPU is fast at.")] = None,
     launcher: typing.Annotated[str | None, typer.Option(help="torchrun, or python for one process alone.")] = None,

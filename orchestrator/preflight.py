@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -69,10 +70,18 @@ def make_target(settings: Settings, config: Config) -> Target:
     device, cores = settings["device"], len(os.sched_getaffinity(0))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
+    gpus = visible_gpus() if device == "cuda" else []
     processes = settings["processes"]
-    if processes is None:
-        single = settings["launcher"] == "python" or (device == "cpu" and cores < 2) or config.train.micro_batches % 2
+    if processes is None and device == "cuda":
+        most = 1 if settings["launcher"] == "python" else len(gpus)  # every GPU, as far as the recipe can be split
+        processes = next(n for n in range(most, 0, -1) if config.train.micro_batches % n == 0)
+    elif processes is None:
+        single = settings["launcher"] == "python" or cores < 2 or config.train.micro_batches % 2
         processes = 1 if single else 2
+    if device == "cuda" and processes > len(gpus):
+        raise UsageError(
+            f"processes={processes} is more than the GPUs visible here ({len(gpus)}); a process needs a GPU of its own"
+        )
     if processes < 1 or config.train.micro_batches % processes:
         pieces = config.train.micro_batches
         good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
@@ -82,7 +91,7 @@ def make_target(settings: Settings, config: Config) -> Target:
         raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
     return Target(
         device=device,
-        gpu=_gpu_model() if device == "cuda" else None,
+        gpu=gpus[0] if device == "cuda" else None,
         gpus=processes if device == "cuda" else 0,
         processes=processes,
         threads=settings["threads"],
@@ -91,7 +100,8 @@ def make_target(settings: Settings, config: Config) -> Target:
     )
 
 
-def _gpu_model() -> str:
+def visible_gpus() -> list[str]:
+    """The model of each GPU that a process of ours would see, all of one model; UsageError where there is none."""
     try:
         said = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
@@ -100,10 +110,19 @@ def _gpu_model() -> str:
         raise UsageError(
             "device=cuda: nvidia-smi cannot be run here; use --device cpu, or a machine with a GPU"
         ) from None
-    names = {line.strip() for line in said.stdout.splitlines() if line.strip()}
-    if len(names) != 1:
-        raise UsageError(f"device=cuda: nvidia-smi names {sorted(names) or 'no GPU'}; one model is needed")
-    return names.pop()
+    names = [line.strip() for line in said.stdout.splitlines() if line.strip()] if said.returncode == 0 else []
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")  # nvidia-smi does not heed it; CUDA does
+    if shown is not None:
+        wanted = list(itertools.takewhile(lambda one: one not in ("", "-1"), map(str.strip, shown.split(","))))
+        if any(one.isdigit() and int(one) >= len(names) for one in wanted):
+            raise UsageError(f"CUDA_VISIBLE_DEVICES={shown!r}: nvidia-smi names {len(names)} GPUs, numbered from 0")
+        if all(one.isdigit() for one in wanted):
+            names = [names[int(one)] for one in wanted]
+        else:  # named by UUID: how many, but not which
+            names = names[: len(wanted)] if len(set(names)) == 1 else names
+    if len(set(names)) != 1:
+        raise UsageError(f"device=cuda: nvidia-smi names {sorted(set(names)) or 'no GPU'}; one model is needed")
+    return names
 
 
 class DataCheck:

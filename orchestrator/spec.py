@@ -51,8 +51,17 @@ def target_class(target: Target, policy: Policy) -> str:
     """cpu, exploratory (any real GPUs), or record (those that the policy asks for)."""
     if target.device == "cpu":
         return "cpu"
-    record = policy.gpu is not None and target.gpu == policy.gpu and target.gpus == policy.gpus
+    record = is_gpu(target.gpu, policy.gpu) and target.gpus == policy.gpus
     return "record" if record else "exploratory"
+
+
+def is_gpu(name: str | None, asked: str | None) -> bool:
+    """Whether nvidia-smi's `name` is the model asked for: the whole name, since variants differ in its end alone.
+
+    >>> is_gpu("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"), is_gpu("NVIDIA H100 PCIe", "NVIDIA H100 80GB HBM3")
+    (True, False)
+    """
+    return name is not None and name == asked
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

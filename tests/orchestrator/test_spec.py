@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import re
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.policy import load_policy
+from golf_core.recipes import load_recipe
 from orchestrator.errors import UsageError
+from orchestrator.preflight import make_target
 from orchestrator.settings import FIELDS, Settings
 from orchestrator.spec import MAX_SEED, Target, parse_seeds, target_class, unique_prefix
 from tests.orchestrator.toy import submission
@@ -77,6 +80,66 @@ def test_a_target_belongs_to_one_class():
     one = dataclasses.replace(eight, gpus=1, processes=1)
     assert [target_class(t, record) for t in (cpu, eight, one)] == ["cpu", "record", "exploratory"]
     assert target_class(eight, load_policy("demo")) == "exploratory"
+
+
+@pytest.mark.parametrize(
+    "name, count, expected",
+    [
+        ("NVIDIA H100 80GB HBM3", 8, "record"),
+        ("NVIDIA H100 80GB HBM3", 4, "exploratory"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 8, "exploratory"),
+        ("NVIDIA H100 PCIe", 8, "exploratory"),
+        ("NVIDIA H100 NVL", 8, "exploratory"),
+        ("NVIDIA H200", 8, "exploratory"),
+        ("NVIDIA H100", 8, "exploratory"),
+        ("H100 SXM", 8, "exploratory"),
+        (None, 8, "exploratory"),
+    ],
+)
+def test_record_is_what_nvidia_smi_calls_the_sxm_model(name, count, expected):
+    """Of the names that machines really report, only eight of the SXM H100 are record hardware."""
+    target = Target(device="cuda", gpu=name, gpus=count, processes=count, dtype="bf16")
+    assert target_class(target, load_policy("record-2026-03")) == expected
+
+
+def gpus_of(monkeypatch, folder, names, visible=None, **settings):
+    """make_target on a machine whose nvidia-smi names these GPUs."""
+    tool = folder / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n" + "".join(f"echo '{name}'\n" for name in names))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    return make_target(
+        Settings.resolve({"device": "cuda"} | settings, {}, folder), load_recipe("naive_baseline").config
+    )
+
+
+@pytest.mark.parametrize(
+    "visible, expected", [(None, 4), ("0", 1), ("1,2,3", 2), ("2,3", 2), ("1,-1,2", 1), ("GPU-a,GPU-b", 2)]
+)
+def test_a_gpu_target_has_a_process_for_each_visible_gpu(monkeypatch, tmp_path, visible, expected):
+    """The default follows the machine, CUDA_VISIBLE_DEVICES and what divides the recipe; the model is nvidia-smi's name."""
+    target = gpus_of(monkeypatch, tmp_path, ["NVIDIA H200"] * 4, visible)
+    assert (target.processes, target.gpus, target.gpu) == (expected, expected, "NVIDIA H200")
+
+
+@pytest.mark.parametrize(
+    "names, visible, settings, words",
+    [
+        (["NVIDIA H200"], None, {"processes": 2}, "more than the GPUs visible here .1."),
+        (["NVIDIA H200"] * 2, "0", {"processes": 2}, "more than the GPUs"),
+        (["NVIDIA H200"], "3", {}, "CUDA_VISIBLE_DEVICES='3'"),
+        (["NVIDIA H200"], "", {}, "no GPU"),
+        ([], None, {}, "no GPU"),
+        (["NVIDIA H200", "NVIDIA H100 PCIe"], None, {}, "one model"),
+    ],
+)
+def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path, names, visible, settings, words):
+    """Two processes on one GPU, no visible GPU, or a mixture is a usage error."""
+    with pytest.raises(UsageError, match=words):
+        gpus_of(monkeypatch, tmp_path, names, visible, **settings)
 
 
 @pytest.mark.parametrize("wrong", [{"launcher": "mpirun"}, {"launcher": "python", "processes": 2}, {"threads": 0}])
