@@ -24,6 +24,7 @@ FOREIGN = re.compile(
     r"TORCHELASTIC_.*|RAY_.*|GOLF_WORKER_FOLDER|OMP_NUM_THREADS|MKL_NUM_THREADS)$"
 )
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "numpy", "sentencepiece", "zstandard", "brotli", "ray")
 WRITTEN = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "PYTORCH_CUDA_ALLOC_CONF", "TORCH_LOGS")
 
@@ -35,6 +36,9 @@ def bundle_environment(environ: Mapping[str, str], target: Mapping[str, typing.A
         for name, value in environ.items()
         if not SECRET.search(name.upper()) and not FOREIGN.match(name) and not SECRET_VALUE.search(value)
     }
+    if "PYTHONPATH" in kept:  # the worker's own holds this project; a bundle that needs it is no submission
+        theirs = [one for one in kept.pop("PYTHONPATH").split(os.pathsep) if one and Path(one).resolve() != ROOT]
+        kept |= {"PYTHONPATH": os.pathsep.join(theirs)} if theirs else {}
     kept["PYTHONUNBUFFERED"] = "1"
     if target["device"] == "cpu":
         kept |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(target["threads"])}

@@ -1,8 +1,9 @@
 """The worker: runs the stages of one attempt where the processors are, and seals them. For every backend.
 
-Two stages, each a process tree of its own: `train`, then `evaluate` from the artifact alone, with only the
-validation shards in reach. Where the train stage is sealed already, only evaluation runs, and what an earlier
-evaluation left behind is cut off first. The worker never reads a score.
+Two stages, each a process tree of its own: `train`, then `evaluate` from the artifact alone, shown only
+the validation shards (isolation is not claimed: run.json and the links tell where the rest lies). Where the train
+stage is sealed already, only evaluation runs, and what an earlier evaluation left behind is cut off first. The worker
+never reads a score.
 """
 
 import hashlib

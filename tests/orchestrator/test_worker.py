@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from golf_core.rundir import SEAL, TRAIN_SEAL, is_sealed, read_json, read_jsonl, verify_seal
+from orchestrator.environment import bundle_environment
 from orchestrator.proc import Locked, folder_lock, is_locked
 from orchestrator.watch import VARIABLE
 from orchestrator.worker import cut_to_train_seal, folder_key, run_attempt
@@ -148,6 +149,17 @@ def test_secrets_reach_neither_the_bundle_nor_the_folder(tmp_path, monkeypatch):
     assert "HARMLESS=stays" in (folder / "log.txt").read_text()
     for path in folder.iterdir():
         assert b"s3cr3t-marker" not in path.read_bytes(), path
+
+
+def test_the_project_is_not_on_a_bundles_path(tmp_path, monkeypatch):
+    """The worker's PYTHONPATH holds this project, the bundle's does not; what else the user had there stays."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
+    folder = attempt_folder(tmp_path, toy_text({"setup": "environ", "roundtrip": "environ"}))
+    assert run_attempt(folder)["class"] == "completed"
+    shown = [line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("PYTHONPATH=")]
+    assert shown == [f"PYTHONPATH={tmp_path}"] * 2
+    for alone in (str(ROOT), f"{ROOT}{os.pathsep}", f"{ROOT}/orchestrator/.."):
+        assert "PYTHONPATH" not in bundle_environment({"PYTHONPATH": alone}, {"device": "cpu", "threads": 1})
 
 
 def test_whoever_stops_it_is_named(tmp_path):
