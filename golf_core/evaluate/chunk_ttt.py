@@ -40,11 +40,11 @@ class ChunkLearner:
         self.model, self.config, self.rank, self.world = model, config, rank, world
         params = learning_parameters(model, config.freeze_blocks)
         self.gradients = FlatGradients(params)
-        self.optimizer = torch.optim.SGD(params, lr=config.lr, momentum=config.momentum)
+        self.params = params
+        self.velocity = [torch.zeros_like(p) for p in params]
 
     def learn(self, ledger: ScoreLedger, spans: list[tuple[int, int]], lr: float) -> None:
         """`epochs` passes over committed spans of targets, `batch_seqs` of them a step over all ranks."""
-        self.optimizer.param_groups[0]["lr"] = lr
         for _ in range(self.config.epochs):
             for low in range(0, len(spans), self.config.batch_seqs):
                 batch = spans[low : low + self.config.batch_seqs]
@@ -59,7 +59,13 @@ class ChunkLearner:
                 if self.world > 1:
                     dist.all_reduce(self.gradients.buffer)
                 self.gradients.clip(self.config.grad_clip)
-                self.optimizer.step()
+                self.step(lr)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        torch._foreach_mul_(self.velocity, self.config.momentum)
+        torch._foreach_add_(self.velocity, [p.grad for p in self.params])
+        torch._foreach_add_(self.params, self.velocity, alpha=-lr)
 
 
 def evaluate_chunk_ttt(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from golf_core.config import OptimConfig
 from golf_core.model.gpt import is_control
+from golf_core.optim.adam import Adam
 from golf_core.optim.muon import Muon
 
 
@@ -37,16 +38,15 @@ class Optimizers:
             rank=rank,
             world=world,
         )
-        self.base_lrs = [config.embed_lr, config.scalar_lr]
-        self.adam = torch.optim.AdamW(
+        self.adam = Adam(
             [
-                {"params": [params[n] for n in names[g]], "lr": lr}
-                for g, lr in zip(("embed", "scalar"), self.base_lrs, strict=True)
+                ([params[n] for n in names["embed"]], config.embed_lr),
+                ([params[n] for n in names["scalar"]], config.scalar_lr),
             ],
-            betas=(config.beta1, config.beta2),
+            beta1=config.beta1,
+            beta2=config.beta2,
             eps=config.eps,
-            weight_decay=config.adam_decay,
-            fused=True,
+            decay=config.adam_decay,
         )
 
     def momentum(self, step: int) -> float:
@@ -57,16 +57,13 @@ class Optimizers:
 
     def step(self, step: int, scale: float) -> None:
         """One update from the gradients in place; `scale` multiplies every learning rate."""
-        for group, lr in zip(self.adam.param_groups, self.base_lrs, strict=True):
-            group["lr"] = lr * scale
-        self.adam.step()
+        self.adam.step(scale)
         self.muon.step(self.config.matrix_lr * scale, self.momentum(step))
 
     def reset(self) -> None:
         """Forget every step: what a warm-up leaves behind."""
-        for tensor in self.muon.state_tensors():
-            tensor.zero_()
-        self.adam.state.clear()
+        self.muon.reset()
+        self.adam.reset()
 
 
 class FlatGradients:

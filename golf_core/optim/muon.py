@@ -1,6 +1,6 @@
 """Muon: momentum whose every step is replaced by its nearest orthogonal matrix.
 
-For the hidden matrices only; the embedding and the vectors belong to Adam (groups.py).
+For the hidden matrices only; the embedding and the vectors belong to Adam (adam.py).
 Method and coefficients: K. Jordan et al., https://kellerjordan.github.io/posts/muon/
 
 Shapes: S stacked matrices of one shape, M rows, N columns.
@@ -37,8 +37,8 @@ def orthogonalize(g_SMN: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16
 class Muon:
     """Parameter i is updated by rank i mod world; one all-reduce hands every rank all updates.
 
-    With one process nothing is sent. `lr` is set by the caller before each step. All state is in
-    `state_tensors`, so that a warm-up can be undone.
+    With one process nothing is sent. `lr` is set by the caller before each step. `reset` undoes
+    a warm-up.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class Muon:
             shapes.setdefault(params[i].shape, []).append(i)
         self.groups = list(shapes.values())
 
-    def state_tensors(self) -> list[Tensor]:
-        return list(self.momenta.values())
+    def reset(self) -> None:
+        """Forget every step."""
+        for momentum in self.momenta.values():
+            momentum.zero_()
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:

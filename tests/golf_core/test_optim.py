@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.config import OptimConfig, ScheduleConfig, TrainConfig
+from golf_core.optim.adam import Adam
 from golf_core.optim.ema import Ema
 from golf_core.optim.groups import FlatGradients, Optimizers
 from golf_core.optim.muon import Muon, orthogonalize
@@ -70,6 +71,34 @@ def test_a_muon_step_is_its_formula():
     muon.step(lr=0.02, momentum=0.9)
     expected = start * (1 - 0.02 * 0.1) - 0.02 * 2**0.5 * orthogonalize(g + 0.9 * g, 5, torch.float32)
     torch.testing.assert_close(p.detach(), expected)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_is_the_librarys(decay):
+    """Over some steps with a changing rate, parameters are those of torch.optim.AdamW; after a reset it starts anew."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(5, 3, generator=generator), torch.randn(4, generator=generator)]
+    ours, theirs = ([torch.nn.Parameter(t.clone()) for t in start] for _ in range(2))
+    adam = Adam([(ours[:1], 0.1), (ours[1:], 0.01)], beta1=0.9, beta2=0.95, eps=1e-8, decay=decay)
+    for p in ours:
+        p.grad = torch.randn(p.shape, generator=generator)
+    adam.step(0.7)
+    adam.reset()
+    with torch.no_grad():
+        for p, t in zip(ours, start, strict=True):
+            p.copy_(t)
+    groups = [{"params": theirs[:1], "lr": 0.1}, {"params": theirs[1:], "lr": 0.01}]
+    library = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, weight_decay=decay)
+    for scale in (1.0, 1.0, 0.5, 0.1):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        for group, lr in zip(library.param_groups, (0.1, 0.01), strict=True):
+            group["lr"] = lr * scale
+        adam.step(scale)
+        library.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q)
 
 
 def test_momentum_warms_up_linearly():
