@@ -175,10 +175,15 @@ def verify(
     def run() -> int:
         from golf_core.rundir import read_json
         from results.facts import Facts
-        from results.pack import SUBMISSION
+        from results.pack import FOLDER, SUBMISSION
         from results.pack import verify as verify_folder
+        from results.spec import SPEC
         from results.tables import gate_cells, plain_table
 
+        if not (folder / SUBMISSION).exists() and (folder / SPEC).is_file():
+            made = "" if (folder / FOLDER).is_dir() else f", once `python -m results pack {folder.name}` has made it"
+            print(f"{folder} holds a submission's outputs; verify {folder / FOLDER}{made}", file=sys.stderr)
+            return USAGE
         facts = Facts(read_json(folder / SUBMISSION), str(folder / SUBMISSION))
         found, _ = opened(facts.text("submission_id"), runs_dir)
         differences = verify_folder(found, folder)

@@ -128,6 +128,7 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evid
         (scores, "seed", seed),
     ):
         facts.expect(key, value, f"{spec.folder.name} and the folder's name")
+    _check_registration(run, spec)
     evidence = Evidence(
         folder=folder,
         seal=seal,
@@ -139,6 +140,24 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evid
     _check_sizes(evidence, spec)
     _check_stages(evidence)
     return evidence
+
+
+def _check_registration(run: Facts, spec: Spec) -> None:
+    """What spec.json says is not sealed, run.json is. A run done for another submission may have had another policy."""
+    where = f"{spec.folder.name}: spec.json was changed, or the attempt is not of this submission"
+    if "simulated" in (spec.target_class, run.text("target_class")):
+        run.expect("target_class", spec.target_class, where)
+    if run.text("submission_id") != spec.submission_id:
+        return
+    run.expect("recipe", spec.recipe, where)
+    run.expect("target_class", spec.target_class, where)
+    run.expect("policy_name", spec.policy_name, where)
+    limits = run.child("limits")
+    for key, cap in (("train_s", "train_seconds"), ("evaluate_s", "evaluate_seconds")):
+        if limits.number(key) != spec.policy.get(cap):
+            raise RunDirError(
+                f"{limits.place}: {key} is {limits.number(key)}, not {spec.policy.get(cap)!r:.80} as in {where}"
+            )
 
 
 def _train_end(path: Path) -> Facts:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from golf_core.rundir import BUNDLE, LOG, RunDirError, file_sha256, read_json
 from results.collect import Collected
+from results.dataset import data_line
 from results.facts import Facts
 from results.gates import PASS, Gate
 from results.project import Project
@@ -96,7 +97,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "github_id": project.github_id,
         "name": project.name or default_name,
         "date": (max(ends) if ends else spec.registered_at or "")[:10] or None,
-        "track": "10min_16mb" if spec.target_class == "record" else "non_record_16mb",
+        "track": "10min_16mb" if spec.is_record_track else "non_record_16mb",
         "val_bpb": mean(bpb),
         "val_bpb_std": sample_sd(bpb),
         "val_loss": mean(loss),
@@ -119,6 +120,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "generated_by": GENERATOR,
         "submission_id": spec.submission_id,
         "bundle_sha256": spec.bundle_sha256,
+        "data": data_line(rows),
         "data_sha256": spec.data_sha256,
         "tokenizer_sha256": spec.tokenizer_sha256,
     }

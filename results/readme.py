@@ -4,8 +4,10 @@ import json
 import typing
 from collections.abc import Mapping
 
-from golf_core.rundir import SEAL, file_sha256
+from golf_core.rundir import BUNDLE, SEAL, file_sha256
+from results.bundle_config import frozen_config
 from results.collect import Collected
+from results.dataset import data_warning
 from results.tables import LEGEND, SIMULATED, bits, gate_cells, markdown_table, megabytes, seed_cells, spread_lines
 
 NOTHING = "-"
@@ -15,7 +17,8 @@ def readme_text(found: Collected, facts: Mapping[str, typing.Any], requirements:
     sections = [
         f"# {facts['name']}",
         SIMULATED if found.spec.target_class == "simulated" else "",
-        headline(facts),
+        headline(facts, data_warning(found.rows)),
+        facts["data"],
         by_whom(facts),
         "## Results",
         markdown_table(seed_cells(found.rows)) + "\n" + LEGEND,
@@ -39,12 +42,14 @@ def readme_text(found: Collected, facts: Mapping[str, typing.Any], requirements:
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def headline(facts: Mapping[str, typing.Any]) -> str:
+def headline(facts: Mapping[str, typing.Any], warning: str) -> str:
     """**val_bpb: 1.06108** (3-seed mean, sample sd 0.00090) | **15.9 MB** | hardware."""
     spread = "" if facts["val_bpb_std"] is None else f", sample sd {facts['val_bpb_std']:.5f}"
     size = megabytes(facts["bytes_total"])
-    mean = f"**val_bpb: {facts['val_bpb']:.5f}** ({len(facts['seeds'])}-seed mean{spread})"
-    return f"{mean} | **{size}** (largest seed) | {facts['hardware']}"
+    seeds = len(facts["seeds"])
+    what = f"{seeds}-seed mean{spread}" if seeds > 1 else "1 seed"
+    of = f" | **{warning}**" if warning else ""
+    return f"**val_bpb: {facts['val_bpb']:.5f}** ({what}){of} | **{size}** (largest seed) | {facts['hardware']}"
 
 
 def by_whom(facts: Mapping[str, typing.Any]) -> str:
@@ -71,8 +76,19 @@ def what_is_new(found: Collected) -> str:
     """The recipe as it ran; what it changes against other work is for its author to say."""
     spec = found.spec
     changed = ", ".join(f"`{one}`" for one in spec.overrides) or "none"
-    config = json.dumps(spec.config, indent=1, ensure_ascii=False)
-    return f"Recipe `{spec.recipe}`, overrides: {changed}. Frozen in `train_gpt.py`:\n\n```json\n{config}\n```"
+    config = frozen_config((spec.folder / BUNDLE).read_text(encoding="utf-8", errors="replace"))
+    if config is None:
+        return (
+            f"`train_gpt.py` is not a bundle of a recipe: it has no `CONFIG = Config(...)` of plain values. "
+            f"It was submitted by hand under the recipe name `{spec.recipe}`, overrides: {changed}."
+        )
+    said = f"Recipe `{spec.recipe}`, overrides: {changed}."
+    if config != spec.config:
+        said += (
+            " The bundle was edited by hand: its config is not the one that recipe and overrides gave (in spec.json)."
+        )
+    shown = json.dumps(config, indent=1, ensure_ascii=False)
+    return f"{said} Frozen in `train_gpt.py`:\n\n```json\n{shown}\n```"
 
 
 def run_command(found: Collected) -> str:
@@ -80,7 +96,7 @@ def run_command(found: Collected) -> str:
     target = found.spec.target
     start = "python" if target.get("launcher") == "python" else "torchrun --standalone"
     processes = "" if start == "python" else f" --nproc_per_node={target.get('processes')}"
-    threads = f"OMP_NUM_THREADS={target.get('threads')} " if target.get("device") == "cpu" else ""
+    threads = f"CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS={target.get('threads')} " if target.get("device") == "cpu" else ""
     lines = [
         f"{threads}SEED={row.seed} DATA_PATH=<shards> TOKENIZER_PATH=<tokenizer.model> {start}{processes} train_gpt.py "
         f"--dtype {target.get('dtype')}"

@@ -5,12 +5,15 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from golf_core.config import ConfigError
+from golf_core.policy import load_policy, policy_names
 from golf_core.rundir import BUNDLE, RunDirError, content_id, file_sha256, read_json
 from results.facts import Facts
 
 SPEC = "spec.json"
 FOLDER_DIGITS = 12
 SHA256 = re.compile(r"[0-9a-f]{64}")
+CAPS = ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds", "gpu", "gpus")
 TARGET_CLASSES = ("cpu", "simulated", "exploratory", "record")
 
 
@@ -42,6 +45,11 @@ class Spec:
     @property
     def policy_name(self) -> str:
         return str(self.policy.get("name", "unnamed"))
+
+    @property
+    def is_record_track(self) -> bool:
+        """On the GPUs of a policy that we ship; one that a user wrote makes no record."""
+        return self.target_class == "record" and self.policy_name in policy_names()
 
 
 def submission_folders(runs_dir: Path) -> list[Path]:
@@ -91,6 +99,8 @@ def load_spec(folder: Path) -> Spec:
         )
     if facts.text("target_class") not in TARGET_CLASSES:
         raise RunDirError(f"{facts.place}: target_class is {facts.text('target_class')!r}; there are {TARGET_CLASSES}")
+    _check_policy(facts.child("policy"))
+    _check_target_class(facts, target)
     _check_bundle(folder / BUNDLE, hashes["bundle_sha256"], facts.integer("code_bytes"))
     overrides = Facts(dict(enumerate_text(facts.items("overrides"))), f"{facts.place}: overrides")
     return Spec(
@@ -118,6 +128,31 @@ def _content_id(value: typing.Any, place: str) -> str:
         return content_id(value)
     except (ValueError, UnicodeError, RecursionError) as error:
         raise RunDirError(f"{place} cannot be hashed: {error}") from None
+
+
+def _check_policy(policy: Facts) -> None:
+    """A policy with the name of one that we ship has its caps."""
+    if policy.values.get("name") not in policy_names():
+        return
+    try:
+        shipped = load_policy(policy.text("name")).to_dict()
+    except ConfigError as error:
+        raise RunDirError(f"{policy.place}: {error}") from None
+    for key in CAPS:
+        if policy.values.get(key) != shipped[key]:
+            raise RunDirError(
+                f"{policy.place}: {key} is {policy.values.get(key)!r:.80}, but {shipped[key]!r} in the policy "
+                f"{policy.text('name')!r} that we ship"
+            )
+
+
+def _check_target_class(facts: Facts, target: Facts) -> None:
+    """The class follows from target and policy. Simulated hardware alone is only told, and passes nothing."""
+    policy = facts.child("policy").values
+    asked = policy.get("gpu") is not None and all(target.values.get(key) == policy.get(key) for key in ("gpu", "gpus"))
+    expected = "cpu" if target.values.get("device") == "cpu" else "record" if asked else "exploratory"
+    if facts.text("target_class") != "simulated":
+        facts.expect("target_class", expected, "its target and policy")
 
 
 def _check_bundle(path: Path, sha256: str, size: int) -> None:

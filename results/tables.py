@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from results.dataset import data_line, data_warning
 from results.gates import Gate
 from results.rows import Row
 from results.spec import Spec
@@ -150,7 +151,8 @@ def report(
     """table.md: what was asked, the seed table, its spread, the gates, and attempts that do not count."""
     what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
     mark = "# " if table is markdown_table else ""
-    parts = [f"{mark}{what}, seeds {', '.join(str(row.seed) for row in rows)}"]
+    warning = data_warning(rows)
+    parts = [f"{mark}{what}, seeds {', '.join(str(row.seed) for row in rows)}" + (f" ({warning})" if warning else "")]
     if spec.target_class == "simulated":
         parts.append(SIMULATED)
     hardware = sorted({row.hardware for row in rows if row.hardware})
@@ -158,6 +160,7 @@ def report(
         f"Submission {spec.folder.name}, bundle {spec.bundle_sha256[:12]}, target class {spec.target_class}"
         + (f" ({'; '.join(hardware)})" if hardware else "")
     )
+    parts.append(data_line(rows))
     parts += [table(seed_cells(rows)).rstrip(), LEGEND, *spread_lines(rows)]
     parts += [f"Policy {spec.policy_name}:", table(gate_cells(gates)).rstrip()]
     if notes:

@@ -193,6 +193,8 @@ class Runs:
             "code_bytes": len(self.code.encode()),
             "target": self.target,
             "target_class": self.target_class,
+            "limits": {"train_s": self.policy["train_seconds"], "evaluate_s": self.policy["evaluate_seconds"]},
+            "policy_name": self.policy["name"],
         }
 
     def train_end(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from results.collect import collect
 from results.outputs import csv_text, frame, write_outputs, write_overview
 from results.rows import COLUMNS, SCORE_COLUMNS, columns_markdown
 from results.spec import UnknownSubmission, find_submission
-from tests.results.attempts import CODE, FINAL_FILES, Runs, stage
+from tests.results.attempts import CODE, FINAL_FILES, POLICY, Runs, stage
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "results.md"
 
@@ -341,3 +341,36 @@ def test_bpb_follows_from_loss_tokens_and_bytes(runs):
     """The builder's stages obey the identity that the collector checks."""
     found = stage(1.5)
     assert math.isclose(found["val_loss"] / math.log(2) * found["tokens"] / found["bytes"], 1.5)
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"target_class": "record"}, "target_class"),
+        ({"target_class": "simulated"}, "target_class"),
+        ({"recipe": "naive_baseline"}, "recipe"),
+        ({"policy": {**POLICY, "train_seconds": 6000.0}}, "that we ship"),
+        ({"policy": {**POLICY, "name": "mine"}}, "policy_name"),
+    ],
+)
+def test_a_spec_that_the_sealed_attempts_contradict_is_refused(runs, changes, says):
+    """spec.json is not sealed: recipe, class and policy must be those of run.json and of the shipped policy."""
+    runs.all_attempts()
+    write_json(runs.folder / "spec.json", runs.spec | changes)
+    with pytest.raises(RunDirError, match=says):
+        collect(runs.folder)
+
+
+def test_limits_of_another_policy_are_refused(tmp_path):
+    """A user's own policy whose caps were changed afterwards is not the one that the attempt ran under."""
+    runs = Runs(tmp_path / "runs", policy={**POLICY, "name": "mine"}).all_attempts()
+    assert collect(runs.folder).finished
+    write_json(runs.folder / "spec.json", runs.spec | {"policy": {**runs.policy, "evaluate_seconds": 900.0}})
+    with pytest.raises(RunDirError, match="evaluate_s is 600"):
+        collect(runs.folder)
+
+
+def test_a_run_done_for_another_submission_counts(runs):
+    """Attempts are shared: the run's content decides, and another submission's policy does not matter."""
+    runs.attempt(1337, run={"submission_id": "f" * 64, "policy_name": "mine", "limits": {}})
+    assert collect(runs.folder).rows[0].counted

@@ -1,0 +1,47 @@
+"""The config that a bundle was frozen with, read from its text: parsed, never executed."""
+
+import ast
+import typing
+
+
+def frozen_config(code: str) -> dict[str, typing.Any] | None:
+    """What the one `CONFIG = Config(...)` of a bundle says; None where it has no such expression of plain values.
+
+    >>> frozen_config("CONFIG = Config(name='a', model=ModelConfig(layers=4))")
+    {'name': 'a', 'model': {'layers': 4}}
+    >>> frozen_config("CONFIG = Config(name='a')\\nCONFIG = other(CONFIG)") is None
+    True
+    """
+    try:
+        tree = ast.parse(code)
+        writes = [node for node in ast.walk(tree) if _writes_config(node)]
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and node.targets == writes and isinstance(node.value, ast.Call):
+                return _fields(node.value)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        pass  # another program, whatever it is
+    return None
+
+
+def _writes_config(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "CONFIG" and not isinstance(node.ctx, ast.Load)
+
+
+def _fields(call: ast.Call) -> dict[str, typing.Any]:
+    """Keyword arguments as nested plain data. Raises ValueError for anything else."""
+    if call.args or not isinstance(call.func, ast.Name) or not call.func.id.endswith("Config"):
+        raise ValueError("not a config")
+    found: dict[str, typing.Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise ValueError("fields from elsewhere")
+        value = keyword.value
+        found[keyword.arg] = _fields(value) if isinstance(value, ast.Call) else _plain(value)
+    return found
+
+
+def _plain(node: ast.expr) -> str | int | float | bool | None:
+    value = ast.literal_eval(node)
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError("not a plain value")
+    return value
