@@ -17,7 +17,7 @@ from golf_core.recipes import RECIPES, Recipe
 from golf_core.rundir import BUNDLE, LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
-from orchestrator.controller import lease_of_submission
+from orchestrator.controller import lease_of_run, lease_of_submission
 from orchestrator.environment import bundle_environment
 from orchestrator.errors import UsageError
 from orchestrator.ledger import Ledger
@@ -145,8 +145,13 @@ def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) ->
         until = time.monotonic() + CANCEL_PATIENCE
         while time.monotonic() < until:
             rows = overview.rows(controlled=False)
-            if ledger.holder(name) is None or (len(wanted) < len(runs) and not any(r.state == "running" for r in rows)):
+            driver = ledger.holder(name)
+            running = {row.seed: ledger.holder(lease_of_run(row.run_id)) for row in rows if row.state == "running"}
+            ours = [seed for seed, holder in running.items() if holder is None or holder == driver]
+            if driver is None or (len(wanted) < len(runs) and not ours):
                 print(f"cancelled {short}; the same submit goes on with it", file=sys.stderr)
+                for seed in running.keys() - ours:
+                    print(f"seed {seed}: left to the submission that runs it", file=sys.stderr)
                 return errors.OK
             time.sleep(0.1)
     raise errors.BackendFailure(f"{short} has not ended within {CANCEL_PATIENCE:g} s; look at `status {short} -v`")

@@ -146,6 +146,8 @@ class Controller:
             case.attempts = inspect_all(self.runs_dir, case.run.run_id)
             if case.elsewhere and self._take(case):
                 self._let_go(case)
+        if others and not case.elsewhere and case.lease is None and case.run.seed in self.cancelled:
+            case.elsewhere = self.ledger.holder(lease_of_run(case.run.run_id)) is not None  # before it is waited for
 
     def _take(self, case: Case) -> bool:
         """Have the run's lease; what was seen without it is seen again."""

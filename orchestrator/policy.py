@@ -51,6 +51,8 @@ def decide(view: View) -> Decision:
     for attempt in view.attempts:
         if attempt.state == "counted":
             return Decision("done", "counted", attempt.number)
+    if view.elsewhere and view.cancel:
+        return Decision("stop", "left to the submission that runs it")
     for attempt in view.attempts:
         if attempt.state == "busy":
             verb = "cancel" if view.cancel else "wait"

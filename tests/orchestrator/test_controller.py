@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_core.rundir import SCORES, VOID, read_json
-from orchestrator.attempts import inspect_all
+from orchestrator.attempts import Attempt, inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.controller import Controller, lease_of_run, lease_of_submission
 from orchestrator.ledger import Fenced, Ledger
@@ -172,6 +172,32 @@ def test_a_run_of_another_submission_is_waited_for(runs_dir, ledger):
         other_ledger.owner = ledger.owner
         assert finish(second) == {1: "done", 2: "done"} and len(backend.started) == 1
     assert ledger.holder(lease_of_run(first.cases[0].run.run_id)) is None
+
+
+def test_cancel_leaves_a_run_to_the_submission_that_runs_it(runs_dir, ledger, monkeypatch):
+    """The cancelled submission ends at once; the other one goes on, and its attempt is not touched."""
+    first, backend = controller(runs_dir, ledger, [Act(polls=30)], seeds=(1,))
+    first.round()
+    with Ledger.open(runs_dir) as other_ledger:
+        second, idle = controller(runs_dir, other_ledger, [Act(polls=10**6)], seeds=(1, 2))
+        sid = second.submission.submission_id
+        other_ledger.append("cancel_requested", submission_id=sid, data={"seeds": [1, 2]})
+        assert finish(second, 20) == {1: "stop", 2: "stop"}
+        assert "submission that runs it" in second.cases[0].end.reason and idle.started == []
+    assert finish(first) == {1: "done"} and len(backend.started) == 1
+
+
+@pytest.mark.parametrize("held, reason", [(True, "left to"), (False, "running")])
+def test_cancel_of_a_busy_run_depends_on_who_holds_it(runs_dir, ledger, held, reason):
+    """A worker at work under a living controller is left to it; one whose controller died is waited for."""
+    made, _ = controller(runs_dir, ledger, seeds=(1,))
+    (case,) = made.cases
+    case.attempts = [Attempt(runs_dir, 1, "busy")]
+    made.cancelled, case.looked = frozenset({1}), float("inf")
+    if held:
+        ledger.acquire(lease_of_run(case.run.run_id))
+    made._step(case)
+    assert reason in case.note
 
 
 def test_cancel_is_heard(runs_dir, ledger):
