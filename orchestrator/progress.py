@@ -27,17 +27,22 @@ class Progress:
         if "edge" in event:
             if event.get("phase") == "stage":
                 self.stage = str(event.get("stage", ""))
+                if self.stage == "evaluate" and event["edge"] == "begin":  # what training said is over
+                    self.step = self.steps = self.loss = self.tokens_per_s = self.bpb = None
             elif event["edge"] == "begin":
                 self.phase, self.fraction, self.seconds_left = str(event.get("phase", "")), None, None
                 self._phase_seen = now
             return
         kind = event.get("event")
+        if kind in ("step", "val") and self.stage == "evaluate":  # read late: the two files are read in turn
+            return
         if kind == "step":
             self.step, self.steps = _int(event.get("step")), _int(event.get("steps"))
             self.loss, self.tokens_per_s = _float(event.get("loss")), _float(event.get("tokens_per_s"))
-            progress = _float(event.get("progress"))
-            self.fraction = None if progress is None else max(0.0, min(1.0, progress))
-            self._left(_float(event.get("elapsed_s")))
+            if self.phase in ("", "train"):
+                progress = _float(event.get("progress"))
+                self.fraction = None if progress is None else max(0.0, min(1.0, progress))
+                self._left(_float(event.get("elapsed_s")))
         elif kind == "val":
             self.bpb = _float(event.get("val_bpb"))
         elif kind in ("eval", "score"):
@@ -56,7 +61,7 @@ class Progress:
 
 
 class Tail:
-    """Follows the two files of an attempt; a file that was cut back is read again from its beginning."""
+    """Follows the two files of an attempt; where one was cut back, both are read again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,17 +70,22 @@ class Tail:
 
     def read(self) -> Progress:
         now = time.monotonic()
+        if any(self._size(name) < offset for name, offset in self._offsets.items()):
+            self._offsets, self.progress = dict.fromkeys(self._offsets, 0), Progress()
         for name in self._offsets:
             for event in self._new(name):
                 self.progress.take(event, now)
         return self.progress
 
+    def _size(self, name: str) -> int:
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:
+            return 0
+
     def _new(self, name: str) -> list[dict[str, typing.Any]]:
         path = self.folder / name
         try:
-            size = path.stat().st_size
-            if size < self._offsets[name]:
-                self._offsets[name], self.progress = 0, Progress()
             with path.open("rb") as file:
                 file.seek(self._offsets[name])
                 data = file.read()

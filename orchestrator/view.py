@@ -36,6 +36,8 @@ def describe(row: Row) -> str:
             parts.append(f"{clock(p.seconds_left)} left")
     elif row.state == "done":
         parts.append(f"attempt {row.attempt} is counted")
+        if p.bpb is not None:
+            parts.append(f"BPB {p.bpb:.4f}")
     elif row.note != row.state and row.note:
         parts.append(row.note)
     return f"seed {row.seed}: " + " · ".join(parts)
@@ -115,6 +117,7 @@ class LiveView:
             table.add_column(name, justify="left" if words else "right", no_wrap=name != "state", min_width=width)
         for row in rows:
             p, running = row.progress, row.state == "running"
+            training = running and p.phase == "train"
             bar = ProgressBar(total=1.0, completed=p.fraction or 0.0, width=10) if running else ""
             state = row.state + (f" (attempt {row.attempt})" if row.attempt > 1 else "")
             state += f": {row.note}" if row.note and row.state in ("failed", "stopped", "waiting") else ""
@@ -124,9 +127,9 @@ class LiveView:
                 state,
                 (p.phase or p.stage or "starting") if running else "",
                 bar,
-                step,
-                "" if p.loss is None else f"{p.loss:.4f}",
-                "" if p.tokens_per_s is None or not running else f"{p.tokens_per_s:,.0f}",
+                step if training else "",
+                f"{p.loss:.4f}" if training and p.loss is not None else "",
+                "" if p.tokens_per_s is None or not training else f"{p.tokens_per_s:,.0f}",
                 "" if p.bpb is None else f"{p.bpb:.4f}",
                 clock(p.seconds_left) if running and p.seconds_left is not None else "",
             )

@@ -47,12 +47,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def drawn(monkeypatch, **environ):
+def drawn(monkeypatch, rows=None, **environ):
     for name, value in ({"TERM": "xterm-256color", "COLUMNS": "160"} | environ).items():
         monkeypatch.setenv(name, value)
     stream = Terminal()
     view = LiveView(stream)
-    view.update([row(), row(seed=7, state="done")])
+    view.update(rows or [row(), row(seed=7, state="done")])
     view.close()
     return stream.getvalue()
 
@@ -90,6 +90,28 @@ def test_progress_follows_the_files(tmp_path):
     assert (now.phase, now.step, now.fraction, now.seconds_left) == ("train", 5, 0.5, 4.0)
     metrics.write_text('{"event": "step", "step": 6}\n')
     assert tail.read().step == 6
+
+
+def test_evaluation_shows_nothing_of_training(tmp_path, monkeypatch):
+    """Step, loss, rate and validation of training go where evaluation begins; a done row has the last score alone."""
+    tail = Tail(tmp_path)
+    edges = [("train", "stage"), ("train", "train"), ("evaluate", "stage"), ("evaluate", "sliding")]
+    phases = [{"stage": stage, "phase": phase, "edge": "begin", "t": 0.0} for stage, phase in edges]
+    step = {"event": "step", "step": 77, "steps": 88, "loss": 2.5, "tokens_per_s": 54321.0, "progress": 1.0}
+    training = [step | {"elapsed_s": 9.0}, {"event": "val", "val_bpb": 1.9}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in training))
+    for count in (2, 4):
+        (tmp_path / "phases.jsonl").write_text("".join(json.dumps(one) + "\n" for one in phases[:count]))
+        now = tail.read()
+        assert (now.step, now.loss, now.bpb) == ((77, 2.5, 1.9) if count == 2 else (None, None, None))
+    late = Tail(tmp_path).read()
+    assert (late.step, late.loss, late.tokens_per_s, late.bpb, late.fraction) == (None,) * 5
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "score", "stage": "sliding", "val_bpb": 1.25}) + "\n")
+    done = row(state="done", progress=tail.read())
+    assert describe(done) == "seed 42: done · attempt 1 is counted · BPB 1.2500"
+    shown = drawn(monkeypatch, [done])
+    assert "1.2500" in shown and "77" not in shown and "2.5000" not in shown
 
 
 names = st.sampled_from(["event", "step", "progress", "edge", "phase", "done", "total", "bpb", "elapsed_s"])
