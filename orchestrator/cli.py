@@ -162,7 +162,10 @@ def cancel(
     runs_dir: RunsDir = None,
     debug: Debug = False,
 ) -> None:
-    """End what runs of a submission. A run whose training is sealed keeps it; the same submit goes on."""
+    """End what runs of a submission. A run whose training is sealed keeps it; the same submit goes on.
+
+    Where nothing runs it says so, and exits with 0. A run that another submission drives is left to that one.
+    """
 
     def command() -> int:
         from orchestrator.commands import cancel as cancel_command

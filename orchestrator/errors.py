@@ -5,11 +5,11 @@
   - BackendFailure  5  where the runs should execute failed, or another controller took over
 """
 
-OK, FAILED, USAGE, NOT_FINISHED, GATE_FAILED, BACKEND, BUDGET, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+OK, FAILED, USAGE, NOT_FINISHED, BACKEND, INTERRUPTED = 0, 1, 2, 3, 5, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 ok · 1 a run failed · 2 usage · 3 not finished · 4 a gate failed (cap, significance, audit) · "
-    "5 backend or infrastructure · 6 budget refused · 130 interrupted"
+    "Exit codes: 0 ok · 1 a run failed · 2 usage · 3 not finished · 4 a gate failed (python -m results verify) · "
+    "5 backend or infrastructure · 130 interrupted"
 )
 
 

@@ -21,6 +21,7 @@ class Field:
     default: str | int | float | None
     kind: type
     is_path: bool = False
+    above_zero: bool = False
 
 
 FIELDS: dict[str, Field] = {
@@ -36,8 +37,8 @@ FIELDS: dict[str, Field] = {
     "threads": Field(1, int),
     "dtype": Field(None, str),
     "launcher": Field("torchrun", str),
-    "startup_seconds": Field(600.0, float),
-    "silence_seconds": Field(600.0, float),
+    "startup_seconds": Field(600.0, float, above_zero=True),
+    "silence_seconds": Field(600.0, float, above_zero=True),
 }
 # Read by other commands; known here so that they are not refused.
 OTHER_FIELDS = ("author",)
@@ -105,9 +106,12 @@ def _read(field: Field, value: typing.Any, place: str) -> typing.Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{place}={value!r} must be {_words(field)}")
     try:
-        return field.kind(value)
-    except ValueError:
+        read = field.kind(value)
+    except (ValueError, OverflowError):
         raise UsageError(f"{place}={value!r} must be {_words(field)}") from None
+    if field.above_zero and not 0 < read < float("inf"):  # NaN is refused too
+        raise UsageError(f"{place}={value!r} must be {_words(field)} above 0")
+    return read
 
 
 def _words(field: Field) -> str:

@@ -38,6 +38,8 @@ REFUSALS = {
     "an unknown dtype": (["--dtype", "fp8"], "bf16, fp32"),
     "a bundle that is no Python": (["--bundle", "."], "--bundle ."),
     "a recipe file that is not there": (["--recipe", "./mine.py:wider"], "no file"),
+    "a negative startup": (["--startup-seconds", "-1"], "--startup-seconds=-1.0 must be a number above 0"),
+    "no silence": (["--silence-seconds", "0"], "--silence-seconds=0.0 must be a number above 0"),
     "an unknown option": (["--sedes", "1"], "--seeds"),
     "shards without a tokenizer": (["--data", "."], "--tokenizer"),
     "a missing tokenizer": (["--data", ".", "--tokenizer", "absent.model"], "absent.model"),

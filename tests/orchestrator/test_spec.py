@@ -120,7 +120,7 @@ def gpus_of(monkeypatch, folder, names, visible=None, **settings):
     "visible, expected", [(None, 4), ("0", 1), ("1,2,3", 2), ("2,3", 2), ("1,-1,2", 1), ("GPU-a,GPU-b", 2)]
 )
 def test_a_gpu_target_has_a_process_for_each_visible_gpu(monkeypatch, tmp_path, visible, expected):
-    """The default follows the machine, CUDA_VISIBLE_DEVICES and what divides the recipe; the model is nvidia-smi's name."""
+    """The default follows the machine, CUDA_VISIBLE_DEVICES and what divides the recipe's work."""
     target = gpus_of(monkeypatch, tmp_path, ["NVIDIA H200"] * 4, visible)
     assert (target.processes, target.gpus, target.gpu) == (expected, expected, "NVIDIA H200")
 
@@ -178,6 +178,9 @@ def test_precedence_is_flag_environment_file_default(tmp_path):
         ("threads = 'many'\n", "whole number"),
         ("threads = true\n", "whole number"),
         ("silence_seconds = 'x'\n", "a number"),
+        ("silence_seconds = -1\n", "above 0"),
+        ("silence_seconds = nan\n", "above 0"),
+        ("startup_seconds = inf\n", "above 0"),
         ("recipe = \n", "golf.toml"),
     ],
 )
