@@ -219,7 +219,7 @@ def test_bad_data_is_one_clear_line(small_data, tmp_path, kind, damage, message)
 
 def test_a_loss_that_is_no_number_ends_the_run(small_data, tmp_path):
     """Training that diverges stops at the next logged step and says where."""
-    done = run_bundle(tmp_path, tiny("optim.embed_lr=1e38", "train.iterations=50"), small_data, "train")
+    done = run_bundle(tmp_path, tiny("optim.scalar_lr=1e30", "train.iterations=50"), small_data, "train")
     assert done.returncode == 1
     assert "fatal:nan step " in done.stdout
 
