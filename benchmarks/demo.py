@@ -1,4 +1,4 @@
-"""The demo as a user runs it: wall time, CPU time, peak memory of all processes together, scores, artifact.
+"""The demo as a user runs it: wall time, peak memory of all processes together, scores, artifact.
 
     python benchmarks/demo.py [--on ray|process] [--seeds 1337,42,2025] [--keep FOLDER]
 
@@ -10,7 +10,6 @@ figures stand the issue's limits for two cores.
 import argparse
 import contextlib
 import csv
-import resource
 import statistics
 import subprocess
 import sys
@@ -63,14 +62,12 @@ def main() -> None:
         watcher.join()
         if code:
             sys.exit(code)
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         with (runs / "results.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
     bpb = statistics.mean(float(row["post_ttt_bpb"]) for row in rows)
     artifact = max(int(row["artifact_bytes"]) for row in rows)
     print(f"\nsubmit --on {arguments.on}, {len(rows)} seeds")
     print(f"{'wall time':28} {wall:12.1f} s      limit {LIMITS['wall']:.0f} s")
-    print(f"{'CPU time of children':28} {usage.ru_utime + usage.ru_stime:12.1f} s")
     print(f"{'peak memory (PSS, all)':28} {max(peaks) / 1e6:12.0f} MB     limit {LIMITS['memory'] / 1e6:.0f} MB")
     print(f"{'mean post-TTT BPB':28} {bpb:12.5f}        limit {LIMITS['bpb']:.2f}")
     print(f"{'largest artifact':28} {artifact:12,} B      limit {LIMITS['artifact']:,} B")

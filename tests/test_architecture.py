@@ -23,7 +23,7 @@ LIGHT = ("config", "config_io", "recipes", "bundle", "rundir", "policy", "hardwa
 MAY_IMPORT = {
     "golf_core": {"golf_core"},
     "orchestrator": {"orchestrator", *(f"golf_core.{name}" for name in LIGHT)},
-    "results": {"results", "golf_core.rundir", "golf_core.policy", "golf_core.config"},  # gates are held to named policies
+    "results": {"results", "golf_core.rundir", "golf_core.policy", "golf_core.config"},
     "jobs": {"jobs", "orchestrator", "golf_core"},
 }
 
