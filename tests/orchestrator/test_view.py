@@ -120,12 +120,14 @@ values = st.one_of(st.none(), st.text(), st.floats(), st.sampled_from(["step", "
 
 @given(st.lists(st.dictionaries(names, values)), st.floats())
 def test_no_line_breaks_the_view(events, fraction):
-    """Whatever a bundle writes, folding and describing it do not fail."""
+    """Whatever a bundle writes is folded and described without failing, and seed and attempt are still told."""
     progress = Progress()
     for event in [*events, {"event": "step", "progress": fraction, "elapsed_s": fraction}]:
         progress.take(event, 1.0)
-    describe(row(progress=progress))
-    LineView(io.StringIO()).update([row(progress=progress)])
+    shown = io.StringIO()
+    LineView(shown).update([row(progress=progress)])
+    assert describe(row(progress=progress)).startswith("seed 42: running, attempt 1")
+    assert shown.getvalue().startswith("seed 42: running, attempt 1")
 
 
 def test_time_is_told_by_the_clock():
