@@ -16,8 +16,8 @@ import time
 import typing
 from pathlib import Path
 
-from golf_core.rundir import LOG
 from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError, Unavailable
+from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.proc import Owner, is_locked, start_ticks
 from orchestrator.worker import run_attempt
 
@@ -140,21 +140,14 @@ class LocalRayBackend:
         return self.ends[name]
 
     def logs(self, handle: Handle, since: int) -> bytes:
-        path = self.attempts / str(handle["attempt_id"]) / LOG
-        if not path.exists():
-            return b""
-        with path.open("rb") as file:
-            file.seek(since)
-            return file.read()
+        return read_log(self.attempts, handle, since)
 
     def cancel(self, handle: Handle) -> None:
         if handle["attempt_id"] in self.jobs and not self.poll(handle).over:
             self.jobs[handle["attempt_id"]][0].end.remote("cancelled")
 
     def fetch(self, handle: Handle, into: Path) -> None:
-        folder = self.attempts / str(handle["attempt_id"])
-        if into.resolve() != folder:
-            raise JobLost(f"{handle['attempt_id']} lies in {folder}, not in {into}")
+        check_in_place(self.attempts, handle, into)
 
     def close(self) -> None:
         if self.ray is None:

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from golf_core.rundir import LOG
 from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError
+from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.proc import is_locked, start_ticks
 
 FOLDER_VARIABLE = "GOLF_WORKER_FOLDER"  # in a worker's own environment: how it is found again
@@ -76,12 +76,7 @@ class ProcessBackend:
         return State("ended") if (folder / "result.json").exists() else State("lost", "the worker is gone")
 
     def logs(self, handle: Handle, since: int) -> bytes:
-        path = self.attempts / str(handle["attempt_id"]) / LOG
-        if not path.exists():
-            return b""
-        with path.open("rb") as file:
-            file.seek(since)
-            return file.read()
+        return read_log(self.attempts, handle, since)
 
     def cancel(self, handle: Handle) -> None:
         worker = self.workers.get(handle["pid"])
@@ -94,9 +89,7 @@ class ProcessBackend:
             pass
 
     def fetch(self, handle: Handle, into: Path) -> None:
-        folder = self.attempts / str(handle["attempt_id"])
-        if into.resolve() != folder:
-            raise JobLost(f"{handle['attempt_id']} lies in {folder}, not in {into}")
+        check_in_place(self.attempts, handle, into)
 
     def close(self) -> None:
         """Closing the pipes ends the workers; each kills what it started."""
