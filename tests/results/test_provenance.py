@@ -5,6 +5,8 @@ import pytest
 from golf_core.bundle import build_bundle
 from golf_core.config import Config
 from golf_core.config_io import to_dict
+from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
+from golf_core.data.identity import data_identity
 from golf_core.rundir import write_json
 from results.bundle_config import frozen_config
 from results.collect import collect
@@ -74,3 +76,10 @@ def test_verifying_the_outputs_folder_names_the_right_one(tmp_path):
     runs = Runs(tmp_path / "runs").all_attempts()
     done = results("verify", runs.folder, "--runs-dir", runs.runs_dir, folder=tmp_path)
     assert done.returncode == 2 and f"{runs.folder}/submission" in done.stderr and "pack" in done.stderr
+
+
+def test_the_embedded_corpus_is_known_by_its_hash():
+    """The hash that names the embedded corpus is the identity of the shards that are built from it."""
+    folder, _ = embedded_data()
+    identity = data_identity(folder, folder / TOKENIZER_NAME, 1024)
+    assert identity["data_sha256"] == EMBEDDED_SHA256
