@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from golf_core.config import ModelConfig, OptimConfig
+from golf_core.config import OptimConfig
+from golf_core.config_model import ModelConfig
 from golf_core.hardware import cpu_dtype
 from golf_core.model.gpt import GPT, Block
 from golf_core.optim.groups import FlatGradients, Optimizers

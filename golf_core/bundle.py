@@ -15,7 +15,8 @@ import typing
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
-from golf_core.config import Config, chosen_parts
+from golf_core.config import Config
+from golf_core.fields import chosen_parts
 
 PACKAGE = "golf_core"
 ENTRY = "golf_core.pipeline"
@@ -37,11 +38,7 @@ class _Module:
 
 def build_bundle(config: Config, root: Path = ROOT) -> str:
     """The source of `train_gpt.py` for a config. Raises BundleError where a module breaks the rules."""
-    parts = [
-        (path, *place.split(":"))
-        for path, chosen, options in chosen_parts(config)
-        if (place := options[chosen]) is not None
-    ]
+    parts = [(path, *place.split(":")) for path, place in chosen_parts(config)]
     modules = _in_import_order([module for _, module, _ in parts] + [ENTRY], root)
     _check_names(modules)
     sections = [_head(config)]

@@ -1,74 +1,24 @@
 """Configuration: frozen data that checks itself. It is part of every bundle; config_io.py reads and overrides it.
 
-A config says everything a run does except its seed and where its data lies. A field whose value names an
-implementation carries the places of all of them in its metadata (see `choice`), so that the bundle can
-contain just the one in use. No torch here: the command line reads this module.
+A config says everything a run does except its seed and where its data lies. No torch here: the command line
+reads this module.
 """
 
-import difflib
 import re
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 
-
-class ConfigError(ValueError):
-    """A config value that cannot be: the message holds the value, its place and what would do."""
-
-
-def choice(options: Mapping[str, str | None], default: str) -> typing.Any:
-    """A field that names one implementation: `options` maps each name to `module:symbol`, or to None for nothing."""
-    return field(default=default, metadata={"parts": dict(options)})
-
-
-def require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The network. Source: the challenge's baseline (9 layers, width 512)."""
-
-    vocab: int = 1024  # pieces of the tokenizer
-    layers: int = 9
-    width: int = 512  # residual stream
-    heads: int = 8  # query heads
-    kv_heads: int = 4  # key and value heads; query head h reads kv head h // (heads / kv_heads)
-    mlp_ratio: float = 2.0  # hidden width of the MLP over `width`
-    rope_base: float = 10000.0
-    q_gain: float = 1.5  # start of the learned gain a head, applied to q after its norm and rotation
-    softcap: float = 30.0  # logits = softcap * tanh(z / softcap)
-    embed_std: float = 0.005  # start of the tied embedding, normal
-
-    def __post_init__(self) -> None:
-        for name in ("vocab", "layers", "width", "heads", "kv_heads"):
-            require(getattr(self, name) > 0, f"model.{name}={getattr(self, name)} must be positive")
-        require(self.width % self.heads == 0, f"model.width={self.width} is not a multiple of model.heads={self.heads}")
-        require(
-            self.heads % self.kv_heads == 0,
-            f"model.heads={self.heads} is not a multiple of model.kv_heads={self.kv_heads}",
-        )
-        require(self.head_dim % 2 == 0, f"model.width/heads={self.head_dim} must be even for rotary positions")
-        require(self.mlp_ratio > 0, f"model.mlp_ratio={self.mlp_ratio} must be positive")
-        require(self.vocab <= 65536, f"model.vocab={self.vocab} is more than a shard's 16 bits hold (65536)")
-        # Up to 80 exp(logit) fits in fp32 without a shift, which the loss on CPUs relies on.
-        require(0 < self.softcap <= 80, f"model.softcap={self.softcap} must be above 0 and at most 80")
-        require(self.rope_base > 1, f"model.rope_base={self.rope_base} must be above 1")
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
-
-    @property
-    def mlp_width(self) -> int:
-        return int(self.width * self.mlp_ratio)
+from golf_core.config_model import ModelConfig
+from golf_core.config_quant import QATConfig, QuantConfig
+from golf_core.fields import check_choices, choice, require, switch
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """Muon for matrices, Adam for the embedding and for vectors. Learning rates are those before the schedule."""
 
+    muon: str = choice(
+        {"plain": "golf_core.optim.muon:Muon", "parallel": "golf_core.optim.parallel_muon:ParallelMuon"}, "plain"
+    )  # parallel: gradients reduce-scattered, each process orthogonalizes its share of every bank of matrices
     matrix_lr: float = 0.04
     scalar_lr: float = 0.04
     embed_lr: float = 0.05
@@ -82,8 +32,10 @@ class OptimConfig:
     beta2: float = 0.95
     eps: float = 1e-8
     grad_clip: float = 0.0  # global norm; 0 is off
+    hash_proj: str = "adam"  # who trains the projections of the hash embeddings: adam or muon
 
     def __post_init__(self) -> None:
+        check_choices(self, "optim.")
         for name in ("matrix_lr", "scalar_lr", "embed_lr", "matrix_decay", "adam_decay", "grad_clip"):
             require(getattr(self, name) >= 0, f"optim.{name}={getattr(self, name)} must not be negative")
         for name in ("momentum", "momentum_start", "beta1", "beta2"):
@@ -91,6 +43,10 @@ class OptimConfig:
         require(self.newton_schulz_steps > 0, "optim.newton_schulz_steps must be positive")
         require(self.momentum_steps >= 0, f"optim.momentum_steps={self.momentum_steps} must not be negative")
         require(self.eps > 0, f"optim.eps={self.eps} must be positive")
+        require(
+            self.hash_proj in ("adam", "muon"),
+            f"optim.hash_proj={self.hash_proj!r} is not known; there are adam, muon",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +76,20 @@ class TrainConfig:
     batch_tokens: int = 524_288  # of one optimizer step, over all processes
     micro_batches: int = 8  # pieces of a step over all processes; each process takes micro_batches / processes
     seq_len: int = 1024
+    loader: str = choice(
+        {
+            "stream": "golf_core.data.loader:TrainLoader",
+            "coprime": "golf_core.data.coprime_loader:CoprimeLoader",
+        },
+        "stream",
+    )  # stream: shards one after another; coprime: blocks of many shards, each once before any comes again
     warmup_steps: int = 20  # compile everything, then put weights, optimizer and loader back
     val_every: int = 0  # steps; 0: only after the last
     log_every: int = 50  # steps
     compile: bool = True  # torch.compile, where the device is a GPU
 
     def __post_init__(self) -> None:
+        check_choices(self, "train.")
         for name in ("iterations", "batch_tokens", "micro_batches", "seq_len", "log_every"):
             require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be positive")
         piece = self.seq_len * self.micro_batches
@@ -143,30 +107,40 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AverageConfig:
-    """What is shipped: the last weights, or their exponential average over the steps."""
+    """What is shipped: the last weights, their exponential average, or a mean of some of them.
 
-    kind: str = choice({"none": None, "ema": "golf_core.optim.ema:Ema"}, "none")
+    `swa`: every `swa_every` steps while the learning rate's multiplier is below `swa_below`. `checkpoints`:
+    number j of n is taken when the multiplier first falls to 1 - j/(n + 1), but not before `guard` of the
+    budget is used; the last weights are one more.
+    """
+
+    kind: str = choice(
+        {
+            "none": None,
+            "ema": "golf_core.optim.ema:Ema",
+            "swa": "golf_core.optim.swa:PeriodicMean",
+            "checkpoints": "golf_core.optim.swa:CheckpointMean",
+        },
+        "none",
+    )
     decay: float = 0.997
+    start: str = "begin"  # of the exponential average: "begin", or "warmdown", when the learning rate begins to fall
+    swa_below: float = 0.2
+    swa_every: int = 50
+    checkpoints: int = 7
+    guard: float = 0.5
 
     def __post_init__(self) -> None:
+        check_choices(self, "average.")
         require(0 <= self.decay < 1, f"average.decay={self.decay} must be in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantConfig:
-    """Row-wise symmetric grids for the shipped weights."""
-
-    matrix_bits: int = 8  # attention and MLP matrices
-    embed_bits: int = 8  # 16: kept as fp16
-    clip_quantile: float = 0.9999984  # of |w| in a row; 1.0 is the row's maximum
-    keep_numel: int = 65_536  # tensors of at most this many elements are kept as fp16
-    scale_floor: float = 1e-10
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("matrix_bits", (4, 5, 6, 7, 8)), ("embed_bits", (4, 5, 6, 7, 8, 16))):
-            require(getattr(self, name) in allowed, f"quant.{name}={getattr(self, name)}: there are {list(allowed)}")
-        require(0.5 < self.clip_quantile <= 1, f"quant.clip_quantile={self.clip_quantile} must be in (0.5, 1]")
-        require(self.keep_numel >= 0 and self.scale_floor > 0, "quant.keep_numel >= 0 and quant.scale_floor > 0")
+        require(
+            self.start in ("begin", "warmdown"),
+            f"average.start={self.start!r} is not known; there are begin, warmdown",
+        )
+        require(0 < self.swa_below <= 1, f"average.swa_below={self.swa_below} must be in (0, 1]")
+        for name in ("swa_every", "checkpoints"):
+            require(getattr(self, name) > 0, f"average.{name}={getattr(self, name)} must be positive")
+        require(0 <= self.guard < 1, f"average.guard={self.guard} must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +155,18 @@ class ArtifactConfig:
         "zlib",
     )
     level: int | None = None  # None: the codec's strongest
+    target_bytes: int | None = switch("golf_core.artifact.budget:prune_to_budget", None)  # code + weights, decimal
 
     def __post_init__(self) -> None:
+        check_choices(self, "artifact.")
         low, high = {"zlib": (0, 9), "zstd": (1, 22), "lzma": (0, 9), "brotli": (0, 11)}.get(self.codec, (0, 22))
         require(
             self.level is None or low <= self.level <= high,
             f"artifact.level={self.level} must be {low} to {high} for {self.codec}",
+        )
+        require(
+            self.target_bytes is None or self.target_bytes > 0,
+            f"artifact.target_bytes={self.target_bytes} must be positive, or none",
         )
 
 
@@ -209,19 +189,34 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig:
-    """Legal test-time training: score a chunk, commit the scores, then learn from it."""
+    """Learning while the validation text is scored.
 
-    kind: str = choice({"none": None, "chunk": "golf_core.evaluate.chunk_ttt:evaluate_chunk_ttt"}, "none")
-    chunk_tokens: int = 32_768
-    lr: float = 0.002  # SGD; falls by a cosine over the chunks
-    momentum: float = 0.9
-    epochs: int = 3  # over each chunk, once it is scored
-    batch_seqs: int = 32  # of evaluate.seq_len tokens, over all processes
+    `chunk`: score a chunk, commit the scores, then learn from it: all weights, SGD. `lora`: the same a document,
+    with low-rank additions of its own, Adam; forgotten at its end. `unscored`: learns from text that it has not
+    scored yet, for a look at what that would do; it needs `diagnostic_only`.
+    """
+
+    kind: str = choice(
+        {
+            "none": None,
+            "chunk": "golf_core.evaluate.chunk_ttt:evaluate_chunk_ttt",
+            "lora": "golf_core.evaluate.lora_ttt:evaluate_lora_ttt",
+            "unscored": "golf_core.evaluate.unscored_ttt:evaluate_unscored_ttt",
+        },
+        "none",
+    )
+    chunk_tokens: int = 32_768  # targets scored before they are learned from; lora: of one document (source: 256)
+    lr: float = 0.002  # chunk: SGD, falls by a cosine over the chunks. lora: Adam, constant. unscored: AdamW, cosine
+    momentum: float = 0.9  # chunk
+    epochs: int = 3  # chunk: over each chunk, once it is scored. unscored: over everything
+    batch_seqs: int = 32  # sequences of evaluate.seq_len tokens a step over all processes; lora: documents a batch
     grad_clip: float = 1.0
-    freeze_blocks: int = 0  # the first blocks that do not learn
+    freeze_blocks: int = 0  # chunk: the first blocks that do not learn
+    rank: int = 8  # lora
 
     def __post_init__(self) -> None:
-        for name in ("chunk_tokens", "batch_seqs"):
+        check_choices(self, "ttt.")
+        for name in ("chunk_tokens", "batch_seqs", "rank"):
             require(getattr(self, name) > 0, f"ttt.{name}={getattr(self, name)} must be positive")
         for name in ("lr", "epochs", "grad_clip", "freeze_blocks"):
             require(getattr(self, name) >= 0, f"ttt.{name}={getattr(self, name)} must not be negative")
@@ -237,37 +232,40 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    qat: QATConfig = field(default_factory=QATConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
     artifact: ArtifactConfig = field(default_factory=ArtifactConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     ttt: TTTConfig = field(default_factory=TTTConfig)
-    ship: str = "readable"
+    diagnostic_only: bool = False  # its scores are no scores: every output says so, and nothing can be submitted
+    ship: str = "readable"  # the form in which the bundle runs, is counted and is submitted: readable or packed
 
     def __post_init__(self) -> None:
         require(
             re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name) is not None,
             f"name={self.name!r} must be letters, digits, '_', '.' and '-', and start with a letter or digit",
         )
-        require(self.ship == "readable", f"ship={self.ship!r} is not known; there is 'readable'")
-        for path, value, options in chosen_parts(self):
-            if value not in options:
-                raise ConfigError(f"{path}={value!r} is not known; {nearest(value, options)}")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the likeliest meant, and all there are."""
-    known = sorted(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}there are {', '.join(known)}"
-
-
-def chosen_parts(config: typing.Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str, str | None]]]:
-    """(path, chosen name, all options) of every field made by `choice`, in order of definition."""
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if "parts" in f.metadata:
-            yield prefix + f.name, value, f.metadata["parts"]
-        elif is_dataclass(value):
-            yield from chosen_parts(value, f"{prefix}{f.name}.")
+        require(
+            self.ship in ("readable", "packed"), f"ship={self.ship!r} is not known; there are 'readable' and 'packed'"
+        )
+        require(
+            self.ttt.kind != "unscored" or self.diagnostic_only,
+            "ttt.kind='unscored' learns from targets before they are scored, outside of the score ledger; "
+            "it needs diagnostic_only=true, and then nothing of the run can be submitted",
+        )
+        require(
+            self.ttt.kind != "chunk" or self.ttt.freeze_blocks <= self.model.layers,
+            f"ttt.freeze_blocks={self.ttt.freeze_blocks} is more than model.layers={self.model.layers}",
+        )
+        require(
+            self.quant.edge_layers == 0 or 2 * self.quant.edge_layers < self.model.layers,
+            f"quant.edge_layers={self.quant.edge_layers} at either end leaves none of model.layers={self.model.layers}",
+        )
+        require(
+            self.quant.calibration != "train"
+            or self.train.max_seconds is None
+            or self.quant.calibration_seconds < self.train.max_seconds,
+            f"quant.calibration_seconds={self.quant.calibration_seconds} leaves nothing of "
+            f"train.max_seconds={self.train.max_seconds}",
+        )

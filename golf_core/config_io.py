@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 
-from golf_core.config import ConfigError, nearest
+from golf_core.fields import ConfigError, nearest
 
 
 def to_dict(config: typing.Any) -> dict[str, typing.Any]:

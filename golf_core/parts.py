@@ -3,14 +3,14 @@
 import importlib
 import typing
 
-from golf_core.config import Config, chosen_parts
+from golf_core.config import Config
+from golf_core.fields import chosen_parts
 
 
 def load_parts(config: Config) -> dict[str, typing.Any]:
     """Config path to implementation, for every part in use."""
     parts = {}
-    for path, chosen, options in chosen_parts(config):
-        if place := options[chosen]:
-            module, _, symbol = place.partition(":")
-            parts[path] = getattr(importlib.import_module(module), symbol)
+    for path, place in chosen_parts(config):
+        module, _, symbol = place.partition(":")
+        parts[path] = getattr(importlib.import_module(module), symbol)
     return parts

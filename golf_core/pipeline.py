@@ -25,18 +25,17 @@ import torch.distributed as dist
 from golf_core.artifact.container import ArtifactError, decode_artifact, encode_artifact
 from golf_core.config import Config
 from golf_core.data.byte_count import byte_tables
-from golf_core.data.loader import TokenStream, TrainLoader, validation_tokens
+from golf_core.data.loader import TokenStream, validation_tokens
 from golf_core.data.shards import DataError
 from golf_core.evaluate.ledger import LedgerError, Score, ScoreLedger, encode_ledger
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.hardware import DTYPES
 from golf_core.journal import Journal
-from golf_core.model.gpt import GPT
+from golf_core.model.gpt import GPT, Parts
 from golf_core.process import Place, barrier, joined_group, peak_memory_bytes
-from golf_core.quant.rows import quantize_state, restore_state, tensor_route
+from golf_core.quant.rows import Quantizer, restore_state
+from golf_core.routes import estimated_bits, tensor_route
 from golf_core.train import Trainer, TrainingDiverged
-
-Parts = dict[str, typing.Any]
 
 
 class Run:
@@ -52,9 +51,12 @@ class Run:
         self.code_bytes = Path(sys.argv[0]).stat().st_size if sys.argv[0].endswith(".py") else 0
 
     def model(self) -> GPT:
-        model = GPT(self.config.model, self.place.dtype)
+        model = GPT(self.config.model, self.parts, self.place.dtype)
         model.init_weights(torch.Generator().manual_seed(self.seed))
         return model.to(self.place.device)
+
+    def quantizer(self) -> Quantizer:
+        return Quantizer(self.config.quant, self.config.model.layers, self.parts)
 
     def ledger(self, stage: str, tokens: np.ndarray) -> ScoreLedger:
         tables = byte_tables(self.tokenizer, self.config.model.vocab)
@@ -98,7 +100,7 @@ def train_stage(run: Run) -> None:
     config, journal, place = run.config, run.journal, run.place
     journal.say(f"stage:train recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}")
     with journal.phase("setup"):
-        loader = TrainLoader(
+        loader = run.parts["train.loader"](
             TokenStream(run.data, "train", config.model.vocab),
             batch_tokens=config.train.batch_tokens,
             micro_batches=config.train.micro_batches,
@@ -144,7 +146,7 @@ def train_stage(run: Run) -> None:
 
 def write_artifact(run: Run, model: GPT) -> None:
     with run.journal.phase("quantize"):
-        stored = quantize_state(model.state_dict(), run.config.quant)
+        stored = run.quantizer().export(model.state_dict())
     with run.journal.phase("compress"):
         data = encode_artifact(stored, run.codec)
         scratch = run.out / ".artifact.bin.tmp"
@@ -171,7 +173,7 @@ def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
     except OSError as error:
         raise ArtifactError(f"{artifact} cannot be read: {error.strerror}") from None
     state = restore_state(decode_artifact(data, run.codec))
-    model = GPT(run.config.model, run.place.dtype)
+    model = GPT(run.config.model, run.parts, run.place.dtype)
     wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in state.items()}
     if wanted != found:
@@ -267,17 +269,18 @@ def write_scores(
         os.replace(scratch, run.out / name)
 
 
-def describe(config: Config) -> dict[str, typing.Any]:
+def describe(config: Config, parts: Parts) -> dict[str, typing.Any]:
     """What the config builds, without data: parameters counted from the model, and an estimate of the artifact.
 
     The estimate is the entropy of codes of normal weights, which trained rows come close to.
     """
     with torch.device("meta"):
-        model = GPT(config.model)
+        model = GPT(config.model, parts)
     bits = 0.0
     for name, tensor in model.state_dict().items():
-        route, grid_bits = tensor_route(name, tensor, config.quant)
-        bits += tensor.numel() * {"fp32": 32.0, "fp16": 15.0, "grid": grid_bits - 0.75}[route]
+        shape = tuple(tensor.shape)
+        route = tensor_route(name, shape, config.quant, config.model.layers)
+        bits += estimated_bits(route, shape, config.quant.group_rows)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "model_bytes_estimate": round(bits / 8),
@@ -337,7 +340,7 @@ def main(config: Config, parts: Parts) -> None:
     """The program: what its arguments say, for this config."""
     arguments = _arguments(sys.argv[1:])
     if arguments.verb == "describe":
-        print(json.dumps(describe(config)))
+        print(json.dumps(describe(config, parts)))
         return
     try:
         with joined_group(arguments.dtype) as place:

@@ -5,8 +5,8 @@ import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from golf_core.config import ConfigError, nearest, require
 from golf_core.config_io import from_dict
+from golf_core.fields import ConfigError, nearest, require
 
 FOLDER = Path(__file__).parent / "policies"
 

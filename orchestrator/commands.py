@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from golf_core.config import ConfigError
 from golf_core.config_io import override, paths, to_dict
+from golf_core.fields import ConfigError
 from golf_core.recipes import RECIPES, Recipe
 from golf_core.rundir import BUNDLE, LOG, read_json
 from orchestrator import errors

@@ -11,8 +11,9 @@ import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from golf_core.config import Config, ConfigError
+from golf_core.config import Config
 from golf_core.config_io import override, to_dict
+from golf_core.fields import ConfigError
 from golf_core.hardware import DTYPES, cpu_dtype
 from golf_core.policy import load_policy
 from golf_core.recipes import Recipe, load_recipe

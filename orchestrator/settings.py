@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.config import nearest
+from golf_core.fields import nearest
 from orchestrator.errors import UsageError
 from orchestrator.spec import DEFAULT_SEEDS
 

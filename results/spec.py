@@ -5,7 +5,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.config import ConfigError
+from golf_core.fields import ConfigError
 from golf_core.policy import load_policy, policy_names
 from golf_core.rundir import BUNDLE, RunDirError, content_id, file_sha256, read_json
 from results.facts import Facts

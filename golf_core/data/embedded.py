@@ -21,8 +21,8 @@ import numpy as np
 from golf_core.data.byte_count import byte_tables, load_tokenizer, target_bytes
 from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, VALIDATION_MESSAGES, load_corpus
 from golf_core.data.shard_writer import write_shard
-from golf_core.data.shards import DataError, read_shard
-from golf_core.data.tokenizer import BOS, TOKENIZER_SETTINGS, train_tokenizer
+from golf_core.data.shards import BOS_ID, DataError, read_shard
+from golf_core.data.tokenizer import TOKENIZER_SETTINGS, train_tokenizer
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_bytes, write_json
 
 TOKENIZER_NAME = "tokenizer.model"
@@ -90,7 +90,7 @@ def build(folder: Path, corpus: Path, settings: dict[str, object]) -> None:
 
 def encode_documents(documents: Iterable[list[int]]) -> np.ndarray:
     """One row of tokens, every document behind its BOS."""
-    return np.concatenate([np.array([BOS, *tokens], dtype=np.uint16) for tokens in documents])
+    return np.concatenate([np.array([BOS_ID, *tokens], dtype=np.uint16) for tokens in documents])
 
 
 def embedded_data(root: Path | None = None, corpus: Path = CORPUS_PATH) -> tuple[Path, bool]:

@@ -12,6 +12,7 @@ import numpy as np
 SHARD_MAGIC = 20240520
 SHARD_VERSION = 1
 SHARD_HEADER_BYTES = 256 * 4
+BOS_ID = 1  # the first token of every document
 
 
 class DataError(ValueError):

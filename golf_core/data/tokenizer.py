@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import sentencepiece
 
+from golf_core.data.shards import BOS_ID
+
 # The challenge's. One thread: the same text gives the same bytes.
 TOKENIZER_SETTINGS: dict[str, typing.Any] = {
     "model_type": "bpe",
@@ -16,14 +18,13 @@ TOKENIZER_SETTINGS: dict[str, typing.Any] = {
     "normalization_rule_name": "nmt_nfkc",
     "add_dummy_prefix": False,
     "pad_id": 0,
-    "bos_id": 1,
+    "bos_id": BOS_ID,
     "eos_id": 2,
     "unk_id": 3,
     "hard_vocab_limit": False,
     "num_threads": 1,
 }
 MAX_SENTENCE_BYTES = 4192  # SentencePiece's default: longer ones are left out without a word
-BOS = 1
 
 
 def train_tokenizer(documents: Iterable[str]) -> bytes:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from golf_core.config import OptimConfig
-from golf_core.model.gpt import is_control
 from golf_core.optim.adam import Adam
 from golf_core.optim.muon import Muon
+from golf_core.routes import is_control
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[str]]:

@@ -1,18 +1,15 @@
-"""From a state dict to what is stored: a route for every tensor, and row-wise rounding.
+"""From a state dict to what is stored: every tensor by its route (routes.py), grids rounded by the config's rules."""
 
-Routes, in order: vectors and control tensors stay fp32; small tensors become fp16; the embedding and the
-matrices go on their grids, one fp16 scale a row.
-"""
-
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from golf_core.config import QuantConfig
-from golf_core.model.gpt import is_control
+from golf_core.config_quant import QuantConfig
 from golf_core.quant.grid import Grid
+from golf_core.routes import Route, tensor_role, tensor_route
 
 
 @dataclass(frozen=True)
@@ -26,41 +23,40 @@ class StoredTensor:
     scale: Tensor | None = None
 
 
-def tensor_route(name: str, tensor: Tensor, config: QuantConfig) -> tuple[str, int]:
-    """("fp32" | "fp16" | "grid", bits of the grid)."""
-    if tensor.ndim < 2 or is_control(name):
-        return "fp32", 0
-    bits = config.embed_bits if name.startswith("tok_emb.") else config.matrix_bits
-    if bits == 16 or tensor.numel() <= config.keep_numel:
-        return "fp16", 0
-    return "grid", bits
+class Quantizer:
+    """Rounds tensors as a config says: `round` for the artifact, `fake` for training in its image. `layers` is the
+    model's; `parts` hold the clip rule ("quant.clip")."""
+
+    def __init__(self, quant: QuantConfig, layers: int, parts: Mapping[str, typing.Any]) -> None:
+        self.quant, self.layers, self.parts = quant, layers, parts
+
+    def route(self, name: str, shape: tuple[int, ...]) -> Route:
+        return tensor_route(name, shape, self.quant, self.layers)
+
+    def round(self, name: str, value: Tensor) -> StoredTensor:
+        """The tensor as it will be stored, on the tensor's device."""
+        tensor = value.detach()
+        route, shape = self.route(name, tuple(tensor.shape)), tuple(tensor.shape)
+        if route.kind != "grid":
+            return StoredTensor(route.kind, shape, tensor.to(torch.float32 if route.kind == "fp32" else torch.float16))
+        grid = Grid(route.bits)
+        clip_M = self.parts["quant.clip"](tensor.float(), grid, self.quant, tensor_role(name))
+        scale = grid.scales(clip_M, self.quant.scale_floor)
+        return StoredTensor(route.kind, shape, grid.quantize(tensor, scale), route.bits, scale)
+
+    def fake(self, name: str, value: Tensor) -> Tensor:
+        """The fp32 tensor that the artifact will give back, bit for bit."""
+        return restore_tensor(self.round(name, value))
+
+    def export(self, state: Mapping[str, Tensor]) -> dict[str, StoredTensor]:
+        """Every tensor of `state` as it will be stored, on the CPU, in the state's order."""
+        return {name: self.round(name, value.cpu()) for name, value in state.items()}
 
 
-def row_clip(weight_MN: Tensor, quantile: float) -> Tensor:
-    """The largest magnitude to keep in each row: its maximum, or that quantile of |w|."""
-    magnitude = weight_MN.float().abs()
-    return magnitude.amax(dim=1) if quantile >= 1 else torch.quantile(magnitude, quantile, dim=1)
-
-
-def quantize_state(state: Mapping[str, Tensor], config: QuantConfig) -> dict[str, StoredTensor]:
-    """Every tensor of `state` as it will be stored, on the CPU, in the state's order."""
-    stored = {}
-    for name, value in state.items():
-        tensor = value.detach().cpu()
-        route, bits = tensor_route(name, tensor, config)
-        shape = tuple(tensor.shape)
-        if route == "grid":
-            grid = Grid(bits)
-            scale = grid.scales(row_clip(tensor, config.clip_quantile), config.scale_floor)
-            stored[name] = StoredTensor(route, shape, grid.quantize(tensor, scale), bits, scale)
-        else:
-            stored[name] = StoredTensor(route, shape, tensor.to(torch.float32 if route == "fp32" else torch.float16))
-    return stored
+def restore_tensor(s: StoredTensor) -> Tensor:
+    return Grid(s.bits).dequantize(s.codes, s.scale) if s.scale is not None else s.codes.float()
 
 
 def restore_state(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """fp32 tensors by name."""
-    return {
-        name: Grid(s.bits).dequantize(s.codes, s.scale) if s.scale is not None else s.codes.float()
-        for name, s in stored.items()
-    }
+    return {name: restore_tensor(s) for name, s in stored.items()}

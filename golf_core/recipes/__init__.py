@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from golf_core.config import ConfigError, nearest
+from golf_core.fields import ConfigError, nearest
 from golf_core.recipes.baseline import naive_baseline
 from golf_core.recipes.demo import demo
 from golf_core.recipes.recipe import Published, Recipe

@@ -5,13 +5,13 @@ from golf_core.config import (
     AverageConfig,
     Config,
     EvaluateConfig,
-    ModelConfig,
     OptimConfig,
-    QuantConfig,
     ScheduleConfig,
     TrainConfig,
     TTTConfig,
 )
+from golf_core.config_model import ModelConfig
+from golf_core.config_quant import QuantConfig
 from golf_core.recipes.recipe import Recipe
 
 
@@ -36,7 +36,7 @@ def demo() -> Recipe:
                 log_every=20,
             ),
             average=AverageConfig(kind="ema", decay=0.98),
-            quant=QuantConfig(matrix_bits=6, embed_bits=8, keep_numel=4096),
+            quant=QuantConfig(attn_bits=6, mlp_bits=6, embed_bits=8, keep_numel=4096),
             artifact=ArtifactConfig(codec="lzma"),
             evaluate=EvaluateConfig(seq_len=128, stride=64, batch_seqs=32),
             ttt=TTTConfig(kind="chunk", chunk_tokens=4096, lr=0.003, epochs=2, batch_seqs=8),

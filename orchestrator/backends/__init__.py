@@ -5,7 +5,7 @@ import threading
 import typing
 from pathlib import Path
 
-from golf_core.config import nearest
+from golf_core.fields import nearest
 from orchestrator.backends.base import Backend
 from orchestrator.errors import UsageError
 

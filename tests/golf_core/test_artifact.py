@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from golf_core.artifact.container import ARTIFACT_HEADER, ArtifactError, decode_artifact, encode_artifact
 from golf_core.artifact.lzma_codec import LzmaCodec
 from golf_core.artifact.zlib_codec import ZlibCodec
-from golf_core.config import Config, QuantConfig, chosen_parts
+from golf_core.config import Config
+from golf_core.config_quant import QuantConfig
+from golf_core.fields import chosen_parts
 from golf_core.quant.rows import quantize_state
 
 OPTIONS = next(options for path, _, options in chosen_parts(Config(name="x")) if path == "artifact.codec")

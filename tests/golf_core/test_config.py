@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golf_core.config import Config, ConfigError
+from golf_core.config import Config
 from golf_core.config_io import from_dict, override, paths, to_dict
+from golf_core.fields import ConfigError
 from golf_core.policy import load_policy, policy_names
 from golf_core.recipes import RECIPES, load_recipe
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from golf_core.config import ModelConfig
+from golf_core.config_model import ModelConfig
 from golf_core.model.attention import causal_attention
 from golf_core.model.fused import Relu2Function, RmsNormFunction, RotaryNormFunction, relu2, rms_norm
 from golf_core.model.gpt import GPT, Rotary

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golf_core.config import ModelConfig, QuantConfig
+from golf_core.config_model import ModelConfig
+from golf_core.config_quant import QuantConfig
 from golf_core.model.gpt import GPT
 from golf_core.quant.grid import Grid
 from golf_core.quant.rows import quantize_state, restore_state, row_clip, tensor_route
