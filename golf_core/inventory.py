@@ -4,11 +4,12 @@ A plan must not wait for torch. The tests hold this list to the state dict of th
 every switch.
 """
 
+import math
 from dataclasses import dataclass
 
 from golf_core.config import Config
 from golf_core.config_model import GATE_WINDOW, ModelConfig
-from golf_core.routes import estimated_bits, tensor_route
+from golf_core.routes import estimated_bits
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -76,10 +77,6 @@ def take_inventory(config: Config) -> Inventory:
     """Parameters and estimated bytes of the artifact, code not counted."""
     parameters, bits = 0, 0.0
     for name, shape in tensor_shapes(config.model).items():
-        count = 1
-        for size in shape:
-            count *= size
-        parameters += count
-        route = tensor_route(name, shape, config.quant, config.model.layers)
-        bits += estimated_bits(route, shape, config.quant.group_rows)
+        parameters += math.prod(shape)
+        bits += estimated_bits(name, shape, config.quant, config.model.layers)
     return Inventory(parameters, round(bits / 8))

@@ -34,7 +34,7 @@ from golf_core.journal import Journal
 from golf_core.model.gpt import GPT, Parts
 from golf_core.process import Place, barrier, joined_group, peak_memory_bytes
 from golf_core.quant.rows import Quantizer, restore_state
-from golf_core.routes import estimated_bits, tensor_route
+from golf_core.routes import estimated_bits
 from golf_core.train import Trainer, TrainingDiverged
 
 
@@ -272,15 +272,13 @@ def write_scores(
 def describe(config: Config, parts: Parts) -> dict[str, typing.Any]:
     """What the config builds, without data: parameters counted from the model, and an estimate of the artifact.
 
-    The estimate is the entropy of codes of normal weights, which trained rows come close to.
+    The estimate goes by what compressed weights of each grid have taken (routes.py).
     """
     with torch.device("meta"):
         model = GPT(config.model, parts)
     bits = 0.0
     for name, tensor in model.state_dict().items():
-        shape = tuple(tensor.shape)
-        route = tensor_route(name, shape, config.quant, config.model.layers)
-        bits += estimated_bits(route, shape, config.quant.group_rows)
+        bits += estimated_bits(name, tuple(tensor.shape), config.quant, config.model.layers)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "model_bytes_estimate": round(bits / 8),
