@@ -78,5 +78,5 @@ def take_inventory(config: Config) -> Inventory:
     parameters, bits = 0, 0.0
     for name, shape in tensor_shapes(config.model).items():
         parameters += math.prod(shape)
-        bits += estimated_bits(name, shape, config.quant, config.model.layers)
+        bits += estimated_bits(name, shape, config)
     return Inventory(parameters, round(bits / 8))

@@ -278,7 +278,7 @@ def describe(config: Config, parts: Parts) -> dict[str, typing.Any]:
         model = GPT(config.model, parts)
     bits = 0.0
     for name, tensor in model.state_dict().items():
-        bits += estimated_bits(name, tuple(tensor.shape), config.quant, config.model.layers)
+        bits += estimated_bits(name, tuple(tensor.shape), config)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "model_bytes_estimate": round(bits / 8),

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from golf_core.config import Config
 from golf_core.config_quant import QuantConfig
 
 CONTROL_NAMES = (
@@ -68,14 +69,16 @@ def tensor_route(name: str, shape: tuple[int, ...], quant: QuantConfig, layers: 
 
 # Bits a weight after compression, seen in published artifacts: int8 with zlib (the naive baseline), int6 and int5
 # with zstd (record 2026-03-20, 10 layers); int7 and int4 by the entropy of normal rows.
-BITS_SEEN = {8: 7.4, 7: 6.4, 6: 5.3, 5: 4.25, 4: 3.4}
-# Two things that make codes smaller, and with them the file (#347 and #488 against the above).
-FLOOR_BITS, GROUP_BITS = 0.65, 0.5
+BITS_SEEN = {8: 7.36, 7: 6.4, 6: 5.3, 5: 4.25, 4: 3.4}
+# Two things that make codes smaller, and with them the file (#347 and #488 against the above): a floor under the
+# scale where decay keeps weights small, and a scale for several rows.
+FLOOR_BITS, GROUP_BITS = 0.78, 0.5
 
 
-def estimated_bits(name: str, shape: tuple[int, ...], quant: QuantConfig, layers: int) -> float:
+def estimated_bits(name: str, shape: tuple[int, ...], config: Config) -> float:
     """Compressed size of one tensor in bits, about; trained weights decide."""
-    count, route = math.prod(shape), tensor_route(name, shape, quant, layers)
+    quant = config.quant
+    count, route = math.prod(shape), tensor_route(name, shape, quant, config.model.layers)
     if route.kind != "grid":
         return count * {"fp32": 32.0, "fp16": 15.0}[route.kind]
     scales = 16 * math.ceil(shape[0] / quant.group_rows)
@@ -84,6 +87,6 @@ def estimated_bits(name: str, shape: tuple[int, ...], quant: QuantConfig, layers
         top = 2 ** (route.bits - 1) - 1
         return scales + count * math.log2(math.sqrt(2 * math.pi * math.e) * top / deviations)
     bits = BITS_SEEN[route.bits]
-    bits -= FLOOR_BITS if quant.legacy_scale_floor and route.bits < 8 else 0.0
+    bits -= FLOOR_BITS if quant.legacy_scale_floor and config.optim.matrix_decay else 0.0
     bits -= GROUP_BITS if quant.group_rows > 1 else 0.0
     return scales + count * bits

@@ -1,6 +1,7 @@
 """The challenge's own starting point."""
 
 from golf_core.config import Config, TrainConfig
+from golf_core.config_quant import QuantConfig
 from golf_core.recipes.recipe import Published, Recipe
 
 RECORD_COMMAND = (
@@ -12,7 +13,11 @@ RECORD_COMMAND = (
 def naive_baseline() -> Recipe:
     """9 layers, width 512, 17,059,912 parameters, int8 + zlib; 10 minutes on 8xH100."""
     return Recipe(
-        config=Config(name="naive_baseline", train=TrainConfig(val_every=1000, log_every=200)),
+        config=Config(
+            name="naive_baseline",
+            train=TrainConfig(val_every=1000, log_every=200),
+            quant=QuantConfig(legacy_scale_floor=True),
+        ),
         summary="The challenge's 9-layer baseline: Muon + Adam, int8 rows, zlib-9, plain evaluation at 1024.",
         source="openai/parameter-golf, records/track_10min_16mb/2026-03-17_NaiveBaseline",
         command=RECORD_COMMAND.format(name="naive_baseline"),

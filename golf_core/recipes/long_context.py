@@ -27,7 +27,7 @@ def long_context_4096() -> Recipe:
             ),
             schedule=ScheduleConfig(kind="iterations", warmdown_iterations=800),
             train=TrainConfig(batch_tokens=262_144, seq_len=4096, val_every=1000, log_every=200),
-            quant=QuantConfig(embed_bits=16),
+            quant=QuantConfig(embed_bits=16, legacy_scale_floor=True),
             evaluate=EvaluateConfig(seq_len=4096, stride=256, batch_seqs=64),
         ),
         summary="10 layers at 4,096 tokens: static NTK base 41832, overtone embedding, phase mix, sliding 4096/256.",
