@@ -31,6 +31,7 @@ class ModelConfig:
     rope_dims: int | None = switch("golf_core.model.partial_rope:partial_rotary_norm", None)  # None: all of a head
 
     # Attention
+    attention: str = choice({"library": None, "flash": "golf_core.model.flash:flash_attention"}, "library")
     xsa_last_n: int = switch("golf_core.model.xsa:without_own_value", 0)  # Exclusive Self Attention, last layers
     kv_share: str = "none"  # whose c_k and c_v a layer uses: its own; "all": layer 0's; N: the last N, N layers before
     value_residual: bool = switch("golf_core.model.value_residual:ValueMix", False)  # mix in layer 0's values

@@ -69,6 +69,11 @@ def causal_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor) -> Tensor:
     reads key head h // (H/K). Returns (B, T, H, D)."""
     if q_BTHD.device.type == "cpu":
         return BlockedCausalAttention.apply(q_BTHD, k_BTKD, v_BTKD)
+    return library_attention(q_BTHD, k_BTKD, v_BTKD)
+
+
+def library_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor) -> Tensor:
+    """The same by torch's own kernels, which choose by device and dtype: CUDA, ROCm and CPU alike."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTKD, v_BTKD))
     y_BHTD = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True, scale=1.0)
     return y_BHTD.transpose(1, 2)

@@ -88,6 +88,7 @@ class Attention(nn.Module):
         self.q_gain = nn.Parameter(torch.full((config.heads,), config.q_gain))
         self.rotary = Rotary(config, parts)
         exclusive = layer >= config.layers - config.xsa_last_n
+        self.attend = parts.get("model.attention", causal_attention)
         self.exclusive = parts.get("model.xsa_last_n") if exclusive else None
         mix, gate = parts.get("model.value_residual"), parts.get("model.attn_gate")
         self.vr_lambda = mix() if mix and layer else None
@@ -108,7 +109,7 @@ class Attention(nn.Module):
         if self.vr_lambda is not None:
             v = self.vr_lambda(v, first_v)
         gain = self.q_gain * self.head_dim**-0.5  # the attention's own scale goes with the learned one
-        y = causal_attention(self.rotary(q) * gain.to(q.dtype)[:, None], self.rotary(k), v)
+        y = self.attend(self.rotary(q) * gain.to(q.dtype)[:, None], self.rotary(k), v)
         if self.exclusive:
             y = self.exclusive(y, v)
         if self.attn_gate is not None:

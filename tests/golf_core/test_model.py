@@ -20,7 +20,7 @@ SMALL = ModelConfig(vocab=61, layers=5, width=32, heads=4, kv_heads=2)
 def small_model(seed=0, trained=True) -> GPT:
     """A small model; `trained` gives the zero matrices values, as after some steps."""
     generator = torch.Generator().manual_seed(seed)
-    model = GPT(SMALL)
+    model = GPT(SMALL, {})
     model.init_weights(generator)
     if trained:
         with torch.no_grad():
@@ -32,7 +32,7 @@ def small_model(seed=0, trained=True) -> GPT:
 def test_the_baseline_has_its_published_size():
     """17,059,912 parameters, as the challenge's log says."""
     with torch.device("meta"):
-        model = GPT(load_recipe("naive_baseline").config.model)
+        model = GPT(load_recipe("naive_baseline").config.model, {})
     assert sum(p.numel() for p in model.parameters()) == 17_059_912
 
 
@@ -43,7 +43,7 @@ def test_the_first_loss_is_that_of_guessing():
     assert float(model(ids, ids.roll(1, -1)).detach()) == pytest.approx(math.log(SMALL.vocab), abs=0.05)
     x = rms_norm(model.tok_emb(ids))
     with torch.no_grad():
-        assert torch.equal(model.blocks[0](x, x), x)
+        assert torch.equal(model.blocks[0](x, x, model.blocks[0].attn, None, None)[0], x)
 
 
 def test_what_comes_later_changes_nothing_before():
@@ -114,7 +114,7 @@ def test_written_out_gradients_are_the_gradients():
     """Norm, relu^2 and rotation have the gradients that differences of their values show."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 2, 8, generator=generator, dtype=torch.float64, requires_grad=True)
-    cos, sin = Rotary(8, 10000.0).angles(3, x.detach())
+    cos, sin = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), {}).angles(3, x.detach())
     assert torch.autograd.gradcheck(RmsNormFunction.apply, (x,))
     assert torch.autograd.gradcheck(Relu2Function.apply, (x,))
     assert torch.autograd.gradcheck(RotaryNormFunction.apply, (x, cos, sin))
@@ -129,7 +129,7 @@ def test_fused_values_are_the_formulas():
 
 def test_rotation_keeps_lengths_and_knows_only_distances():
     """Position 0 is left as it is, lengths stay, and <q_m, k_n> depends on m - n alone."""
-    rotary = Rotary(8, 10000.0)
+    rotary = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), {})
     q, k = (
         rms_norm(torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(s))).expand(1, 12, 1, 8)
         for s in (1, 2)
