@@ -1,13 +1,16 @@
 """The environment of a run: what of it the bundle sees, and what of the machine is written down. No secrets."""
 
+import contextlib
 import os
 import platform
 import re
-import subprocess
 import typing
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.gpus import installed_gpus, visible
 
 # A name that says that its value is a secret. Matched on whole words of the name, so that e.g. MONKEY stays.
 SECRET = re.compile(
@@ -26,7 +29,14 @@ FOREIGN = re.compile(
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "numpy", "sentencepiece", "zstandard", "brotli", "ray")
-WRITTEN = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "PYTORCH_CUDA_ALLOC_CONF", "TORCH_LOGS")
+WRITTEN = (
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "NCCL_DEBUG",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TORCH_LOGS",
+)
 
 
 def bundle_environment(environ: Mapping[str, str], target: Mapping[str, typing.Any]) -> dict[str, str]:
@@ -42,6 +52,7 @@ def bundle_environment(environ: Mapping[str, str], target: Mapping[str, typing.A
     kept["PYTHONUNBUFFERED"] = "1"
     if target["device"] == "cpu":
         kept |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(target["threads"])}
+        kept |= {"HIP_VISIBLE_DEVICES": "-1"} if "HIP_VISIBLE_DEVICES" in kept else {}  # the stronger one on ROCm
     return kept
 
 
@@ -62,7 +73,7 @@ def describe_machine(target: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "gpus": _gpus() if target["device"] == "cuda" else [],
+        "gpus": _gpus(seen) if target["device"] == "cuda" else [],
         "packages": packages,
         "variables": {name: seen[name] for name in WRITTEN if name in seen},
     }
@@ -76,17 +87,9 @@ def _cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
 
 
-def _gpus() -> list[dict[str, str]]:
-    """Name, driver, memory and clock of each GPU, as nvidia-smi tells; empty where it tells nothing."""
-    names = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limit")
-    try:
-        said = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [dict(zip(names, (value.strip() for value in line.split(",")), strict=False)) for line in said.splitlines()]
+def _gpus(environ: Mapping[str, str]) -> list[dict[str, typing.Any]]:
+    """What the bundle can see of this machine's GPUs; all of them where what hides them cannot be made out."""
+    gpus = installed_gpus()
+    with contextlib.suppress(UsageError):
+        gpus = visible(gpus, environ)
+    return [gpu.to_dict() for gpu in gpus]

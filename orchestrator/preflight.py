@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from golf_core.policy import load_policy
 from golf_core.recipes import Recipe, load_recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.errors import UsageError
+from orchestrator.gpus import installed_gpus, visible
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
 
@@ -103,26 +103,18 @@ def make_target(settings: Settings, config: Config) -> Target:
 
 def visible_gpus() -> list[str]:
     """The model of each GPU that a process of ours would see, all of one model; UsageError where there is none."""
-    try:
-        said = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
+    installed = installed_gpus()
+    names = [gpu.name for gpu in visible(installed, os.environ)]
+    if not names:
+        hidden = f"{len(installed)} are hidden by the environment" if installed else "NVML and rocm-smi name none"
         raise UsageError(
-            "device=cuda: nvidia-smi cannot be run here; use --device cpu, or a machine with a GPU"
-        ) from None
-    names = [line.strip() for line in said.stdout.splitlines() if line.strip()] if said.returncode == 0 else []
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")  # nvidia-smi does not heed it; CUDA does
-    if shown is not None:
-        wanted = list(itertools.takewhile(lambda one: one not in ("", "-1"), map(str.strip, shown.split(","))))
-        if any(one.isdigit() and int(one) >= len(names) for one in wanted):
-            raise UsageError(f"CUDA_VISIBLE_DEVICES={shown!r}: nvidia-smi names {len(names)} GPUs, numbered from 0")
-        if all(one.isdigit() for one in wanted):
-            names = [names[int(one)] for one in wanted]
-        else:  # named by UUID: how many, but not which
-            names = names[: len(wanted)] if len(set(names)) == 1 else names
+            f"device=cuda: no GPU is visible here ({hidden}); use --device cpu, or a machine with a GPU and its driver"
+        )
     if len(set(names)) != 1:
-        raise UsageError(f"device=cuda: nvidia-smi names {sorted(set(names)) or 'no GPU'}; one model is needed")
+        raise UsageError(
+            f"device=cuda: the GPUs here are {', '.join(sorted(set(names)))}; one model is needed: "
+            "choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
     return names
 
 

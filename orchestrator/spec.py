@@ -56,7 +56,7 @@ def target_class(target: Target, policy: Policy) -> str:
 
 
 def is_gpu(name: str | None, asked: str | None) -> bool:
-    """Whether nvidia-smi's `name` is the model asked for: the whole name, since variants differ in its end alone.
+    """Whether the driver's `name` is the model asked for: the whole name, since variants differ in its end alone.
 
     >>> is_gpu("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3"), is_gpu("NVIDIA H100 PCIe", "NVIDIA H100 80GB HBM3")
     (True, False)

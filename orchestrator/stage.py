@@ -21,7 +21,8 @@ from golf_core.rundir import LOG, PHASES
 from orchestrator.spec import Limits
 from orchestrator.watch import kill_carriers
 
-TIMED = {"train": ("train",), "evaluate": ("load", "roundtrip", "sliding", "ttt")}  # phases that a limit counts
+# Phases that a limit counts, however often each comes. `calibrate` reads training data: it is training.
+TIMED = {"train": ("train", "calibrate"), "evaluate": ("load", "roundtrip", "sliding", "ttt")}
 FATAL = {"nan": "nan", "memory": "memory", "data": "data", "artifact": "artifact", "config": "user_error"}
 MAX_LINE = 1 << 20  # bytes kept of a line without an end
 POLL = 0.1  # seconds between looks at deadlines and at whoever may stop us
@@ -247,7 +248,7 @@ def phase_seconds(rows: Iterable[Mapping[str, typing.Any]], phases: Sequence[str
         if name not in phases or not isinstance(t, int | float):
             continue
         if edge == "begin":
-            begun[str(name)] = float(t)
+            begun.setdefault(str(name), float(t))
         elif edge == "end" and name in begun:
             total += float(t) - begun.pop(str(name))
     return total

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import re
 
 import pytest
@@ -15,6 +14,7 @@ from orchestrator.errors import UsageError
 from orchestrator.preflight import make_target
 from orchestrator.settings import FIELDS, Settings
 from orchestrator.spec import MAX_SEED, Target, parse_seeds, target_class, unique_prefix
+from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 from tests.orchestrator.toy import submission
 
 
@@ -96,19 +96,16 @@ def test_a_target_belongs_to_one_class():
         (None, 8, "exploratory"),
     ],
 )
-def test_record_is_what_nvidia_smi_calls_the_sxm_model(name, count, expected):
+def test_record_is_what_the_driver_calls_the_sxm_model(name, count, expected):
     """Of the names that machines really report, only eight of the SXM H100 are record hardware."""
     target = Target(device="cuda", gpu=name, gpus=count, processes=count, dtype="bf16")
     assert target_class(target, load_policy("record-2026-03")) == expected
 
 
 def gpus_of(monkeypatch, folder, names, visible=None, **settings):
-    """make_target on a machine whose nvidia-smi names these GPUs."""
-    tool = folder / "nvidia-smi"
-    tool.write_text("#!/bin/sh\n" + "".join(f"echo '{name}'\n" for name in names))
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    """make_target on a machine whose driver names these GPUs."""
+    install_nvml(monkeypatch, fake_nvml(names))
+    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return make_target(
@@ -132,7 +129,7 @@ def test_a_gpu_target_has_a_process_for_each_visible_gpu(monkeypatch, tmp_path, 
         (["NVIDIA H200"] * 2, "0", {"processes": 2}, "more than the GPUs"),
         (["NVIDIA H200"], "3", {}, "CUDA_VISIBLE_DEVICES='3'"),
         (["NVIDIA H200"], "", {}, "no GPU"),
-        ([], None, {}, "no GPU"),
+        ([], None, {}, "name none"),
         (["NVIDIA H200", "NVIDIA H100 PCIe"], None, {}, "one model"),
     ],
 )

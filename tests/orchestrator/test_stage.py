@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.stage import Deadlines, Transcript, how_it_ended, phase_seconds
+from orchestrator.stage import TIMED, Deadlines, Transcript, how_it_ended, phase_seconds
 from tests.orchestrator.toy import limits
 
 
@@ -104,3 +104,16 @@ def test_seconds_of_phases_are_summed():
     rows += [("train", "begin", 10.0), ("train", "end", 10.5), ("train", "begin", 20.0)]
     rows = [{"phase": phase, "edge": edge, "t": t} for phase, edge, t in rows] + [{"odd": 1}, {"phase": "train"}]
     assert phase_seconds(rows, ("train",)) == 3.0
+
+
+def test_calibration_is_training():
+    """Every `train` and `calibrate` phase adds to the seconds of training; a second begin does not move the first."""
+    rows = [("train", "begin", 0.0), ("train", "end", 5.0), ("validate", "begin", 5.0), ("validate", "end", 50.0)]
+    rows += [("train", "begin", 60.0), ("train", "begin", 61.0), ("train", "end", 62.0)]
+    rows += [("calibrate", "begin", 70.0), ("calibrate", "end", 74.0)]
+    rows = [{"phase": phase, "edge": edge, "t": t} for phase, edge, t in rows]
+    assert phase_seconds(rows, TIMED["train"]) == 11.0
+    deadlines = at(train_s=10.0, kill_after_s=0.0, startup_s=1e9, silence_s=1e9)
+    for row in rows[:-1]:
+        deadlines.edge(row["phase"], row["edge"], row["t"])
+    assert deadlines.over(72.9) is None and deadlines.over(73.1)[0] == "deadline"
