@@ -255,6 +255,11 @@ class Config:
             "it needs diagnostic_only=true, and then nothing of the run can be submitted",
         )
         require(
+            self.ttt.kind != "lora" or self.ttt.chunk_tokens <= self.evaluate.seq_len,
+            f"ttt.chunk_tokens={self.ttt.chunk_tokens} is more than evaluate.seq_len={self.evaluate.seq_len}, the "
+            f"window in which ttt.kind='lora' scores a chunk of a document; 256 is usual",
+        )
+        require(
             self.ttt.kind != "chunk" or self.ttt.freeze_blocks <= self.model.layers,
             f"ttt.freeze_blocks={self.ttt.freeze_blocks} is more than model.layers={self.model.layers}",
         )

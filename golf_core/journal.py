@@ -9,23 +9,28 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+DIAGNOSTIC_STAMP = "DIAGNOSTIC ONLY"
+
 
 class Journal:
-    """Writes under `folder`; `speaks` is rank 0."""
+    """Writes under `folder`; `speaks` is rank 0. With `diagnostic` every line with a score starts with a stamp, and
+    every object says so: none of it can be taken for a score."""
 
-    def __init__(self, folder: Path, speaks: bool) -> None:
-        self.path, self.speaks = folder / "metrics.jsonl", speaks
+    def __init__(self, folder: Path, speaks: bool, diagnostic: bool = False) -> None:
+        self.path, self.speaks, self.diagnostic = folder / "metrics.jsonl", speaks, diagnostic
 
     def say(self, text: str) -> None:
         """One line of the log."""
         if self.speaks:
-            print(text, flush=True)
+            stamped = self.diagnostic and ("val_loss:" in text or "bpb" in text)
+            print(f"{DIAGNOSTIC_STAMP} {text}" if stamped else text, flush=True)
 
     def note(self, event: str, **facts: typing.Any) -> None:
         """One object of metrics.jsonl."""
         if self.speaks:
+            stamp = {"diagnostic_only": True} if self.diagnostic else {}
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": event, **facts}) + "\n")
+                file.write(json.dumps({"event": event, **stamp, **facts}) + "\n")
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:

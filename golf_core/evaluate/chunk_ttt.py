@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from golf_core.config import TTTConfig
@@ -18,7 +17,7 @@ from golf_core.evaluate.ledger import ScoreLedger
 from golf_core.evaluate.sliding import same_length_batches, score_batch
 from golf_core.evaluate.windows import ScoreWindow, score_windows
 from golf_core.model.gpt import GPT
-from golf_core.optim.groups import FlatGradients
+from golf_core.optim.gradients import FlatGradients
 
 
 def chunk_lr(lr: float, chunk: int, chunks: int) -> float:
@@ -39,7 +38,7 @@ class ChunkLearner:
     def __init__(self, model: GPT, config: TTTConfig, rank: int, world: int) -> None:
         self.model, self.config, self.rank, self.world = model, config, rank, world
         params = learning_parameters(model, config.freeze_blocks)
-        self.gradients = FlatGradients(params)
+        self.gradients = FlatGradients(params, world)
         self.params = params
         self.velocity = [torch.zeros_like(p) for p in params]
 
@@ -56,8 +55,7 @@ class ChunkLearner:
                 for length, part in by_length.items():
                     x, y = ledger.adapt(part)
                     (self.model(x, y) * (length * len(part) / tokens)).backward()
-                if self.world > 1:
-                    dist.all_reduce(self.gradients.buffer)
+                self.gradients.reduce()
                 self.gradients.clip(self.config.grad_clip)
                 self.step(lr)
 

@@ -2,13 +2,15 @@
 
 An evaluation declares the windows that it will score (`predict`) and receives their inputs; it hands back
 logits (`commit`), from which the ledger itself computes the normalised losses; only committed targets can be
-had for training (`adapt`), on any rank after `merge`. Every target is scored exactly once, and bits per byte
-are computed here. Losses, bytes and order are the ledger's; a model's causality is not its concern.
+had for training: by their own rank (`adapt_own`), and by any rank after `merge` (`adapt`). Every target is scored
+exactly once, and bits per byte are computed here. Losses, bytes and order are the ledger's; a model's causality is
+not its concern. There is one way around the order, `unscored_tokens`, and the verdict tells it for good.
 
 Shapes: N scored positions, V vocabulary.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -21,11 +23,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from golf_core.data.byte_count import target_bytes
+from golf_core.data.shards import BOS_ID
 from golf_core.evaluate.windows import ScoreWindow
 
 LEDGER_MAGIC = b"GOLFLDG1"
-COMMIT, ADAPT = 1, 2
+COMMIT, ADAPT, UNSCORED = 1, 2, 3
 EVENT = np.dtype([("kind", "<i4"), ("rank", "<i4"), ("round", "<i8"), ("first", "<i8"), ("stop", "<i8")])
+
+# What a stage was, once it is finished.
+TRACK_A = "TRACK_A"  # nothing learned
+SCORE_FIRST_OK = "SCORE_FIRST_OK"  # learned from nothing but what was scored before
+ILLEGAL_TRAIN_BEFORE_SCORE = "ILLEGAL_TRAIN_BEFORE_SCORE"  # tokens were had before they were scored
 
 
 class LedgerError(Exception):
@@ -60,16 +68,27 @@ class ScoreLedger:
         self.targets = len(tokens) - 1
         self._tokens, self._tables = tokens, tables
         self._open: list[ScoreWindow] = []
-        self._mine = np.zeros(self.targets, dtype=bool)  # committed here
+        self._mine = np.zeros(self.targets, dtype=bool)  # predicted here, and committed but for the open ones
         self._known = np.zeros(self.targets, dtype=bool)  # committed on any rank, as of the last merge
         self._unsent: list[tuple[int, int]] = []
         self._nats = torch.zeros((), dtype=torch.float64, device=device)
         self._bytes = 0
         self._round = 0
         self._events: list[tuple[int, int, int, int, int]] = []
+        self._learned = False
+        self.tainted = False
+        self._verdict: str | None = None
 
-    def predict(self, windows: list[ScoreWindow]) -> Tensor:
-        """The inputs of windows of one length, (windows, length), int64. They must be committed next."""
+    def documents(self) -> list[tuple[int, int]]:
+        """Spans [first, stop) of the targets of each document: from its BOS token, as the first input, to the next
+        document's, as the last target. Where documents lie is the structure of the stream."""
+        starts = np.flatnonzero(self._tokens[: self.targets] == BOS_ID).tolist()
+        edges = [*([] if starts[:1] == [0] else [0]), *starts, self.targets]
+        return list(itertools.pairwise(edges))
+
+    def predict(self, windows: list[ScoreWindow], length: int | None = None) -> Tensor:
+        """The inputs of windows, (windows, length), int64. They must be committed next. Windows shorter than `length`
+        are filled up with zeros on the right, where no position of theirs looks; without it all are of one length."""
         if self._open:
             raise LedgerError(
                 f"{self.stage}, rank {self.rank}: predict before the commit of target {self._open[0].first}"
@@ -83,7 +102,7 @@ class ScoreLedger:
                 )
             self._mine[w.first : w.stop] = True
         self._open = list(windows)
-        return self._rows([self._tokens[w.start : w.stop] for w in windows])
+        return self._rows([self._tokens[w.start : w.stop] for w in windows], length)
 
     def commit(self, logits_NV: Tensor) -> tuple[float, Tensor]:
         """Score the open windows: logits for their scored positions, window after window. Returns the number of
@@ -111,20 +130,22 @@ class ScoreLedger:
         """Tell every rank what the others have committed; all ranks must call it together."""
         runs = self._unsent
         self._unsent = []
-        self._round += 1
         if self.world == 1:
             gathered = [runs]
+            self._round += 1
         else:
-            counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world)]
-            dist.all_gather(counts, torch.tensor([len(runs)], device=self.device))
-            longest = max(int(c) for c in counts)
+            heads = [torch.zeros(2, dtype=torch.int64, device=self.device) for _ in range(self.world)]
+            dist.all_gather(heads, torch.tensor([len(runs), self._round], device=self.device))
+            counts, rounds = zip(*(head.tolist() for head in heads), strict=True)
+            self._round = max(rounds) + 1
+            longest = max(counts)
             mine = torch.full((longest, 2), -1, dtype=torch.int64, device=self.device)
             if runs:
                 mine[: len(runs)] = torch.tensor(runs, device=self.device)
             table = [torch.empty_like(mine) for _ in range(self.world)]
             if longest:
                 dist.all_gather(table, mine)
-            gathered = [t[: int(c)].tolist() for t, c in zip(table, counts, strict=True)]
+            gathered = [t[:c].tolist() for t, c in zip(table, counts, strict=True)]
         for rank, part in enumerate(gathered):
             for first, stop in part:
                 if self._known[first:stop].any():
@@ -134,17 +155,36 @@ class ScoreLedger:
     def adapt(self, spans: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Inputs and targets for training, (spans, length) each, for spans [first, stop) of targets of one length.
         Every target must be committed, on whichever rank, and merged."""
+        return self._training_rows(spans, self._known)
+
+    def adapt_own(self, spans: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """The same for targets that this rank itself has committed: no merge, no other rank is waited for."""
+        committed = self._mine.copy() if self._open else self._mine
+        for w in self._open:
+            committed[w.first : w.stop] = False
+        self._round += 1  # in the record, too, this comes after those commits
+        return self._training_rows(spans, committed)
+
+    def unscored_tokens(self) -> np.ndarray:
+        """Every token of the stream, scored or not: what a diagnostic may look at and no submission. From here on the
+        ledger is tainted, whatever is done with them."""
+        self.tainted = True
+        self._record(UNSCORED, 0, self.targets)
+        return self._tokens
+
+    def _training_rows(self, spans: list[tuple[int, int]], allowed: np.ndarray) -> tuple[Tensor, Tensor]:
         for first, stop in spans:
             if not 0 <= first < stop <= self.targets:
                 raise LedgerError(
                     f"{self.stage}, rank {self.rank}: span {first} to {stop} is not within {self.targets} targets"
                 )
-            if not self._known[first:stop].all():
-                unscored = first + int(np.argmin(self._known[first:stop]))
+            if not allowed[first:stop].all():
+                unscored = first + int(np.argmin(allowed[first:stop]))
                 raise LedgerError(
                     f"{self.stage}, rank {self.rank}: target {unscored} would be learned from before it is scored"
                 )
             self._record(ADAPT, first, stop)
+        self._learned = True
         x = self._rows([self._tokens[first:stop] for first, stop in spans])
         y = self._rows([self._tokens[first + 1 : stop + 1] for first, stop in spans])
         return x, y
@@ -163,13 +203,22 @@ class ScoreLedger:
         if not self._known.all():
             missing = int(np.argmin(self._known))
             raise LedgerError(f"{self.stage}: target {missing} of {self.targets} was never scored")
-        sums = torch.stack((self._nats, torch.tensor(float(self._bytes), dtype=torch.float64, device=self.device)))
+        here = [float(self._nats), float(self._bytes), float(self._learned), float(self.tainted)]
+        sums = torch.tensor(here, dtype=torch.float64, device=self.device)
         if self.world > 1:
             dist.all_reduce(sums)
-        nats, count = float(sums[0]), round(float(sums[1]))
+        nats, count, learned, tainted = sums.tolist()
+        self._verdict = ILLEGAL_TRAIN_BEFORE_SCORE if tainted else SCORE_FIRST_OK if learned else TRACK_A
         if count <= 0:
             raise LedgerError(f"{self.stage}: the targets hold no bytes")
-        return Score(nats / self.targets, nats / math.log(2) / count, self.targets, count)
+        return Score(nats / self.targets, nats / math.log(2) / count, self.targets, round(count))
+
+    @property
+    def verdict(self) -> str:
+        """What the stage was, on whichever rank; known once it is finished."""
+        if self._verdict is None:
+            raise LedgerError(f"{self.stage}, rank {self.rank}: a stage that is not finished has no verdict")
+        return self._verdict
 
     def _record(self, kind: int, first: int, stop: int) -> None:
         last = self._events[-1] if self._events else None
@@ -178,8 +227,13 @@ class ScoreLedger:
         else:
             self._events.append((kind, self.rank, self._round, first, stop))
 
-    def _rows(self, rows: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device, non_blocking=True)
+    def _rows(self, rows: list[np.ndarray], length: int | None = None) -> Tensor:
+        table = np.zeros((len(rows), len(rows[0]) if length is None else length), dtype=np.int64)
+        for row, tokens in zip(table, rows, strict=True):
+            if len(tokens) > len(row) or (length is None and len(tokens) < len(row)):
+                raise LedgerError(f"{self.stage}, rank {self.rank}: {len(tokens)} tokens in a row of {len(row)}")
+            row[: len(tokens)] = tokens
+        return torch.from_numpy(table).to(self.device, non_blocking=True)
 
     def event_bytes(self) -> bytes:
         """All ranks' events in order of rounds, packed; all ranks must call it together. Empty but on rank 0."""
@@ -199,13 +253,20 @@ class ScoreLedger:
         return events[np.lexsort((events["first"], events["rank"], events["kind"], events["round"]))].tobytes()
 
 
-def encode_ledger(stages: list[tuple[str, Score, bytes]]) -> bytes:
-    """score_ledger.bin: magic, length and JSON of the stages, their events, and a SHA-256 of all before it."""
-    head = json.dumps(
-        [
-            {"stage": name, "nats": s.val_loss * s.tokens, "tokens": s.tokens, "bytes": s.bytes, "event_bytes": len(e)}
-            for name, s, e in stages
-        ]
-    ).encode()
-    body = LEDGER_MAGIC + struct.pack("<Q", len(head)) + head + b"".join(e for _, _, e in stages)
+def encode_ledger(stages: list[tuple[str, Score, str, bytes]]) -> bytes:
+    """score_ledger.bin: magic, length and JSON of the stages (name, score, verdict), their events, and a SHA-256 of
+    all before it."""
+    heads = [
+        {
+            "stage": name,
+            "nats": s.val_loss * s.tokens,
+            "tokens": s.tokens,
+            "bytes": s.bytes,
+            "verdict": verdict,
+            "event_bytes": len(events),
+        }
+        for name, s, verdict, events in stages
+    ]
+    head = json.dumps(heads).encode()
+    body = LEDGER_MAGIC + struct.pack("<Q", len(head)) + head + b"".join(events for *_, events in stages)
     return body + hashlib.sha256(body).digest()
