@@ -21,7 +21,8 @@ from golf_core.config import OptimConfig
 from golf_core.config_model import ModelConfig
 from golf_core.hardware import cpu_dtype
 from golf_core.model.gpt import GPT, Block
-from golf_core.optim.groups import FlatGradients, Optimizers
+from golf_core.optim.groups import Optimizers
+from golf_core.optim.muon import Muon
 from golf_core.process import keep_freed_memory
 
 SEQ, BATCH = 256, 8192
@@ -77,9 +78,10 @@ def plain_block(block: Block, x: Tensor, x0: Tensor) -> Tensor:
 def training_loop(kind: type[GPT], config: ModelConfig, dtype: torch.dtype, micro_batches: int) -> Callable[[], float]:
     """A function that takes one optimizer step on 8,192 tokens and returns its loss."""
     generator = torch.Generator().manual_seed(0)
-    model = kind(config, dtype)
+    model = kind(config, {}, dtype)
     model.init_weights(generator)
-    gradients, optimizers = FlatGradients(list(model.parameters())), Optimizers(model, OptimConfig(), 0, 1)
+    optimizers = Optimizers(model, OptimConfig(), Muon, 0, 1)
+    gradients = optimizers.gradients
     tokens = torch.randint(0, config.vocab, (BATCH // SEQ, SEQ + 1), generator=generator)
     step = 0
 

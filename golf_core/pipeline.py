@@ -27,7 +27,7 @@ from golf_core.config import Config
 from golf_core.data.byte_count import byte_tables
 from golf_core.data.loader import TokenStream, validation_tokens
 from golf_core.data.shards import DataError
-from golf_core.evaluate.ledger import LedgerError, Score, ScoreLedger, encode_ledger
+from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.hardware import DTYPES
 from golf_core.journal import Journal
@@ -46,7 +46,7 @@ class Run:
         self.seed = int(_environment("SEED", "1337"))
         self.data = Path(_environment("DATA_PATH"))
         self.tokenizer = Path(_environment("TOKENIZER_PATH"))
-        self.journal = Journal(out, place.first)
+        self.journal = Journal(out, place.first, diagnostic=config.diagnostic_only)
         self.codec = parts["artifact.codec"](config.artifact.level)
         self.code_bytes = Path(sys.argv[0]).stat().st_size if sys.argv[0].endswith(".py") else 0
 
@@ -108,6 +108,7 @@ def train_stage(run: Run) -> None:
             rank=place.rank,
             world=place.world,
             device=place.device,
+            seed=run.seed,
         )
         validation = validation_tokens(run.data, config.model.vocab)
         model = run.model()
@@ -117,14 +118,14 @@ def train_stage(run: Run) -> None:
             "start", stage="train", parameters=parameters, world=place.world, dtype=place.dtype_name, seed=run.seed
         )
     with journal.phase("warmup"):
-        trainer = Trainer(config, model, loader, run.parts.get("average.kind"), place, journal)
+        trainer = Trainer(config, model, loader, run.parts, place, journal)
     with journal.phase("train"):
         outcome = trainer.run(lambda step: run.plain_score(model, f"step {step}", validation)[0])
     journal.say(f"stopped_by:{outcome.stopped_by} step:{outcome.steps} train_time:{1000 * outcome.seconds:.0f}ms")
     with journal.phase("average"):
         if trainer.averager:
             trainer.averager.apply()
-            journal.say(f"{config.average.kind}:applied")
+            journal.say(trainer.averager.describe())
     with journal.phase("validate"):
         score, _ = run.plain_score(model, "pre_quant", validation)
         journal.say(f"pre_quant val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f}")
@@ -197,19 +198,22 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             "start", stage="evaluate", parameters=parameters, world=place.world, dtype=place.dtype_name, seed=run.seed
         )
     stages: dict[str, dict[str, typing.Any]] = {}
-    ledgers: list[tuple[str, Score, bytes]] = []
+    ledgers: list[tuple[str, Score, str, bytes]] = []
 
     def close(stage: str, score: Score, ledger: ScoreLedger, seconds: float, **more: typing.Any) -> None:
+        if ledger.verdict == ILLEGAL_TRAIN_BEFORE_SCORE and not config.diagnostic_only:
+            raise LedgerError(f"{stage}: tokens were had before they were scored; that takes diagnostic_only=true")
         facts = {
             "val_loss": score.val_loss,
             "val_bpb": score.val_bpb,
             "tokens": score.tokens,
             "bytes": score.bytes,
             "seconds": seconds,
+            "verdict": ledger.verdict,
             **more,
         }
         stages[stage] = facts
-        ledgers.append((stage, score, ledger.event_bytes()))
+        ledgers.append((stage, score, ledger.verdict, ledger.event_bytes()))
         journal.note("score", stage=stage, **facts)
         journal.say(
             f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
@@ -246,14 +250,15 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
 def write_scores(
     run: Run,
     stages: dict[str, dict[str, typing.Any]],
-    ledgers: list[tuple[str, Score, bytes]],
+    ledgers: list[tuple[str, Score, str, bytes]],
     data: bytes,
     parameters: int,
 ) -> None:
     scores = {
         "schema_version": 1,
         "seed": run.seed,
-        "final_stage": list(stages)[-1],
+        "diagnostic_only": run.config.diagnostic_only,
+        "final_stage": None if run.config.diagnostic_only else list(stages)[-1],
         "stages": stages,
         "model_bytes": len(data),
         "artifact_sha256": hashlib.sha256(data).hexdigest(),

@@ -1,25 +1,27 @@
 """The training loop: from start weights to weights to be shipped, inside the budget of steps or of seconds.
 
 One clock decides, rank 0's: it travels with the gradients, so that every rank sees the same seconds, and the
-same learning rate, without a message of its own. Validation and warm-up do not count.
+same learning rate, without a message of its own. Validation and warm-up do not count; what the calibration
+of the weights' rounding needs of the seconds is kept free.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.distributed as dist
 
-from golf_core.config import Config
+from golf_core.config import Config, TrainConfig
 from golf_core.data.loader import TrainLoader
 from golf_core.evaluate.ledger import Score
 from golf_core.journal import Journal
-from golf_core.model.gpt import GPT
-from golf_core.optim.groups import FlatGradients, Optimizers
+from golf_core.model.gpt import GPT, Parts
+from golf_core.optim.groups import Optimizers
 from golf_core.optim.schedule import lr_scale
 from golf_core.process import Place
+from golf_core.quant.rows import Quantizer
 
 STOP_RESERVE_SECONDS = 0.25
 
@@ -39,21 +41,32 @@ class TrainOutcome:
         return 1000 * self.seconds / max(self.steps, 1)
 
 
+def training_budget(config: Config) -> TrainConfig:
+    """`config.train` with the seconds that training may use: calibration on training data is part of them."""
+    train = config.train
+    if config.quant.calibration != "train" or train.max_seconds is None:
+        return train
+    return replace(train, max_seconds=train.max_seconds - config.quant.calibration_seconds)
+
+
 class Trainer:
     """Owns model, optimizers, loader and averager of one process; `run` takes the steps."""
 
     def __init__(
-        self, config: Config, model: GPT, loader: TrainLoader, averager: type | None, place: Place, journal: Journal
+        self, config: Config, model: GPT, loader: TrainLoader, parts: Parts, place: Place, journal: Journal
     ) -> None:
         self.config, self.model, self.loader, self.place, self.journal = config, model, loader, place, journal
+        self.train = training_budget(config)
         self.micro_steps, rest = divmod(config.train.micro_batches, place.world)
         if rest:
             raise ValueError(
                 f"train.micro_batches={config.train.micro_batches} is not a multiple of the {place.world} processes"
             )
-        params = list(model.parameters())
-        self.gradients = FlatGradients(params)
-        self.optimizers = Optimizers(model, config.optim, place.rank, place.world)
+        self.optimizers = Optimizers(model, config.optim, parts["optim.muon"], place.rank, place.world)
+        self.gradients = self.optimizers.gradients
+        swap = parts.get("qat.kind")
+        self.swap = swap(model, Quantizer(config.quant, config.model.layers, parts), config.qat) if swap else None
+        self.rounding = False  # whether steps take their gradients at the rounded weights
         self.loss = (
             torch.compile(model, dynamic=False) if config.train.compile and place.device.type == "cuda" else model
         )
@@ -61,21 +74,22 @@ class Trainer:
         self.clock = torch.zeros((), pin_memory=on_gpu)  # rank 0's seconds at the last step, as every rank knows them
         self.clock_arrived = torch.cuda.Event() if on_gpu else None
         self._warm_up()
-        self.averager = averager(model, config.average.decay) if averager else None
+        average = parts.get("average.kind")
+        self.averager = average(model, config.average) if average else None
 
     def _step(self, step: int, scale: float, elapsed: float) -> torch.Tensor:
         """One optimizer step; the mean loss of this rank's micro-batches."""
         self.gradients.zero()
         total = torch.zeros((), device=self.place.device)
-        for _ in range(self.micro_steps):
-            x, y = self.loader.next()
-            loss = self.loss(x, y) / self.config.train.micro_batches
-            loss.backward()
-            total += loss.detach()
+        with self.swap.rounded() if self.rounding else contextlib.nullcontext():
+            for _ in range(self.micro_steps):
+                x, y = self.loader.next()
+                loss = self.loss(x, y) / self.config.train.micro_batches
+                loss.backward()
+                total += loss.detach()
         if self.place.first:
             self.gradients.clock.fill_(elapsed)
-        if self.place.world > 1:
-            dist.all_reduce(self.gradients.buffer)
+        self.gradients.reduce()
         self.clock.copy_(self.gradients.clock, non_blocking=True)
         if self.clock_arrived:
             self.clock_arrived.record()
@@ -84,23 +98,27 @@ class Trainer:
         return total * self.place.world
 
     def _warm_up(self) -> None:
-        """Take real steps so that everything is compiled and cached, then undo every trace of them."""
-        if not self.config.train.warmup_steps:
+        """Take real steps so that everything is compiled and cached, then undo every trace of them.
+        Where weights will be rounded in training, every other step rounds them."""
+        if not self.train.warmup_steps:
             return
+        steps = max(self.train.warmup_steps, 2 if self.swap else 1)
         before = [p.detach().clone() for p in self.model.parameters()]
-        for step in range(self.config.train.warmup_steps):
+        for step in range(steps):
+            self.rounding = self.swap is not None and step % 2 == 1
             self._step(step, 1.0, 0.0)
-            self.journal.say(f"warmup_step:{step + 1}/{self.config.train.warmup_steps}")
+            self.journal.say(f"warmup_step:{step + 1}/{steps}")
+        self.rounding = False
         with torch.no_grad():
             for p, value in zip(self.model.parameters(), before, strict=True):
                 p.copy_(value)
         self.optimizers.reset()
         self.gradients.zero()
-        self.loader.stream.rewind()
+        self.loader.rewind()
 
     def run(self, validate: Callable[[int], Score]) -> TrainOutcome:
         """Train until the steps or the seconds are used up. `validate(step)` is called outside the clock."""
-        train, schedule = self.config.train, self.config.schedule
+        train, schedule = self.train, self.config.schedule
         cap = train.max_seconds
         paused, elapsed, step_seconds = 0.0, 0.0, 0.0
         self._synchronize()
@@ -117,10 +135,13 @@ class Trainer:
                     stopped_by = "wallclock"
                     break
             scale = lr_scale(schedule, train, step, elapsed)
+            if self.swap and not self.rounding and self.swap.due(step, train.iterations, elapsed, cap, scale):
+                self.rounding = True
+                self.journal.say(f"qat:enabled step:{step + 1} scale:{scale:.4f}")
             loss = self._step(step, scale, time.perf_counter() - begin - paused)
-            if self.averager:
-                self.averager.update()
             step += 1
+            if self.averager:
+                self.averager.update(step, scale, self._progress(step, elapsed))
             if step % train.log_every == 0 or step <= 3 or step == train.iterations:
                 self._log(step, loss, time.perf_counter() - begin - paused, scale)
             if train.val_every and step % train.val_every == 0 and step < train.iterations:
@@ -146,10 +167,9 @@ class Trainer:
         return float(self.clock)
 
     def _log(self, step: int, loss: torch.Tensor, elapsed: float, scale: float) -> None:
-        value, train = float(loss), self.config.train
+        value, train = float(loss), self.train
         if not math.isfinite(value):
             raise TrainingDiverged(f"step {step}: the training loss is {value}")
-        by_time = elapsed / train.max_seconds if train.max_seconds else 0.0
         rate = step * train.batch_tokens / max(elapsed, 1e-9)
         self.journal.say(
             f"step:{step}/{train.iterations} train_loss:{value:.4f} train_time:{1000 * elapsed:.0f}ms "
@@ -162,9 +182,14 @@ class Trainer:
             loss=value,
             tokens_per_s=rate,
             elapsed_s=elapsed,
-            progress=min(max(by_time, step / train.iterations), 1.0),
+            progress=self._progress(step, elapsed),
             lr_scale=scale,
         )
+
+    def _progress(self, step: int, elapsed: float) -> float:
+        """How much of the budget is used, of steps or of seconds, whichever is more."""
+        by_time = elapsed / self.train.max_seconds if self.train.max_seconds else 0.0
+        return min(max(by_time, step / self.train.iterations), 1.0)
 
     def _synchronize(self) -> None:
         if self.place.device.type == "cuda":

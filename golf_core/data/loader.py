@@ -56,9 +56,15 @@ class TrainLoader:
         rank: int,
         world: int,
         device: torch.device,
+        seed: int = 0,
     ) -> None:
+        """`seed` is there for the loaders that draw; this one reads the same for every seed."""
         self.stream, self.seq_len, self.rank, self.world, self.device = stream, seq_len, rank, world, device
         self.span = batch_tokens // micro_batches + 1
+
+    def rewind(self) -> None:
+        """Start again, as if nothing had been read."""
+        self.stream.rewind()
 
     def next(self) -> tuple[Tensor, Tensor]:
         tokens = self.stream.take(self.world * self.span)

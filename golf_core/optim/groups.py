@@ -1,36 +1,45 @@
 """Which parameter goes to which optimizer, and the step over all of them."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from golf_core.config import OptimConfig
 from golf_core.optim.adam import Adam
-from golf_core.optim.muon import Muon
-from golf_core.routes import is_control
+from golf_core.optim.gradients import FlatGradients
+from golf_core.routes import tensor_role
 
 
-def parameter_groups(model: nn.Module) -> dict[str, list[str]]:
-    """Names by group: `matrix` for Muon, `embed` and `scalar` for Adam. Every parameter is in exactly one."""
+def parameter_groups(model: nn.Module, hash_proj: str = "adam") -> dict[str, list[str]]:
+    """Names by group: `matrix` for Muon, `embed` and `scalar` for Adam. Every parameter that learns is in exactly
+    one. `hash_proj`: whether the projections of the hash embeddings are Muon's ("muon") or Adam's."""
     groups: dict[str, list[str]] = {"matrix": [], "embed": [], "scalar": []}
     for name, p in model.named_parameters():
-        if name.startswith("tok_emb."):
-            groups["embed"].append(name)
-        elif p.ndim < 2 or is_control(name):
-            groups["scalar"].append(name)
-        else:
-            groups["matrix"].append(name)
+        if p.requires_grad:
+            groups[parameter_group(name, p.ndim, hash_proj)].append(name)
     return groups
 
 
-class Optimizers:
-    """Muon on matrices, Adam on the embedding and on vectors; learning rates are scaled together."""
+def parameter_group(name: str, ndim: int, hash_proj: str) -> str:
+    role = tensor_role(name)
+    if role == "embed" or (role == "table" and name.endswith(".embed.weight")):
+        return "embed"
+    if ndim < 2 or role == "control":
+        return "scalar"
+    if role == "table":  # a projection of a narrow table; the value embeddings' is always Adam's
+        return "matrix" if hash_proj == "muon" and name.startswith(("bigram.", "trigram.")) else "scalar"
+    return "matrix"
 
-    def __init__(self, model: nn.Module, config: OptimConfig, rank: int, world: int) -> None:
+
+class Optimizers:
+    """Muon on matrices, Adam on embeddings and on vectors; learning rates are scaled together. `muon` is the class
+    that does the first; it also says how the gradients lie in their buffer."""
+
+    def __init__(self, model: nn.Module, config: OptimConfig, muon: type, rank: int, world: int) -> None:
         params = dict(model.named_parameters())
-        names = parameter_groups(model)
+        names = parameter_groups(model, config.hash_proj)
         self.config = config
         on_gpu = next(iter(params.values())).is_cuda
-        self.muon = Muon(
+        self.muon = muon(
             [params[name] for name in names["matrix"]],
             decay=config.matrix_decay,
             newton_schulz_steps=config.newton_schulz_steps,
@@ -38,6 +47,7 @@ class Optimizers:
             rank=rank,
             world=world,
         )
+        self.gradients: FlatGradients = self.muon.flat_gradients([p for p in params.values() if p.requires_grad])
         self.adam = Adam(
             [
                 ([params[n] for n in names["embed"]], config.embed_lr),
@@ -64,32 +74,3 @@ class Optimizers:
         """Forget every step: what a warm-up leaves behind."""
         self.muon.reset()
         self.adam.reset()
-
-
-class FlatGradients:
-    """All gradients as views of one buffer, so that averaging over processes is one all-reduce without copies.
-
-    One more element carries rank 0's clock: every rank then decides the learning rate and the stop from the
-    same seconds, and no message is needed for it.
-    """
-
-    def __init__(self, params: list[Tensor]) -> None:
-        self.params = params
-        self.buffer = torch.zeros(sum(p.numel() for p in params) + 1, device=params[0].device)
-        parts = self.buffer[:-1].split([p.numel() for p in params])
-        for p, part in zip(params, parts, strict=True):
-            p.grad = part.view(p.shape)
-
-    @property
-    def clock(self) -> Tensor:
-        return self.buffer[-1]
-
-    def zero(self) -> None:
-        self.buffer.zero_()
-
-    def clip(self, limit: float) -> None:
-        """Scale all gradients so that their global norm is at most `limit`; 0 leaves them."""
-        if limit > 0:
-            gradients = self.buffer[:-1]
-            norm = torch.linalg.vector_norm(gradients)
-            gradients.mul_(torch.clamp(limit / (norm + 1e-6), max=1.0))

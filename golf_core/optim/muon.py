@@ -1,44 +1,21 @@
 """Muon: momentum whose every step is replaced by its nearest orthogonal matrix.
 
 For the hidden matrices only; the embedding and the vectors belong to Adam (adam.py).
-Method and coefficients: K. Jordan et al., https://kellerjordan.github.io/posts/muon/
-
-Shapes: S stacked matrices of one shape, M rows, N columns.
+Method: K. Jordan et al., https://kellerjordan.github.io/posts/muon/
 """
-
-import math
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Steep at zero, so that small singular values come near 1 in five steps. They settle in a band around 1
-# rather than at 1; training does not mind, and the band is much cheaper.
-QUINTIC = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalize(g_SMN: Tensor, steps: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The polar factor of each matrix, approximately: same singular vectors, singular values near 1.
-
-    Computed in `dtype`; the input is left as it is. Raises ValueError for what is not a matrix.
-    """
-    if g_SMN.ndim < 2:
-        raise ValueError(f"orthogonalize takes matrices, not a tensor of shape {tuple(g_SMN.shape)}")
-    a, b, c = QUINTIC
-    tall = g_SMN.size(-2) > g_SMN.size(-1)
-    x = g_SMN.mT if tall else g_SMN  # the small Gram matrix is the cheap one
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(g_SMN.dtype)
+from golf_core.optim.gradients import FlatGradients
+from golf_core.optim.newton_schulz import orthogonalize, shape_gain
 
 
 class Muon:
     """Parameter i is updated by rank i mod world; one all-reduce hands every rank all updates.
 
-    With one process nothing is sent. `lr` is set by the caller before each step. `reset` undoes
-    a warm-up.
+    With one process nothing is sent. `reset` undoes a warm-up.
     """
 
     def __init__(
@@ -60,6 +37,10 @@ class Muon:
         for i in mine:  # matrices of one shape go through Newton-Schulz together
             shapes.setdefault(params[i].shape, []).append(i)
         self.groups = list(shapes.values())
+
+    def flat_gradients(self, params: list[Tensor]) -> FlatGradients:
+        """The buffer for the gradients of all parameters of the model: how this optimizer wants them laid out."""
+        return FlatGradients(params, self.world)
 
     def reset(self) -> None:
         """Forget every step."""
@@ -84,5 +65,4 @@ class Muon:
         for p, update in zip(self.params, self.views, strict=True):
             if self.decay:
                 p.mul_(1 - lr * self.decay)
-            rows, columns = p.shape
-            p.add_(update.to(p.dtype), alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+            p.add_(update.to(p.dtype), alpha=-lr * shape_gain(*p.shape))

@@ -5,11 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golf_core.config import OptimConfig, ScheduleConfig, TrainConfig
+from golf_core.config import AverageConfig, OptimConfig, ScheduleConfig, TrainConfig
 from golf_core.optim.adam import Adam
 from golf_core.optim.ema import Ema
-from golf_core.optim.groups import FlatGradients, Optimizers
-from golf_core.optim.muon import Muon, orthogonalize
+from golf_core.optim.gradients import FlatGradients
+from golf_core.optim.groups import Optimizers
+from golf_core.optim.muon import Muon
+from golf_core.optim.newton_schulz import orthogonalize
 from golf_core.optim.schedule import lr_scale
 
 
@@ -107,7 +109,7 @@ def test_momentum_warms_up_linearly():
     model = torch.nn.Module()
     model.tok_emb = torch.nn.Embedding(4, 4)
     model.fc = torch.nn.Linear(4, 4)
-    momentum = Optimizers(model, config, 0, 1).momentum
+    momentum = Optimizers(model, config, Muon, 0, 1).momentum
     assert [momentum(s) for s in (0, 5, 10, 99)] == pytest.approx([0.8, 0.85, 0.9, 0.9])
 
 
@@ -152,11 +154,11 @@ def test_the_average_forgets_its_start_geometrically(steps, decay):
     """With constant weights w, after n steps from e0 the average is w + decay^n (e0 - w)."""
     model = torch.nn.Linear(3, 2, bias=False)
     start = model.weight.detach().clone()
-    ema = Ema(model, decay)
+    ema = Ema(model, AverageConfig(kind="ema", decay=decay))
     with torch.no_grad():
         model.weight.fill_(2.0)
     for _ in range(steps):
-        ema.update()
+        ema.update(1, 1.0, 0.5)
     ema.apply()
     torch.testing.assert_close(model.weight.detach(), 2.0 + decay**steps * (start - 2.0), rtol=1e-4, atol=1e-5)
 
