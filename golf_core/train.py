@@ -53,10 +53,18 @@ class Trainer:
     """Owns model, optimizers, loader and averager of one process; `run` takes the steps."""
 
     def __init__(
-        self, config: Config, model: GPT, loader: TrainLoader, parts: Parts, place: Place, journal: Journal
+        self,
+        config: Config,
+        model: GPT,
+        loader: TrainLoader,
+        parts: Parts,
+        place: Place,
+        journal: Journal,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`clock` gives the seconds that the budget is counted in."""
         self.config, self.model, self.loader, self.place, self.journal = config, model, loader, place, journal
-        self.train = training_budget(config)
+        self.train, self.seconds = training_budget(config), clock
         self.micro_steps, rest = divmod(config.train.micro_batches, place.world)
         if rest:
             raise ValueError(
@@ -122,7 +130,7 @@ class Trainer:
         cap = train.max_seconds
         paused, elapsed, step_seconds = 0.0, 0.0, 0.0
         self._synchronize()
-        begin = time.perf_counter()
+        begin = self.seconds()
         step, stopped_by = 0, "iterations"
         while step < train.iterations:
             if cap is not None and step:
@@ -138,15 +146,15 @@ class Trainer:
             if self.swap and not self.rounding and self.swap.due(step, train.iterations, elapsed, cap, scale):
                 self.rounding = True
                 self.journal.say(f"qat:enabled step:{step + 1} scale:{scale:.4f}")
-            loss = self._step(step, scale, time.perf_counter() - begin - paused)
+            loss = self._step(step, scale, self.seconds() - begin - paused)
             step += 1
             if self.averager:
                 self.averager.update(step, scale, self._progress(step, elapsed))
             if step % train.log_every == 0 or step <= 3 or step == train.iterations:
-                self._log(step, loss, time.perf_counter() - begin - paused, scale)
+                self._log(step, loss, self.seconds() - begin - paused, scale)
             if train.val_every and step % train.val_every == 0 and step < train.iterations:
                 self._synchronize()
-                pause = time.perf_counter()
+                pause = self.seconds()
                 self.journal.say("phase:end train")
                 with self.journal.phase("validate"):
                     score = validate(step)
@@ -156,9 +164,9 @@ class Trainer:
                 )
                 self._synchronize()
                 self.journal.say("phase:begin train")
-                paused += time.perf_counter() - pause
+                paused += self.seconds() - pause
         self._synchronize()
-        return TrainOutcome(step, time.perf_counter() - begin - paused, stopped_by)
+        return TrainOutcome(step, self.seconds() - begin - paused, stopped_by)
 
     def _last_clock(self) -> float:
         """Waits for the last step's all-reduce, not for its optimizer: the next step is launched meanwhile."""
