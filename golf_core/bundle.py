@@ -1,8 +1,9 @@
-"""The bundle: one readable `train_gpt.py` made of the modules that a config uses, laid end to end.
+"""The bundle: one `train_gpt.py` made of the modules that a config uses, laid end to end.
 
 What ran is what is submitted, so the trainer never imports the package: it runs this file. Modules come in
 import order, each under a banner, comments kept; imports of our own disappear, and the config is written out
-at the end as Python. A part that the config does not name does not enter.
+at the end as Python. A part that the config does not name does not enter. A config says in which form it ships:
+readable as it is, or packed (bundle_pack.py).
 
 Inside golf_core (recipes and light commands apart) this asks for a little discipline, which `build_bundle`
 enforces: own imports are `from golf_core.x import name` on top level, without `as` or `*`; no
@@ -15,6 +16,7 @@ import typing
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
+from golf_core.bundle_pack import pack_source
 from golf_core.config import Config
 from golf_core.fields import chosen_parts
 
@@ -37,7 +39,13 @@ class _Module:
 
 
 def build_bundle(config: Config, root: Path = ROOT) -> str:
-    """The source of `train_gpt.py` for a config. Raises BundleError where a module breaks the rules."""
+    """`train_gpt.py` for a config, in the form that it ships in. Raises BundleError where a module breaks the rules."""
+    source = readable_bundle(config, root)
+    return pack_source(source) if config.ship == "packed" else source
+
+
+def readable_bundle(config: Config, root: Path = ROOT) -> str:
+    """The readable form, whatever the config ships."""
     parts = [(path, *place.split(":")) for path, place in chosen_parts(config)]
     modules = _in_import_order([module for _, module, _ in parts] + [ENTRY], root)
     _check_names(modules)

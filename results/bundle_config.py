@@ -1,7 +1,9 @@
-"""The config that a bundle was frozen with, read from its text: parsed, never executed."""
+"""The config that a bundle was frozen with, read from its text, packed or not: parsed, never executed."""
 
 import ast
 import typing
+
+from golf_core.bundle_pack import readable_source
 
 
 def frozen_config(code: str) -> dict[str, typing.Any] | None:
@@ -13,7 +15,7 @@ def frozen_config(code: str) -> dict[str, typing.Any] | None:
     True
     """
     try:
-        tree = ast.parse(code)
+        tree = ast.parse(readable_source(code))
         writes = [node for node in ast.walk(tree) if _writes_config(node)]
         for node in tree.body:
             if isinstance(node, ast.Assign) and node.targets == writes and isinstance(node.value, ast.Call):

@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Mapping
 
+from golf_core.bundle_pack import readable_source
 from golf_core.rundir import RunDirError
 
 # Where the name that is imported is not the name that is installed.
@@ -11,11 +12,12 @@ DISTRIBUTIONS = {"flash_attn_interface": "flash-attn-3", "yaml": "pyyaml", "PIL"
 
 
 def imported_modules(source: str, place: str) -> dict[str, bool]:
-    """Top-level modules outside of the standard library, each with whether the script cannot do without it."""
+    """Top-level modules outside of the standard library, each with whether the script cannot do without it. Of a
+    packed bundle it is the script inside that counts."""
     try:
-        tree = ast.parse(source)
+        tree = ast.parse(readable_source(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RunDirError(f"{place} is no Python: {error}") from None
+        raise RunDirError(f"{place} cannot be read as Python: {error}") from None
     found: dict[str, bool] = {}
     pending: list[tuple[ast.AST, bool]] = [(tree, True)]
     while pending:
