@@ -19,7 +19,7 @@ class QuantConfig:
     edge_bits: int = 8
     symmetric: bool = True  # codes -top..top; else one more below, which a clip under the maximum can use
     group_rows: int = 1  # rows that share a scale
-    nibbles: bool = switch("golf_core.quant.nibbles:pack_nibbles", False)  # store int4 codes two a byte
+    nibbles: bool = switch("golf_core.quant.nibbles:Nibbles", False)  # store int4 codes two a byte
     prune_fraction: float = switch("golf_core.quant.prune:zero_smallest", 0.0)  # of each matrix, before rounding
 
     # What a row's largest code stands for

@@ -25,7 +25,7 @@ import torch.distributed as dist
 from golf_core.artifact.container import ArtifactError, decode_artifact, encode_artifact
 from golf_core.config import Config
 from golf_core.data.byte_count import byte_tables
-from golf_core.data.loader import TokenStream, validation_tokens
+from golf_core.data.loader import TokenStream, TrainLoader, validation_tokens
 from golf_core.data.shards import DataError
 from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
 from golf_core.evaluate.sliding import evaluate_windows
@@ -33,7 +33,7 @@ from golf_core.hardware import DTYPES
 from golf_core.journal import Journal
 from golf_core.model.gpt import GPT, Parts
 from golf_core.process import Place, barrier, joined_group, peak_memory_bytes
-from golf_core.quant.rows import Quantizer, restore_state
+from golf_core.quant.rows import Quantizer, StoredTensor, restore_state
 from golf_core.routes import estimated_bits
 from golf_core.train import Trainer, TrainingDiverged
 
@@ -48,6 +48,7 @@ class Run:
         self.tokenizer = Path(_environment("TOKENIZER_PATH"))
         self.journal = Journal(out, place.first, diagnostic=config.diagnostic_only)
         self.codec = parts["artifact.codec"](config.artifact.level)
+        self.packing = parts.get("quant.nibbles")
         self.code_bytes = Path(sys.argv[0]).stat().st_size if sys.argv[0].endswith(".py") else 0
 
     def model(self) -> GPT:
@@ -57,6 +58,9 @@ class Run:
 
     def quantizer(self) -> Quantizer:
         return Quantizer(self.config.quant, self.config.model.layers, self.parts)
+
+    def encode(self, stored: typing.Mapping[str, StoredTensor]) -> bytes:
+        return encode_artifact(stored, self.codec, self.packing)
 
     def ledger(self, stage: str, tokens: np.ndarray) -> ScoreLedger:
         tables = byte_tables(self.tokenizer, self.config.model.vocab)
@@ -126,6 +130,7 @@ def train_stage(run: Run) -> None:
         if trainer.averager:
             trainer.averager.apply()
             journal.say(trainer.averager.describe())
+    hessians = calibrate(run, model, loader)
     with journal.phase("validate"):
         score, _ = run.plain_score(model, "pre_quant", validation)
         journal.say(f"pre_quant val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f}")
@@ -141,15 +146,29 @@ def train_stage(run: Run) -> None:
         peak_memory_bytes=peak_memory_bytes(place.device),
     )
     if place.first:
-        write_artifact(run, model)
+        write_artifact(run, model, hessians)
     barrier()
 
 
-def write_artifact(run: Run, model: GPT) -> None:
+def calibrate(run: Run, model: GPT, loader: TrainLoader) -> dict[str, torch.Tensor] | None:
+    """What rounding by the layers' inputs needs, from the weights to be shipped. On training data it is a phase of
+    its own name, because its seconds are training's."""
+    if "quant.calibration" not in run.parts:
+        return None
+    with run.journal.phase("calibrate" if run.config.quant.calibration == "train" else "self_calibrate"):
+        return run.parts["quant.calibration"](model, run.config, loader, run.place, run.seed)
+
+
+def write_artifact(run: Run, model: GPT, hessians: dict[str, torch.Tensor] | None) -> None:
     with run.journal.phase("quantize"):
-        stored = run.quantizer().export(model.state_dict())
+        stored = run.quantizer().export(model.state_dict(), hessians)
     with run.journal.phase("compress"):
-        data = encode_artifact(stored, run.codec)
+        if prune := run.parts.get("artifact.target_bytes"):
+            target = run.config.artifact.target_bytes
+            stored, data, report = prune(stored, run.encode, run.code_bytes, target, run.packing)
+            run.journal.say(str(report))
+        else:
+            data = run.encode(stored)
         scratch = run.out / ".artifact.bin.tmp"
         scratch.write_bytes(data)
         os.replace(scratch, run.out / "artifact.bin")
@@ -173,7 +192,7 @@ def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
         data = artifact.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{artifact} cannot be read: {error.strerror}") from None
-    state = restore_state(decode_artifact(data, run.codec))
+    state = restore_state(decode_artifact(data, run.codec, run.packing))
     model = GPT(run.config.model, run.parts, run.place.dtype)
     wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in state.items()}

@@ -6,7 +6,8 @@
 16 bytes  BLAKE2b of everything else in the file
 rest      compressed payload:
           4 bytes  length of the table, little-endian
-          table    JSON: a list of {name, route, shape, bits}
+          table    JSON: a list of {name, route, shape, bits}; group_rows where rows share a scale; packed where
+                   codes lie two a byte (see quant/nibbles.py)
           data     tensor after tensor: fp16 scales of a grid, then codes (int8, fp16 or fp32, little-endian)
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import json
 import math
 import struct
+import typing
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -42,6 +44,16 @@ class Codec(Protocol):
     def decompress(self, data: bytes, size: int) -> bytes: ...
 
 
+class Packing(Protocol):
+    """Codes of `bits`, several a byte: quant/nibbles.py."""
+
+    bits: int
+
+    def pack(self, codes_MN: torch.Tensor) -> torch.Tensor: ...
+
+    def unpack(self, packed: torch.Tensor, columns: int) -> torch.Tensor: ...
+
+
 def _digest(codec: bytes, size: int, body: bytes) -> bytes:
     digest = hashlib.blake2b(ARTIFACT_MAGIC + codec + struct.pack("<Q", size), digest_size=16)
     digest.update(body)
@@ -52,23 +64,44 @@ def _bytes_of(tensor: torch.Tensor, kind: str) -> bytes:
     return tensor.contiguous().numpy().astype(kind, copy=False).tobytes()
 
 
-def encode_artifact(stored: Mapping[str, StoredTensor], codec: Codec) -> bytes:
-    """The whole file as bytes."""
-    table = [{"name": n, "route": s.route, "shape": s.shape, "bits": s.bits} for n, s in stored.items()]
-    head = json.dumps(table, separators=(",", ":")).encode()
+def _entry(name: str, s: StoredTensor, packed: bool) -> dict[str, typing.Any]:
+    """A tensor's line of the table; what is as usual is not written."""
+    entry = {"name": name, "route": s.route, "shape": s.shape, "bits": s.bits}
+    return entry | ({"group_rows": s.group_rows} if s.group_rows > 1 else {}) | ({"packed": True} if packed else {})
+
+
+def _packed(name: str, s: StoredTensor, packing: Packing) -> torch.Tensor:
+    """The codes packed, and proved to come back."""
+    packed = packing.pack(s.codes)
+    if not torch.equal(packing.unpack(packed, s.shape[1]), s.codes):
+        raise ArtifactError(
+            f"{name}: its codes, {int(s.codes.min())} to {int(s.codes.max())}, do not come back from their packing "
+            f"in {packing.bits} bits; set quant.nibbles=false"
+        )
+    return packed
+
+
+def encode_artifact(stored: Mapping[str, StoredTensor], codec: Codec, packing: Packing | None = None) -> bytes:
+    """The whole file as bytes. Matrices of `packing`'s bits are packed. Raises ArtifactError if one of them would
+    not come back."""
+    packed = {n for n, s in stored.items() if packing and s.route == "grid" and s.bits == packing.bits}
+    head = json.dumps([_entry(n, s, n in packed) for n, s in stored.items()], separators=(",", ":")).encode()
     parts = [struct.pack("<I", len(head)), head]
-    for s in stored.values():
+    for name, s in stored.items():
         if s.scale is not None:
             parts.append(_bytes_of(s.scale, "<f2"))
-        parts.append(_bytes_of(s.codes, CODE_TYPES[s.route]))
+        if packing and name in packed:
+            parts.append(_bytes_of(_packed(name, s, packing), "u1"))
+        else:
+            parts.append(_bytes_of(s.codes, CODE_TYPES[s.route]))
     payload = b"".join(parts)
     body = codec.compress(payload)
     name = codec.name.encode().ljust(8, b"\0")
     return ARTIFACT_HEADER.pack(ARTIFACT_MAGIC, name, len(payload), _digest(name, len(payload), body)) + body
 
 
-def decode_artifact(data: bytes, codec: Codec) -> dict[str, StoredTensor]:
-    """The stored tensors of a file. Raises ArtifactError, whatever the bytes are."""
+def decode_artifact(data: bytes, codec: Codec, packing: Packing | None = None) -> dict[str, StoredTensor]:
+    """The stored tensors of a file; `packing` is what it was written with. Raises ArtifactError, whatever the bytes."""
     if len(data) < ARTIFACT_HEADER.size:
         raise ArtifactError(
             f"the artifact has {len(data)} bytes, fewer than its header of {ARTIFACT_HEADER.size}: it was cut"
@@ -89,29 +122,46 @@ def decode_artifact(data: bytes, codec: Codec) -> dict[str, StoredTensor]:
         raise ArtifactError(f"the artifact's {codec.name} stream is damaged: {error}") from None
     if len(payload) != size:
         raise ArtifactError(f"the artifact's payload has {len(payload)} bytes; its header says {size}")
-    return _decode_payload(payload)
+    return _decode_payload(payload, packing)
 
 
-def _decode_payload(payload: bytes) -> dict[str, StoredTensor]:
+def _decode_payload(payload: bytes, packing: Packing | None) -> dict[str, StoredTensor]:
     try:
         (length,) = struct.unpack_from("<I", payload)
         table = json.loads(payload[4 : 4 + length])
         offset = 4 + length
         stored = {}
         for entry in table:
-            route, bits, shape = entry["route"], entry["bits"], tuple(entry["shape"])
-            if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) > MAX_PAYLOAD_BYTES:
-                raise ArtifactError(f"the artifact's tensor {entry['name']!r} has the shape {shape}")
-            scale = None
-            if route == "grid":
-                scale, offset = _take(payload, offset, "<f2", shape[:1])
-            codes, offset = _take(payload, offset, CODE_TYPES[route], shape)
-            stored[entry["name"]] = StoredTensor(route, shape, codes, bits, scale)
+            stored[entry["name"]], offset = _decode_tensor(entry, payload, offset, packing)
     except (struct.error, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"the artifact's table is damaged: {type(error).__name__}: {error}") from None
     if offset != len(payload):
         raise ArtifactError(f"the artifact holds {len(payload) - offset} bytes after its last tensor")
     return stored
+
+
+def _decode_tensor(
+    entry: dict[str, typing.Any], payload: bytes, offset: int, packing: Packing | None
+) -> tuple[StoredTensor, int]:
+    route, bits, shape, group = entry["route"], entry["bits"], tuple(entry["shape"]), entry.get("group_rows", 1)
+    sizes = (*shape, group)
+    if any(type(n) is not int or n < 0 for n in sizes) or math.prod(shape) > MAX_PAYLOAD_BYTES or group < 1:
+        raise ArtifactError(f"the artifact's tensor {entry['name']!r} has the shape {shape}, {group} rows a scale")
+    scale = None
+    if route == "grid":
+        if len(shape) != 2:
+            raise ArtifactError(f"the artifact's tensor {entry['name']!r} is on a grid; its shape {shape} is no matrix")
+        scale, offset = _take(payload, offset, "<f2", (-(-shape[0] // group),))
+    if not entry.get("packed"):
+        codes, offset = _take(payload, offset, CODE_TYPES[route], shape)
+        return StoredTensor(route, shape, codes, bits, scale, group), offset
+    if packing is None or route != "grid" or bits != packing.bits:
+        raise ArtifactError(
+            f"the artifact's tensor {entry['name']!r} is packed; this run's config packs no such tensor"
+        )
+    per_byte = 8 // packing.bits
+    codes, offset = _take(payload, offset, "u1", (shape[0], -(-shape[1] // per_byte)))
+    return StoredTensor(route, shape, packing.unpack(codes, shape[1]), bits, scale, group), offset
 
 
 def _take(payload: bytes, offset: int, kind: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, int]:
