@@ -125,6 +125,8 @@ def collected_object(found: "Collected") -> dict[str, typing.Any]:
         "target_class": found.spec.target_class,
         "policy": found.spec.policy_name,
         "finished": found.finished,
+        "diagnostic_only": found.diagnostic_only,
+        "published": found.spec.published,
         "rows": as_objects(found.rows),
         "val_bpb": spread([row.val_bpb for row in found.rows]),
         "gates": [gate.to_dict() for gate in found.gates],

@@ -5,7 +5,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.evidence import Evidence, standing_of
+from results.evidence import STAGES, Evidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
 from results.rows import Row
@@ -23,6 +23,11 @@ class Collected:
     @property
     def finished(self) -> bool:
         return all(row.counted for row in self.rows)
+
+    @property
+    def diagnostic_only(self) -> bool:
+        """Nothing of it may be submitted."""
+        return any(row.diagnostic_only for row in self.rows)
 
     @property
     def failed(self) -> bool:
@@ -45,12 +50,14 @@ def collect(folder: Path) -> Collected:
 
 
 def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidence: Evidence | None) -> Row:
+    diagnostic = bool(spec.diagnostic_only) if evidence is None else evidence.diagnostic_only
     asked: dict[str, typing.Any] = {
         "submission_id": spec.submission_id,
         "recipe": spec.recipe,
         "overrides": " ".join(spec.overrides),
         "seed": seed,
         "status": status,
+        "diagnostic_only": diagnostic,
         "run_id": run_id,
         "attempts": attempts,
         "target_class": spec.target_class,
@@ -88,10 +95,10 @@ def _training(evidence: Evidence) -> dict[str, typing.Any]:
 
 
 def _scoring(evidence: Evidence) -> dict[str, typing.Any]:
-    scores = evidence.scores
+    scores, diagnostic = evidence.scores, evidence.diagnostic_only
     found: dict[str, float | None] = {}
     seconds: list[float | None] = []
-    for name in ("roundtrip", "sliding", "ttt"):
+    for name in STAGES:
         if (stage := evidence.stage(name)) is not None:
             found[f"{name}_loss"], found[f"{name}_bpb"] = stage.number("val_loss"), stage.number("val_bpb")
             found[f"{name}_time_s"] = stage.maybe_number("seconds")
@@ -99,16 +106,19 @@ def _scoring(evidence: Evidence) -> dict[str, typing.Any]:
     pre, post = found.get("sliding_bpb", found.get("roundtrip_bpb")), found.get("ttt_bpb")
     own = None if None in seconds else math.fsum(value for value in seconds if value is not None)
     worker = evidence.result.maybe_number("evaluate_seconds")
-    final, ttt = scores.child("stages").child(scores.text("final_stage")), evidence.stage("ttt")
+    ttt = evidence.stage("ttt")
+    last = [name for name in STAGES if evidence.stage(name) is not None][-1]
+    final = scores.child("stages").child(last if diagnostic else scores.text("final_stage"))
     return {
         **found,
         "pre_ttt_bpb": pre,
         "post_ttt_bpb": post,
         "ttt_gain_bpb": None if pre is None or post is None else post - pre,
         "ttt_loop_s": ttt.maybe_number("loop_seconds") if ttt else None,
-        "final_stage": scores.text("final_stage"),
-        "val_loss": final.number("val_loss"),
-        "val_bpb": final.number("val_bpb"),
+        "final_stage": None if diagnostic else scores.text("final_stage"),
+        "legality": evidence.verdict,
+        "val_loss": None if diagnostic else final.number("val_loss"),
+        "val_bpb": None if diagnostic else final.number("val_bpb"),
         "val_tokens": final.integer("tokens"),
         "val_bytes": final.integer("bytes"),
         "evaluate_seconds": larger(own, worker),

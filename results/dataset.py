@@ -21,14 +21,19 @@ def has_fineweb_size(tokens: int | None, text_bytes: int | None) -> bool:
     return any(abs(tokens - known) <= SPARE_TARGETS for known in FINEWEB_TARGETS)
 
 
+def is_of_fineweb_size(rows: Sequence[Row]) -> bool:
+    """Whether every counted row, and at least one, was scored on text of the challenge's size."""
+    counted = [row for row in rows if row.counted]
+    return bool(counted) and all(has_fineweb_size(row.val_tokens, row.val_bytes) for row in counted)
+
+
 def data_warning(rows: Sequence[Row]) -> str:
     """What heads every table of scores that are of other data than the challenge's; empty where it is of that size."""
-    counted = [row for row in rows if row.counted]
-    if counted and all(has_fineweb_size(row.val_tokens, row.val_bytes) for row in counted):
+    if is_of_fineweb_size(rows):
         return ""
     if rows and rows[0].data_sha256 == EMBEDDED_SHA256:
         return f"the embedded State of the Union corpus, {NOT_FINEWEB}"
-    return NOT_FINEWEB if counted else ""
+    return NOT_FINEWEB if any(row.counted for row in rows) else ""
 
 
 def data_line(rows: Sequence[Row]) -> str:

@@ -33,6 +33,7 @@ from results.spec import Spec
 ATTEMPTS = "attempts"
 ATTEMPT_DIGITS = 16
 STAGES = ("roundtrip", "sliding", "ttt")
+VERDICTS = ("TRACK_A", "SCORE_FIRST_OK", "ILLEGAL_TRAIN_BEFORE_SCORE")  # of a stage's ledger, the worst last
 SEALED = (RUN, BUNDLE, ENV, LOG, METRICS, ARTIFACT, SCORES, RESULT)  # read here, so each must be under the seal
 BPB_TOLERANCE = 1e-6  # relative, between a stage's BPB and the one that its loss, tokens and bytes give
 
@@ -55,6 +56,20 @@ class Evidence:
     def stage(self, name: str) -> Facts | None:
         stages = self.scores.child("stages")
         return stages.child(name) if stages.has(name) else None
+
+    @property
+    def diagnostic_only(self) -> bool:
+        """Its scores are no scores: it may have learned from what it had not scored yet."""
+        return self.scores.maybe_flag("diagnostic_only") or False
+
+    @property
+    def verdict(self) -> str | None:
+        """The worst verdict of its stages; None where a stage has none, unless another one is illegal."""
+        stages = self.scores.child("stages")
+        found = [stages.child(name).maybe_text("verdict") for name in stages.values]
+        if None in found and VERDICTS[-1] not in found:
+            return None
+        return max((one for one in found if one is not None), key=VERDICTS.index)
 
     def sealed(self, file: str) -> Facts:
         return self.seal.child("files").child(file)
@@ -139,6 +154,7 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evid
     )
     _check_sizes(evidence, spec)
     _check_stages(evidence)
+    _check_final_stage(evidence, spec)
     return evidence
 
 
@@ -183,15 +199,29 @@ def _check_stages(evidence: Evidence) -> None:
     stages = evidence.scores.child("stages")
     if unknown := sorted(set(stages.values) - set(STAGES)):
         raise RunDirError(f"{stages.place}: {unknown[0]!r:.80} is no stage; there are {', '.join(STAGES)}")
-    if evidence.scores.text("final_stage") not in stages.values:
-        raise RunDirError(
-            f"{evidence.scores.place}: final_stage {evidence.scores.text('final_stage')!r} was not scored"
-        )
     for name in stages.values:
         stage = stages.child(name)
+        if (verdict := stage.maybe_text("verdict")) is not None and verdict not in VERDICTS:
+            raise RunDirError(f"{stage.place}: verdict is {verdict!r:.80}; there are {', '.join(VERDICTS)}")
         loss, bpb = stage.number("val_loss"), stage.number("val_bpb")
         tokens, text = stage.integer("tokens"), stage.integer("bytes")
         if not tokens or not text:
             raise RunDirError(f"{stage.place} scored {tokens} tokens of {text} bytes")
         if not math.isclose(bpb, derived := loss / math.log(2) * tokens / text, rel_tol=BPB_TOLERANCE):
             raise RunDirError(f"{stage.place}: val_bpb is {bpb}, but loss, tokens and bytes give {derived}")
+
+
+def _check_final_stage(evidence: Evidence, spec: Spec) -> None:
+    """A diagnostic run claims no stage, any other one that it scored; and the bundle is frozen with the same."""
+    scores = evidence.scores
+    if spec.diagnostic_only is not None and spec.diagnostic_only != evidence.diagnostic_only:
+        raise RunDirError(
+            f"{scores.place}: diagnostic_only is {scores.values.get('diagnostic_only')!r}, "
+            f"but {spec.diagnostic_only} in the config of the bundle that ran"
+        )
+    if evidence.diagnostic_only:
+        scores.expect("final_stage", None, "diagnostic_only: such a run claims no score")
+        if not scores.child("stages").values:
+            raise RunDirError(f"{scores.place}: stages is empty")
+    elif scores.text("final_stage") not in scores.child("stages").values:
+        raise RunDirError(f"{scores.place}: final_stage {scores.text('final_stage')!r} was not scored")

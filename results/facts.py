@@ -40,6 +40,12 @@ class Facts:
             self._refuse(key, "a number from 0")  # NaN and infinity too are outside of the bounds
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key)
+        if not isinstance(value, bool):
+            self._refuse(key, "true or false")
+        return value
+
     def child(self, key: str) -> "Facts":
         value = self.values.get(key)
         if not isinstance(value, dict):
@@ -54,6 +60,9 @@ class Facts:
 
     def maybe_text(self, key: str) -> str | None:
         return self.text(key) if self.has(key) else None
+
+    def maybe_flag(self, key: str) -> bool | None:
+        return self.flag(key) if self.has(key) else None
 
     def maybe_integer(self, key: str) -> int | None:
         return self.integer(key) if self.has(key) else None

@@ -1,7 +1,7 @@
 """Gates: the caps of the policy that the submission was registered under, held against its largest seed.
 
 Caps are inclusive. Unknown is never pass: a seed without a counted attempt, or a value that nobody measured, leaves
-a gate unknown unless another seed already fails it. No gate passes on simulated hardware.
+a gate unknown unless another seed already fails it. No gate passes on simulated hardware, nor for a diagnostic run.
 """
 
 import typing
@@ -12,6 +12,7 @@ from golf_core.rundir import RunDirError
 from results.rows import Row
 
 PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
+LEGAL = ("TRACK_A", "SCORE_FIRST_OK")  # the verdicts that pass: nothing was learned, or only what was scored
 # (column, name, cap in the policy, unit)
 CAPS = (
     ("artifact_bytes", "artifact", "artifact_bytes", "B"),
@@ -35,11 +36,16 @@ class Gate:
 
 
 def check_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any], target_class: str) -> list[Gate]:
-    """Artifact bytes, train and evaluate seconds, number of seeds, hardware. Raises RunDirError for a bad policy."""
+    """Artifact bytes, train and evaluate seconds, number of seeds, hardware; then, where the evidence tells of it,
+    legality, and diagnostic_only. Raises RunDirError for a bad policy."""
     gates = [_cap_gate(rows, policy, *cap) for cap in CAPS]
     gates.append(_seeds_gate(rows, _limit(policy, "seeds")))
     gates.append(_hardware_gate(rows[0], policy, target_class))
-    if target_class == "simulated":
+    gates += _legality_gate(rows)
+    diagnostic = any(row.diagnostic_only for row in rows)
+    if diagnostic:
+        gates.append(_diagnostic_gate(rows))
+    if diagnostic or target_class == "simulated":
         return [Gate(**{**gate.to_dict(), "verdict": FAIL if gate.verdict == FAIL else UNKNOWN}) for gate in gates]
     return gates
 
@@ -81,3 +87,21 @@ def _hardware_gate(row: Row, policy: Mapping[str, typing.Any], target_class: str
     return Gate(
         name="hardware", unit="", value=value, limit=asked, margin=None, seed=None, verdict=PASS if met else FAIL
     )
+
+
+def _legality_gate(rows: Sequence[Row]) -> list[Gate]:
+    """What the score ledgers of the evaluations say of themselves. Left out where no seed's evidence has a verdict."""
+    told = {row.seed: row.legality for row in rows if row.legality is not None}
+    if not told:
+        return []
+    illegal = next((seed for seed, verdict in told.items() if verdict not in LEGAL), None)
+    seed = illegal if illegal is not None else max(told, key=lambda one: LEGAL.index(told[one] or ""))
+    complete = PASS if len(told) == len(rows) else UNKNOWN
+    verdict = complete if illegal is None else FAIL
+    limit = "score first"
+    return [Gate(name="legality", unit="", value=told[seed], limit=limit, margin=None, seed=seed, verdict=verdict)]
+
+
+def _diagnostic_gate(rows: Sequence[Row]) -> Gate:
+    seed = next(row.seed for row in rows if row.diagnostic_only)
+    return Gate(name="diagnostic_only", unit="", value="true", limit="false", margin=None, seed=seed, verdict=FAIL)

@@ -17,7 +17,9 @@ from results.tables import report
 
 RESULTS_CSV, SCORES_CSV, TABLE_MD = "results.csv", "scores.csv", "table.md"
 DTYPES: dict[typing.Any, str] = {
-    kind: name for plain, name in ((int, "Int64"), (float, "Float64"), (str, "str")) for kind in (plain, plain | None)
+    kind: name
+    for plain, name in ((bool, "boolean"), (int, "Int64"), (float, "Float64"), (str, "str"))
+    for kind in (plain, plain | None)
 }
 
 

@@ -17,7 +17,7 @@ from golf_core.rundir import BUNDLE, LOG, RunDirError, file_sha256, read_json
 from results.collect import Collected
 from results.dataset import data_line
 from results.facts import Facts
-from results.gates import PASS, Gate
+from results.gates import LEGAL, PASS, Gate
 from results.project import Project
 from results.readme import readme_text
 from results.requirements import requirements_text
@@ -53,7 +53,12 @@ def log_name(seed: int) -> str:
 
 
 def submission_files(found: Collected, project: Project) -> dict[str, bytes]:
-    """Every file of the submission folder. Raises NotFinished where a seed is missing."""
+    """Every file of the submission folder. Raises NotFinished where a seed is missing, PackError where diagnostic."""
+    if found.diagnostic_only:
+        raise PackError(
+            f"submission {found.spec.folder.name} is diagnostic_only: it may learn from validation text before it is "
+            "scored, so nothing of it can be submitted; for a submission run a config with diagnostic_only=false"
+        )
     if missing := [row for row in found.rows if not row.counted]:
         what = ", ".join(f"{row.seed} ({row.status})" for row in missing)
         raise NotFinished(f"seeds without a counted attempt: {what}; the same submit again runs what is missing")
@@ -166,7 +171,8 @@ def compliance(gates: list[Gate], rows: list[Row]) -> dict[str, bool | None]:
         "train_under_600s": under([row.train_seconds for row in rows]),
         "eval_under_600s": under([row.evaluate_seconds for row in rows]),
         "three_seeds": len(rows) >= 3,
-        "score_first_ttt": None,  # the score ledger is in the attempt; nobody has audited it yet
+        # The ledger's own word can refute it; to prove it somebody must audit the ledger, which is in the attempt.
+        "score_first_ttt": False if any(row.legality not in (None, *LEGAL) for row in rows) else None,
         "policy_met": all(gate.verdict == PASS for gate in gates),
     }
 
@@ -187,6 +193,8 @@ def pack(found: Collected, project: Project, out: Path) -> bool:
         for name, data in files.items():
             (scratch / name).write_bytes(data)
         if out.exists():
+            if _is_same(out, files):  # made by another process since we looked: others may be reading it
+                return False
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
             os.rename(out, old / out.name)
             shutil.rmtree(old, ignore_errors=True)

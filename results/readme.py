@@ -87,6 +87,8 @@ def what_is_new(found: Collected) -> str:
         said += (
             " The bundle was edited by hand: its config is not the one that recipe and overrides gave (in spec.json)."
         )
+    if config.get("ship") == "packed":
+        said += f" `{BUNDLE}` is packed: `python {BUNDLE} source` prints the source that it runs."
     shown = json.dumps(config, indent=1, ensure_ascii=False)
     return f"{said} Frozen in `train_gpt.py`:\n\n```json\n{shown}\n```"
 

@@ -20,6 +20,9 @@ class Row:
     overrides: str = column("", "what --set changed, in order, with spaces between", required=True)
     seed: int = column("", "as registered, in the order of the submission", score=True, required=True)
     status: str = column("", "counted; failed (class), void, damaged, unfinished or missing", score=True, required=True)
+    diagnostic_only: bool = column(
+        "", "True: the run may learn before it scores; none of its scores is a score", score=True, required=True
+    )
     run_id: str = column("", "hash of bundle, seed, data, tokenizer and target", required=True)
     attempt_id: str | None = column("", "the counted attempt: a folder under runs/attempts")
     attempts: int = column("", "attempts of this run, counted or not", required=True)
@@ -55,10 +58,15 @@ class Row:
     pre_ttt_bpb: float | None = column("bits/byte", "sliding if there, else roundtrip", score=True)
     post_ttt_bpb: float | None = column("bits/byte", "ttt", score=True)
     ttt_gain_bpb: float | None = column("bits/byte", "post - pre: negative is better", score=True)
-    final_stage: str | None = column("", "the stage that is claimed", score=True)
+    final_stage: str | None = column("", "the stage that is claimed; empty where diagnostic_only", score=True)
+    legality: str | None = column(
+        "", "TRACK_A, SCORE_FIRST_OK or ILLEGAL_TRAIN_BEFORE_SCORE: the worst verdict of the stages", score=True
+    )
     val_loss: float | None = column("nats/token", "of the final stage", score=True)
     val_bpb: float | None = column("bits/byte", "of the final stage, per byte of the normalised text", score=True)
-    val_tokens: int | None = column("", "targets scored in the final stage", score=True)
+    val_tokens: int | None = column(
+        "", "targets scored in the final stage; where diagnostic_only, in the last", score=True
+    )
     val_bytes: int | None = column("B", "bytes of normalised text that these targets stand for", score=True)
     roundtrip_time_s: float | None = column("s", "evaluation time of the stage")
     sliding_time_s: float | None = column("s", "evaluation time of the stage")

@@ -8,12 +8,14 @@ from pathlib import Path
 from golf_core.fields import ConfigError
 from golf_core.policy import load_policy, policy_names
 from golf_core.rundir import BUNDLE, RunDirError, content_id, file_sha256, read_json
+from results.bundle_config import frozen_config
 from results.facts import Facts
 
 SPEC = "spec.json"
 FOLDER_DIGITS = 12
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CAPS = ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds", "gpu", "gpus")
+PUBLISHED_STATUSES = ("measured", "expected", "pending")
 TARGET_CLASSES = ("cpu", "simulated", "exploratory", "record")
 
 
@@ -37,6 +39,8 @@ class Spec:
     data_sha256: str
     tokenizer_sha256: str
     registered_at: str | None
+    diagnostic_only: bool | None  # what the bundle is frozen with; None: no bundle of ours
+    published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
 
     @property
     def runs_dir(self) -> Path:
@@ -102,6 +106,7 @@ def load_spec(folder: Path) -> Spec:
     _check_policy(facts.child("policy"))
     _check_target_class(facts, target)
     _check_bundle(folder / BUNDLE, hashes["bundle_sha256"], facts.integer("code_bytes"))
+    frozen = frozen_config((folder / BUNDLE).read_text(encoding="utf-8", errors="replace"))
     overrides = Facts(dict(enumerate_text(facts.items("overrides"))), f"{facts.place}: overrides")
     return Spec(
         folder=folder,
@@ -115,6 +120,8 @@ def load_spec(folder: Path) -> Spec:
         code_bytes=facts.integer("code_bytes"),
         config=dict(facts.child("config").values),
         registered_at=facts.maybe_text("registered_at"),
+        diagnostic_only=None if frozen is None else frozen.get("diagnostic_only", False) is True,
+        published=_published(facts),
         **hashes,
     )
 
@@ -128,6 +135,16 @@ def _content_id(value: typing.Any, place: str) -> str:
         return content_id(value)
     except (ValueError, UnicodeError, RecursionError) as error:
         raise RunDirError(f"{place} cannot be hashed: {error}") from None
+
+
+def _published(facts: Facts) -> dict[str, typing.Any] | None:
+    """What spec.json tells of somebody else's score. Nothing proves it: it is shown beside ours, never counted."""
+    if not facts.has("published"):
+        return None
+    said = facts.child("published")
+    if (status := said.text("status")) not in PUBLISHED_STATUSES:
+        raise RunDirError(f"{said.place}: status is {status!r:.80}; there are {', '.join(PUBLISHED_STATUSES)}")
+    return {"value": said.maybe_number("value"), "status": status, "source": said.text("source")}
 
 
 def _check_policy(policy: Facts) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from results.dataset import data_line, data_warning
+from results.dataset import data_line, data_warning, is_of_fineweb_size
 from results.gates import Gate
 from results.rows import Row
 from results.spec import Spec
@@ -13,6 +13,10 @@ HEADER = ["Seed", "step_avg", "Steps", "Pre-TTT BPB", "Post-TTT BPB", "TTT Gain"
 LEGEND = (
     "TTT Gain = Post-TTT - Pre-TTT: negative is better. TTT Time is the adaptation loop's own clock where it is known. "
     "Artifact is code and compressed model, decimal megabytes. BPB is per byte of the normalised text."
+)
+DIAGNOSTIC = (
+    "DIAGNOSTIC ONLY: this run may have learned from the validation text before it was scored. "
+    "None of its numbers is a score, and nothing of it can be submitted."
 )
 SIMULATED = "SIMULATED HARDWARE: the GPUs were declared, not real. No time here is a measurement and no policy passes."
 
@@ -27,6 +31,11 @@ def bits(value: float) -> str:
 
 def gain(value: float) -> str:
     return f"{value:+.8f}"
+
+
+def stamped(text: str) -> str:
+    """A BPB of a diagnostic run, so that it can be quoted as nothing else."""
+    return f"{text} (diagnostic)"
 
 
 def seconds(value: float) -> str:
@@ -52,14 +61,19 @@ CELLS: tuple[tuple[Callable[[Row], float | None], Callable[[float], str]], ...] 
 def seed_cells(rows: Sequence[Row]) -> list[list[str]]:
     """The header, a row a registered seed, and the mean of the counted ones."""
     cells = [HEADER]
+    columns = [(get, _stamping(write) if any(row.diagnostic_only for row in rows) else write) for get, write in CELLS]
     for row in rows:
-        shown = [NOTHING if (value := get(row)) is None else write(value) for get, write in CELLS]
+        shown = [NOTHING if (value := get(row)) is None else write(value) for get, write in columns]
         cells.append([str(row.seed), *(shown if row.counted else [row.status, *[NOTHING] * (len(CELLS) - 1)])])
     counted = [row for row in rows if row.counted]
     if counted:
         label = "Mean" if len(counted) == len(rows) else f"Mean of {len(counted)}/{len(rows)}"
-        cells.append([label, *(_mean_cell(counted, get, write) for get, write in CELLS)])
+        cells.append([label, *(_mean_cell(counted, get, write) for get, write in columns)])
     return cells
+
+
+def _stamping(write: Callable[[float], str]) -> Callable[[float], str]:
+    return (lambda value: stamped(write(value))) if write in (bits, gain) else write
 
 
 def _mean_cell(rows: Sequence[Row], get: Callable[[Row], float | None], write: Callable[[float], str]) -> str:
@@ -125,6 +139,22 @@ def spread_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def published_lines(spec: Spec, rows: Sequence[Row]) -> list[str]:
+    """What somebody else gives for the recipe, and whether ours may be held against it; nothing where nobody does."""
+    if spec.published is None:
+        return []
+    value, status, source = (spec.published[key] for key in ("value", "status", "source"))
+    whose = "this recipe without the overrides" if spec.overrides else "this recipe"
+    what = "no value yet" if value is None else f"{value:.10g} BPB on FineWeb"
+    line = f"Published for {whose}: {what} ({status}; {source})."
+    if value is None or not any(row.counted for row in rows):
+        return [line]
+    if any(row.diagnostic_only for row in rows):
+        return [f"{line} A diagnostic run: not comparable."]
+    same = is_of_fineweb_size(rows)
+    return [f"{line} {'The validation text has the size of that one.' if same else 'Other data: not comparable.'}"]
+
+
 def gate_cells(gates: Sequence[Gate]) -> list[list[str]]:
     cells = [["Gate", "Value", "Limit", "Margin", "Seed", "Verdict"]]
     for gate in gates:
@@ -151,8 +181,11 @@ def report(
     """table.md: what was asked, the seed table, its spread, the gates, and attempts that do not count."""
     what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
     mark = "# " if table is markdown_table else ""
-    warning = data_warning(rows)
+    diagnostic = any(row.diagnostic_only for row in rows)
+    warning = "; ".join(filter(None, ["DIAGNOSTIC ONLY" if diagnostic else "", data_warning(rows)]))
     parts = [f"{mark}{what}, seeds {', '.join(str(row.seed) for row in rows)}" + (f" ({warning})" if warning else "")]
+    if diagnostic:
+        parts.append(DIAGNOSTIC)
     if spec.target_class == "simulated":
         parts.append(SIMULATED)
     hardware = sorted({row.hardware for row in rows if row.hardware})
@@ -161,7 +194,7 @@ def report(
         + (f" ({'; '.join(hardware)})" if hardware else "")
     )
     parts.append(data_line(rows))
-    parts += [table(seed_cells(rows)).rstrip(), LEGEND, *spread_lines(rows)]
+    parts += [table(seed_cells(rows)).rstrip(), LEGEND, *published_lines(spec, rows), *spread_lines(rows)]
     parts += [f"Policy {spec.policy_name}:", table(gate_cells(gates)).rstrip()]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))

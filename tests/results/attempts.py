@@ -70,6 +70,7 @@ class Runs:
     recipe: str = "demo"
     overrides: tuple[str, ...] = ()
     code: str = CODE
+    published: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         data = {"path": "d", "sha256": "d" * 64, "tokenizer_path": "t", "tokenizer_sha256": "e" * 64}
@@ -101,6 +102,7 @@ class Runs:
             "code_bytes": len(self.code.encode()),
             "config": {"name": self.recipe, "model": {"layers": 4}},
             "data": data,
+            "published": self.published,
             "registered_at": "2026-11-22T10:00:00.000Z",
         }
         self.folder = self.runs_dir / self.submission_id[:12]

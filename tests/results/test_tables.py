@@ -23,6 +23,7 @@ def row(seed, **more):
         "recipe": "r",
         "overrides": "",
         "status": "counted",
+        "diagnostic_only": False,
         "run_id": "r",
         "attempts": 1,
         "target_class": "cpu",
