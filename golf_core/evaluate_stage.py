@@ -1,0 +1,124 @@
+"""The second stage of a run: a fresh process scores artifact.bin, and knows nothing of the training."""
+
+import hashlib
+import json
+import os
+import time
+import typing
+from pathlib import Path
+
+from golf_core.artifact.container import ArtifactError, decode_artifact
+from golf_core.data.loader import validation_tokens
+from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
+from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.model.gpt import GPT
+from golf_core.process import barrier
+from golf_core.quant.rows import restore_state
+from golf_core.run import Run
+
+
+def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
+    """The model of an artifact in fp32, and the artifact's bytes. Raises ArtifactError."""
+    try:
+        data = artifact.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{artifact} cannot be read: {error.strerror}") from None
+    state = restore_state(decode_artifact(data, run.codec, run.packing))
+    model = GPT(run.config.model, run.parts, run.place.dtype)
+    wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in state.items()}
+    if wanted != found:
+        odd = sorted(set(wanted.items()) ^ set(found.items()))[0]
+        raise ArtifactError(f"{artifact} does not fit this model: {odd[0]} with shape {odd[1]} is in only one of them")
+    model.load_state_dict(state)
+    return model.to(run.place.device), data
+
+
+def evaluate_stage(run: Run, artifact: Path) -> None:
+    """Load the artifact and score it: plain, sliding, and learning as it goes, each through its own ledger."""
+    config, journal, place = run.config, run.journal, run.place
+    journal.say(
+        f"stage:evaluate recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}"
+    )
+    with journal.phase("load"):
+        model, data = load_model(run, artifact)
+        validation = validation_tokens(run.data, config.model.vocab)
+        parameters = sum(p.numel() for p in model.parameters())
+        journal.note(
+            "start", stage="evaluate", parameters=parameters, world=place.world, dtype=place.dtype_name, seed=run.seed
+        )
+    stages: dict[str, dict[str, typing.Any]] = {}
+    ledgers: list[tuple[str, Score, str, bytes]] = []
+
+    def close(stage: str, score: Score, ledger: ScoreLedger, seconds: float, **more: typing.Any) -> None:
+        if ledger.verdict == ILLEGAL_TRAIN_BEFORE_SCORE and not config.diagnostic_only:
+            raise LedgerError(f"{stage}: tokens were had before they were scored; that takes diagnostic_only=true")
+        facts = {
+            "val_loss": score.val_loss,
+            "val_bpb": score.val_bpb,
+            "tokens": score.tokens,
+            "bytes": score.bytes,
+            "seconds": seconds,
+            "verdict": ledger.verdict,
+            **more,
+        }
+        stages[stage] = facts
+        ledgers.append((stage, score, ledger.verdict, ledger.event_bytes()))
+        journal.note("score", stage=stage, **facts)
+        journal.say(
+            f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
+        )
+
+    with journal.phase("roundtrip"):
+        begin = time.perf_counter()
+        score, ledger = run.plain_score(model, "roundtrip", validation)
+        close("roundtrip", score, ledger, time.perf_counter() - begin)
+    windows = {
+        "seq_len": config.evaluate.seq_len,
+        "stride": config.evaluate.stride,
+        "batch_seqs": config.evaluate.batch_seqs,
+    }
+    if config.evaluate.stride < config.evaluate.seq_len:
+        with journal.phase("sliding"):
+            begin = time.perf_counter()
+            ledger = run.ledger("sliding", validation)
+            evaluate_windows(model, ledger, progress=run.progress("sliding", ledger), **windows)
+            close("sliding", ledger.finish(), ledger, time.perf_counter() - begin)
+    if evaluate_ttt := run.parts.get("ttt.kind"):
+        with journal.phase("ttt"):
+            begin = time.perf_counter()
+            ledger = run.ledger("ttt", validation)
+            loop = time.perf_counter()
+            chunks = evaluate_ttt(model, ledger, config.ttt, progress=run.progress("ttt", ledger), **windows)
+            loop_seconds = time.perf_counter() - loop
+            close("ttt", ledger.finish(), ledger, time.perf_counter() - begin, loop_seconds=loop_seconds, chunks=chunks)
+    if place.first:
+        write_scores(run, stages, ledgers, data, parameters)
+    barrier()
+
+
+def write_scores(
+    run: Run,
+    stages: dict[str, dict[str, typing.Any]],
+    ledgers: list[tuple[str, Score, str, bytes]],
+    data: bytes,
+    parameters: int,
+) -> None:
+    scores = {
+        "schema_version": 1,
+        "seed": run.seed,
+        "diagnostic_only": run.config.diagnostic_only,
+        "final_stage": None if run.config.diagnostic_only else list(stages)[-1],
+        "stages": stages,
+        "model_bytes": len(data),
+        "artifact_sha256": hashlib.sha256(data).hexdigest(),
+        "code_bytes": run.code_bytes,
+        "parameters": parameters,
+    }
+    for name, content in (
+        ("score_ledger.bin", encode_ledger(ledgers)),
+        ("scores.json", json.dumps(scores, indent=1).encode() + b"\n"),
+    ):
+        scratch = run.out / f".{name}.tmp"
+        scratch.write_bytes(content)
+        os.replace(scratch, run.out / name)
