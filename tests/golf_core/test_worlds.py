@@ -1,0 +1,74 @@
+"""Every recipe, made tiny, trains the same with one process, two and four."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from golf_core.recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLDS = (1, 2, 4)
+
+
+def launch(program: str, processes: int, *arguments: str) -> None:
+    """Run a module of the tests in that many processes; warnings of its own code are errors, as in the suite."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    done = subprocess.run(
+        [*command, str(ROOT / "tests" / "golf_core" / program), *arguments],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, small_data) -> dict[int, dict]:
+    """What each world size made of every recipe: one launch a world size."""
+    out = tmp_path_factory.mktemp("worlds")
+    for world in WORLDS:
+        launch("worlds.py", world, str(out), str(small_data[0]))
+    return {world: json.loads((out / f"world{world}.json").read_text()) for world in WORLDS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_recipe_trains_the_same_in_every_world(results, name):
+    """Losses of all steps, the last weights and the shipped ones agree between 1, 2 and 4 processes to rounding, and
+    all processes of a world have the same weights to the bit."""
+    alone = results[1][name]
+    assert alone["steps"] == len(alone["losses"]) == 3
+    assert alone["losses"][-1] != alone["losses"][0]
+    for world in WORLDS[1:]:
+        other = results[world][name]
+        assert other["same_on_all"]
+        assert other["rounding"] == alone["rounding"]
+        assert other["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        for which in ("last", "shipped"):
+            assert other[which].keys() == alone[which].keys()
+            for tensor, numbers in alone[which].items():
+                assert other[which][tensor] == pytest.approx(numbers, rel=2e-3, abs=2e-3), tensor
+
+
+@pytest.mark.slow
+def test_the_tiny_recipes_exercise_what_they_turn_on(results):
+    """Recipes that train for their rounding do so within the three steps; averages differ from the last weights."""
+    from golf_core.recipes import load_recipe
+
+    for name, found in results[1].items():
+        config = load_recipe(name).config
+        assert found["rounding"] == (config.qat.kind != "none")
+        assert (found["last"] != found["shipped"]) == (config.average.kind != "none")

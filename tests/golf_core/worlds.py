@@ -1,0 +1,97 @@
+"""A program for test_worlds.py, one process of several: trains every recipe, made tiny, and writes what came out.
+
+python tests/golf_core/worlds.py OUT DATA, alone or by torchrun.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from golf_core.config import Config
+from golf_core.data.loader import TokenStream
+from golf_core.journal import Journal
+from golf_core.model.gpt import GPT
+from golf_core.parts import load_parts
+from golf_core.process import Place, joined_group
+from golf_core.recipes import RECIPES, load_recipe
+from golf_core.train import Trainer
+from tests.golf_core.tiny import tiny
+
+
+class RecordingTrainer(Trainer):
+    """Keeps the loss of every step, the mean over all processes."""
+
+    def run(self, validate):
+        self.losses: list[float] = []
+        return super().run(validate)
+
+    def _step(self, step: int, scale: float, elapsed: float) -> Tensor:
+        loss = super()._step(step, scale, elapsed)
+        if hasattr(self, "losses"):
+            mean = loss.clone()
+            if self.place.world > 1:
+                dist.all_reduce(mean)
+            self.losses.append(float(mean) / self.place.world)
+        return loss
+
+
+def fingerprint(model: nn.Module) -> dict[str, list[float]]:
+    """Three numbers a tensor: its norm, its sum, and its product with a fixed random direction."""
+    generator = torch.Generator().manual_seed(7)
+    found = {}
+    for name, p in model.state_dict().items():
+        direction = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        w = p.double()
+        found[name] = [float(w.norm()), float(w.sum()), float((w * direction).sum())]
+    return found
+
+
+def train_tiny(config: Config, data: Path, place: Place, out: Path) -> dict:
+    parts = load_parts(config)
+    train = config.train
+    loader = parts["train.loader"](
+        TokenStream(data, "train", config.model.vocab),
+        batch_tokens=train.batch_tokens,
+        micro_batches=train.micro_batches,
+        seq_len=train.seq_len,
+        rank=place.rank,
+        world=place.world,
+        device=place.device,
+        seed=1,
+    )
+    model = GPT(config.model, parts, place.dtype)
+    model.init_weights(torch.Generator().manual_seed(1))
+    trainer = RecordingTrainer(config, model, loader, parts, place, Journal(out, place.first))
+    outcome = trainer.run(lambda step: None)
+    last = fingerprint(model)
+    if trainer.averager:
+        trainer.averager.apply()
+    shipped = fingerprint(model)
+    everyone = [shipped]
+    if place.world > 1:
+        everyone = [None] * place.world
+        dist.all_gather_object(everyone, shipped)
+    return {
+        "steps": outcome.steps,
+        "losses": trainer.losses,
+        "rounding": trainer.rounding,
+        "last": last,
+        "shipped": shipped,
+        "same_on_all": all(found == shipped for found in everyone),
+    }
+
+
+def main(out: Path, data: Path) -> None:
+    torch.set_num_threads(1)
+    with joined_group("fp32") as place:
+        results = {name: train_tiny(tiny(load_recipe(name).config), data, place, out) for name in sorted(RECIPES)}
+        if place.first:
+            (out / f"world{place.world}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
