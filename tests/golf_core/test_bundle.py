@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from golf_core.bundle import ROOT, BundleError, build_bundle
+from golf_core.bundle import ROOT, BundleError, build_bundle, readable_bundle
 from golf_core.config_io import override
 from golf_core.recipes import RECIPES, load_recipe
 
@@ -13,7 +13,7 @@ from golf_core.recipes import RECIPES, load_recipe
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_has_a_bundle(name):
     """A bundle is one module that imports nothing of ours and holds its config."""
-    source = build_bundle(load_recipe(name).config)
+    source = readable_bundle(load_recipe(name).config)
     tree = ast.parse(source)
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     imported |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}

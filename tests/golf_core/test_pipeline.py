@@ -12,7 +12,7 @@ import torch
 
 from golf_core.bundle import ROOT, build_bundle
 from golf_core.config import Config
-from golf_core.config_io import override
+from golf_core.config_io import override, to_dict
 from golf_core.data.shards import SHARD_HEADER_BYTES
 from golf_core.recipes import load_recipe
 
@@ -59,6 +59,17 @@ def run_bundle(folder: Path, config: Config, data, *arguments: str, processes: i
     return subprocess.run(
         [*launch, str(script), *arguments, "--out", str(folder)],
         env=environment(data, seed),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+def run_package(folder: Path, config: Config, data, *arguments: str):
+    """The same from the package; the finished process."""
+    return subprocess.run(
+        [sys.executable, "-c", PACKAGE_RUN, str(ROOT), json.dumps(to_dict(config)), *arguments, "--out", str(folder)],
+        env=environment(data, 1337),
         capture_output=True,
         text=True,
         timeout=180,
@@ -124,15 +135,7 @@ def test_the_score_ledger_accounts_for_every_target(finished):
 
 def test_package_and_bundle_give_identical_numbers(finished, small_data, tmp_path):
     """The same config run from the package has the same artifact and the same scores, byte for byte."""
-    from golf_core.config_io import to_dict
-
-    done = subprocess.run(
-        [sys.executable, "-c", PACKAGE_RUN, str(ROOT), json.dumps(to_dict(tiny())), "train", "--out", str(tmp_path)],
-        env=environment(small_data, 1337),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    done = run_package(tmp_path, tiny(), small_data, "train")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "artifact.bin").read_bytes() == (finished[0] / "artifact.bin").read_bytes()
 

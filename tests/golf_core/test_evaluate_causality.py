@@ -1,0 +1,268 @@
+"""The dynamic test: what comes later must not change what was scored before; and what says when it did."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from golf_core.bundle import ROOT
+from golf_core.config import TTTConfig
+from golf_core.data.shards import BOS_ID
+from golf_core.evaluate.chunk_ttt import evaluate_chunk_ttt
+from golf_core.evaluate.ledger import (
+    ILLEGAL_TRAIN_BEFORE_SCORE,
+    SCORE_FIRST_OK,
+    TRACK_A,
+    UNSCORED,
+    LedgerError,
+)
+from golf_core.evaluate.lora_ttt import evaluate_lora_ttt
+from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.evaluate.unscored_ttt import evaluate_unscored_ttt, rate_groups, shared_steps
+from golf_core.fields import ConfigError
+from tests.golf_core.test_evaluate import quiet, stream
+from tests.golf_core.test_lora_ttt import TECHNIQUES, RecordingLedger, documents, trained
+from tests.golf_core.test_pipeline import environment, run_bundle, scores_of, tiny
+
+CONFIGS = {
+    "chunk": TTTConfig(kind="chunk", chunk_tokens=24, lr=0.05, epochs=2, batch_seqs=2),
+    "lora": TTTConfig(kind="lora", chunk_tokens=8, lr=0.02, batch_seqs=3, rank=2),
+    "unscored": TTTConfig(kind="unscored", lr=0.003, epochs=2, batch_seqs=4),
+}
+EVALUATE = {"chunk": evaluate_chunk_ttt, "lora": evaluate_lora_ttt, "unscored": evaluate_unscored_ttt}
+WINDOWS = {"seq_len": 16, "stride": 8, "batch_seqs": 3, "progress": quiet}
+KINDS = ("plain", "sliding", "chunk", "lora")
+STREAM = documents(30, 41, 9, 37)
+
+
+def score(kind: str, tokens: np.ndarray) -> RecordingLedger:
+    """A finished evaluation of a kind, with each target's loss."""
+    ledger, model = RecordingLedger(tokens), trained()
+    if kind in EVALUATE:
+        EVALUATE[kind](model, ledger, CONFIGS[kind], **WINDOWS)
+    else:
+        evaluate_windows(model, ledger, **{**WINDOWS, "stride": 16 if kind == "plain" else 8})
+    ledger.finish()
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, np.ndarray]:
+    return {kind: score(kind, STREAM).nats for kind in (*KINDS, "unscored")}
+
+
+def corrupted(start: int, seed: int, documents_too: bool) -> np.ndarray:
+    """The stream with every token from `start` on replaced; documents stay where they are unless asked."""
+    tokens = STREAM.copy()
+    tokens[start:] = np.maximum(stream(len(tokens) - 1, seed)[start:], BOS_ID + 1)
+    if documents_too:
+        tokens[start::7] = BOS_ID
+    else:
+        tokens[start:][STREAM[start:] == BOS_ID] = BOS_ID
+    return tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=8)
+@given(start=st.integers(1, len(STREAM) - 1), seed=st.integers(1, 99), documents_too=st.booleans())
+def test_what_comes_later_changes_no_score(kind, start, seed, documents_too, undisturbed):
+    """With all tokens from any place on replaced, ends of documents included, every score before is the same."""
+    after = score(kind, corrupted(start, seed, documents_too)).nats
+    if kind == "lora" and documents_too:  # other batches, and so other rounding
+        np.testing.assert_allclose(after[: start - 1], undisturbed[kind][: start - 1], rtol=1e-3)
+    else:
+        assert np.array_equal(after[: start - 1], undisturbed[kind][: start - 1])
+    assert start > len(STREAM) - 9 or not np.array_equal(after, undisturbed[kind])
+
+
+def test_later_chunks_in_another_order_change_no_earlier_score(undisturbed):
+    """Permuted tokens of chunk c + 1 and later leave the scores of chunks up to c, all of which were learned from."""
+    for chunk in range(1, len(STREAM) // 24):
+        tokens = STREAM.copy()
+        tokens[chunk * 24 + 1 :] = np.random.default_rng(chunk).permutation(tokens[chunk * 24 + 1 :])
+        assert np.array_equal(score("chunk", tokens).nats[: chunk * 24], undisturbed["chunk"][: chunk * 24])
+
+
+def test_learning_before_scoring_is_seen(undisturbed):
+    """The same test fails for unscored learning: the first scores know of the last tokens."""
+    after = score("unscored", corrupted(100, 1, False)).nats
+    assert not np.isclose(after[:90], undisturbed["unscored"][:90]).all()
+    assert undisturbed["unscored"].mean() < undisturbed["sliding"].mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [
+        ("plain", TRACK_A),
+        ("sliding", TRACK_A),
+        ("chunk", SCORE_FIRST_OK),
+        ("lora", SCORE_FIRST_OK),
+        ("unscored", ILLEGAL_TRAIN_BEFORE_SCORE),
+    ],
+)
+def test_the_verdict_is_what_was_done(kind, verdict):
+    """A finished ledger says how its stage learned; only the unscored one is tainted, and its record shows it."""
+    ledger = score(kind, STREAM)
+    assert ledger.verdict == verdict
+    assert ledger.tainted == (kind == "unscored") == any(event[0] == UNSCORED for event in ledger._events)
+
+
+def test_a_verdict_comes_with_the_end():
+    """There is none before, and looking at the tokens is enough for the worst."""
+    ledger = RecordingLedger(STREAM)
+    with pytest.raises(LedgerError, match="is not finished has no verdict"):
+        _ = ledger.verdict
+    ledger.unscored_tokens()
+    evaluate_windows(trained(), ledger, **WINDOWS)
+    ledger.finish()
+    assert ledger.verdict == ILLEGAL_TRAIN_BEFORE_SCORE
+
+
+@given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 9), st.integers(1, 5))
+def test_every_rank_takes_as_many_unscored_steps(targets, seq_len, batch_seqs, world):
+    """Each step has a part for every rank, and an epoch covers every target once, in contiguous shares."""
+    steps = shared_steps(targets, seq_len, batch_seqs, world)
+    assert all(len(step) == world for step in steps)
+    spans = [span for rank in range(world) for step in steps for span in step[rank]]
+    assert [t for first, stop in spans for t in range(first, stop)] == list(range(targets))
+    assert all(sum(map(len, step)) > 0 for step in steps)
+
+
+def test_unscored_rates_by_matrix():
+    """Three times the rate for the MLP's output matrices, half for its input ones, every parameter once."""
+    model = trained()
+    groups = rate_groups(model, 0.5)
+    rates = {id(p): lr for params, lr in groups for p in params}
+    assert len(rates) == sum(len(params) for params, _ in groups) == len(list(model.parameters()))
+    block = model.blocks[1]
+    assert rates[id(block.mlp.proj.weight)] == 1.5 and rates[id(block.mlp.fc.weight)] == 0.25
+    assert rates[id(block.attn.proj.weight)] == rates[id(model.tok_emb.weight)] == 0.5
+
+
+def test_a_model_computes_the_same_in_training_and_evaluation():
+    """No technique of the model behaves differently after train(): rounding in training is the trainer's, outside."""
+    ids = torch.from_numpy(STREAM[:32].astype(np.int64))[None]
+    for overrides in TECHNIQUES.values():
+        model = trained(*overrides)
+        with torch.no_grad():
+            assert torch.equal(model.train().hidden(ids), model.eval().hidden(ids))
+
+
+RANKS = """
+import json, sys
+from golf_core.evaluate.ledger import ScoreLedger
+from golf_core.process import joined_group
+from tests.golf_core.test_evaluate import TABLES
+from tests.golf_core.test_evaluate_causality import CONFIGS, EVALUATE, STREAM, WINDOWS, trained
+found = {}
+with joined_group("fp32") as place:
+    for kind, evaluate in EVALUATE.items():
+        ledger = ScoreLedger(kind, STREAM, TABLES, place.device, place.rank, place.world)
+        evaluate(trained(), ledger, CONFIGS[kind], **WINDOWS)
+        score, events = ledger.finish(), ledger.event_bytes()
+        found[kind] = score.val_loss, score.tokens, ledger.verdict, len(events) > 0
+    print("FOUND" + json.dumps([place.rank, found]) + "\\n", end="", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_uneven_ranks_neither_hang_nor_differ(tmp_path):
+    """Three processes with shares of unequal length finish; legal learning scores what one process scores, and every
+    rank knows the verdict."""
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", str(script)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(launch, env=env, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("FOUND")]
+    assert sorted(rank for rank, _ in found) == [0, 1, 2]
+    for kind in ("chunk", "lora"):
+        alone = score(kind, STREAM)
+        for rank, by_kind in found:
+            loss, tokens, verdict, events = by_kind[kind]
+            assert loss == pytest.approx(float(np.mean(alone.nats)), rel=1e-3)
+            assert (tokens, verdict, events) == (alone.targets, SCORE_FIRST_OK, rank == 0)
+    assert {by_kind["unscored"][2] for _, by_kind in found} == {ILLEGAL_TRAIN_BEFORE_SCORE}
+
+
+def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
+    """Every line with a score and every event carries the stamp, nothing is the final stage, the record has the
+    verdicts."""
+    config = tiny("ttt.kind=unscored", "ttt.epochs=1", "ttt.lr=0.0005", "diagnostic_only=true", "train.val_every=2")
+    for verb in ("train", "evaluate"):
+        done = run_bundle(tmp_path, config, small_data, verb)
+        assert done.returncode == 0, done.stdout + done.stderr
+        scored = [line for line in done.stdout.splitlines() if "val_bpb" in line or "val_loss" in line]
+        assert scored and all(line.startswith("DIAGNOSTIC ONLY ") for line in scored)
+    events = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"score", "train_end", "val"} <= {e["event"] for e in events}
+    assert all(e["diagnostic_only"] is True for e in events)
+    scores = scores_of(tmp_path)
+    assert scores["diagnostic_only"] is True and scores["final_stage"] is None
+    verdicts = {"roundtrip": TRACK_A, "sliding": TRACK_A, "ttt": ILLEGAL_TRAIN_BEFORE_SCORE}
+    assert {name: stage["verdict"] for name, stage in scores["stages"].items()} == verdicts
+    data = (tmp_path / "score_ledger.bin").read_bytes()
+    heads = json.loads(data[16 : 16 + int.from_bytes(data[8:16], "little")])
+    assert {head["stage"]: head["verdict"] for head in heads} == verdicts
+
+
+def test_unscored_learning_without_the_flag_does_not_run(small_data, tmp_path):
+    """The config refuses it; a config that got around that ends at the tainted ledger, without scores."""
+    with pytest.raises(ConfigError, match="needs diagnostic_only=true"):
+        tiny("ttt.kind=unscored")
+    config = tiny("ttt.kind=unscored", "ttt.epochs=1", "diagnostic_only=true")
+    assert run_bundle(tmp_path, config, small_data, "train").returncode == 0
+    script = tmp_path / "train_gpt.py"
+    text = script.read_text()
+    flag = text.rindex("diagnostic_only=True")
+    script.write_text(text[:flag].rstrip() + text[flag + len("diagnostic_only=True") :].replace(",", "", 1))
+    # The check of the config, too, is taken out: the ledger must be enough.
+    script.write_text(script.read_text().replace('self.ttt.kind != "unscored" or self.diagnostic_only', "True"))
+    done = subprocess.run(
+        [sys.executable, str(script), "evaluate", "--out", str(tmp_path)],
+        env=environment(small_data, 1337),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 1
+    assert "fatal:ledger ttt: tokens were had before they were scored" in done.stdout
+    assert not (tmp_path / "scores.json").exists()
+
+
+LEGAL = ("ttt.kind=lora", "ttt.chunk_tokens=16", "ttt.batch_seqs=16", "ttt.lr=0.01")
+
+
+@pytest.fixture(scope="module")
+def legal(small_data, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run that learns per document, and what it printed."""
+    folder = tmp_path_factory.mktemp("legal")
+    done = run_bundle(folder, tiny(*LEGAL), small_data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_a_legal_run_says_so(legal):
+    """Without the flag nothing is stamped, every stage has its verdict, and learning per document is a stage."""
+    folder, log = legal
+    assert "DIAGNOSTIC" not in log and "diagnostic_only" not in (folder / "metrics.jsonl").read_text()
+    scores = scores_of(folder)
+    assert scores["diagnostic_only"] is False and scores["final_stage"] == "ttt"
+    assert [stage["verdict"] for stage in scores["stages"].values()] == [TRACK_A, TRACK_A, SCORE_FIRST_OK]
+
+
+def test_rounding_in_training_is_not_known_to_evaluation(legal, small_data, tmp_path):
+    """One artifact scores the same, learning included, whether its config rounds weights in training or not."""
+    config = tiny(*LEGAL, "qat.kind=swap")
+    done = run_bundle(tmp_path, config, small_data, "evaluate", "--artifact", str(legal[0] / "artifact.bin"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for stage, found in scores_of(tmp_path)["stages"].items():
+        assert found["val_loss"] == scores_of(legal[0])["stages"][stage]["val_loss"]
