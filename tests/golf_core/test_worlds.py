@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from golf_core.recipes import RECIPES
+from golf_core.recipes import RECIPES, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4)
@@ -64,11 +64,20 @@ def test_a_recipe_trains_the_same_in_every_world(results, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_warm_up_leaves_no_trace_in_any_world(results, world):
+    """Losses and weights after warm-up steps are those without, to the bit, where each process holds a share of the
+    momentum and the loader draws its blocks."""
+    cold, warm = results[world]["warm_up 0"], results[world]["warm_up 2"]
+    assert warm == cold
+    assert cold["losses"] == pytest.approx(results[1]["warm_up 0"]["losses"], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_the_tiny_recipes_exercise_what_they_turn_on(results):
     """Recipes that train for their rounding do so within the three steps; averages differ from the last weights."""
-    from golf_core.recipes import load_recipe
-
-    for name, found in results[1].items():
+    for name in RECIPES:
+        found = results[1][name]
         config = load_recipe(name).config
         assert found["rounding"] == (config.qat.kind != "none")
         assert (found["last"] != found["shipped"]) == (config.average.kind != "none")

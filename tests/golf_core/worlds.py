@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from golf_core.config import Config
+from golf_core.config_io import override
 from golf_core.data.loader import TokenStream
 from golf_core.journal import Journal
 from golf_core.model.gpt import GPT
@@ -85,10 +86,18 @@ def train_tiny(config: Config, data: Path, place: Place, out: Path) -> dict:
     }
 
 
+def warmed_up(steps: int) -> Config:
+    """Sharded momenta, rounding, an average and a loader that draws, after so many warm-up steps."""
+    config = tiny(load_recipe("legal_ttt").config)
+    return override(config, [f"train.warmup_steps={steps}", "train.loader=coprime"])
+
+
 def main(out: Path, data: Path) -> None:
     torch.set_num_threads(1)
     with joined_group("fp32") as place:
         results = {name: train_tiny(tiny(load_recipe(name).config), data, place, out) for name in sorted(RECIPES)}
+        for warm_up in (0, 2):
+            results[f"warm_up {warm_up}"] = train_tiny(warmed_up(warm_up), data, place, out)
         if place.first:
             (out / f"world{place.world}.json").write_text(json.dumps(results))
 
