@@ -60,16 +60,19 @@ def resolve(**flags: typing.Any) -> Settings:
 @app.command(epilog=EXIT_CODES)
 def submit(
     seeds: typing.Annotated[str | None, typer.Option(help="Seeds in order. Default: 1337,42,2025.")] = None,
-    recipe: typing.Annotated[str | None, typer.Option(help="A name, or ./mine.py:function. Default: demo.")] = None,
+    recipe: typing.Annotated[
+        str | None,
+        typer.Option(help="Recipe or grid: a name, or ./mine.py:function. Default: demo; with cuda legal_ttt."),
+    ] = None,
     set_: Sets = None,
     on: typing.Annotated[str | None, typer.Option(help="process, or ray (local Ray). Default: ray.")] = None,
     policy: typing.Annotated[str | None, typer.Option(help="A name, or a TOML file. Default: demo.")] = None,
     runs_dir: RunsDir = None,
     data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
     tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,
-    device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu.")] = None,
+    device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu; of a grid, its own.")] = None,
     processes: typing.Annotated[
-        int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU.")
+        int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU; of a grid, its own.")
     ] = None,
     threads: typing.Annotated[int | None, typer.Option(help="Threads a process, on a CPU. Default: 1.")] = None,
     dtype: typing.Annotated[str | None, typer.Option(help="bf16 or fp32. Default: what the CPU is fast at.")] = None,
@@ -89,6 +92,8 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Train, score and package every seed of a recipe. The same submit again resumes, or prints the finished table.
+
+    Of a grid: every variant, one after another, with the same seeds and --set; the exit code is the worst of them.
 
     Settings: flag, else GOLF_* environment variable, else golf.toml, else default; the plan shows which.
     """
@@ -179,15 +184,17 @@ def cancel(
 
 @app.command(epilog=EXIT_CODES)
 def recipes(
-    name: typing.Annotated[str | None, typer.Argument(help="One recipe, with all its fields.")] = None,
+    name: typing.Annotated[str | None, typer.Argument(help="One recipe, with all its fields, or one grid.")] = None,
     set_: Sets = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The recipes: parameters counted from the built model, estimated bytes, source, command, published score."""
+    """The recipes and grids: parameters, estimated bytes, source, command, published score.
+
+    With a NAME the model is built and counted, and every field shown."""
 
     def command() -> int:
-        from orchestrator.commands import recipes as recipes_command
+        from orchestrator.catalogue import recipes as recipes_command
 
         if set_ and name is None:
             raise UsageError("--set needs the NAME of the recipe that it changes")

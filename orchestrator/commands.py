@@ -1,28 +1,20 @@
-"""The commands that look at what is there, and cancel: status, logs, cancel, recipes. Each returns its exit code."""
+"""The commands that look at what is there, and cancel: status, logs, cancel. Each returns its exit code."""
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 import typing
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from golf_core.config_io import override, paths, to_dict
-from golf_core.fields import ConfigError
-from golf_core.recipes import RECIPES, Recipe
-from golf_core.rundir import BUNDLE, LOG, read_json
+from golf_core.rundir import LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.controller import lease_of_run, lease_of_submission
-from orchestrator.environment import bundle_environment
 from orchestrator.errors import UsageError
 from orchestrator.ledger import Ledger
 from orchestrator.overview import Overview, Row, story
-from orchestrator.preflight import SPEC, build, find_recipe
+from orchestrator.preflight import SPEC
 from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
 from orchestrator.view import describe, make_view
 
@@ -38,16 +30,21 @@ def chosen(ledger: Ledger, prefix: str | None) -> str:
     return unique_prefix(prefix, ids) if prefix else ids[-1]
 
 
-def runs_of(runs_dir: Path, submission_id: str) -> list[tuple[int, str]]:
-    spec = read_json(runs_dir / submission_id[:SUBMISSION_DIGITS] / SPEC)
+def spec_of(runs_dir: Path, submission_id: str) -> dict[str, typing.Any]:
+    return read_json(runs_dir / submission_id[:SUBMISSION_DIGITS] / SPEC)
+
+
+def runs_of(spec: typing.Mapping[str, typing.Any]) -> list[tuple[int, str]]:
     return [(run["seed"], run["run_id"]) for run in spec["runs"]]
 
 
 def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_json: bool) -> int:
     with Ledger.open(runs_dir) as ledger:
         sid = chosen(ledger, prefix)
-        runs = runs_of(runs_dir, sid)
-        overview, name = Overview(runs_dir, runs), lease_of_submission(sid)
+        spec = spec_of(runs_dir, sid)
+        runs = runs_of(spec)
+        diagnostic = spec.get("config", {}).get("diagnostic_only") is True
+        overview, name = Overview(runs_dir, runs, diagnostic), lease_of_submission(sid)
         if follow:
             view = make_view(sys.stderr if as_json else sys.stdout)
             try:
@@ -86,7 +83,7 @@ def logs(
 ) -> int:
     with Ledger.open(runs_dir) as ledger:
         sid = chosen(ledger, prefix)
-        runs = dict(runs_of(runs_dir, sid))
+        runs = dict(runs_of(spec_of(runs_dir, sid)))
         if seed is None and len(runs) > 1:
             raise UsageError(f"--seed is needed; there are {', '.join(map(str, runs))}")
         seed = next(iter(runs)) if seed is None else seed
@@ -131,7 +128,7 @@ def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) ->
     """Ask the driving process to end runs, and wait until they have ended."""
     with Ledger.open(runs_dir) as ledger:
         sid = chosen(ledger, prefix)
-        runs = dict(runs_of(runs_dir, sid))
+        runs = dict(runs_of(spec_of(runs_dir, sid)))
         wanted = tuple(runs) if seeds is None else seeds
         if foreign := [seed for seed in wanted if seed not in runs]:
             raise UsageError(f"seed {foreign[0]} is not of this submission; there are {', '.join(map(str, runs))}")
@@ -155,72 +152,3 @@ def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) ->
                 return errors.OK
             time.sleep(0.1)
     raise errors.BackendFailure(f"{short} has not ended within {CANCEL_PATIENCE:g} s; look at `status {short} -v`")
-
-
-def recipes(name: str | None, overrides: Sequence[str], as_json: bool) -> int:
-    try:
-        found = [find_recipe(name)] if name else [make() for make in RECIPES.values()]
-        described = [(recipe, override(recipe.config, overrides)) for recipe in found]
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
-    with ThreadPoolExecutor() as pool:
-        counts = list(pool.map(lambda pair: describe_bundle(build(pair[1])), described))
-    rows = [recipe_row(recipe, config, count) for (recipe, config), count in zip(described, counts, strict=True)]
-    if as_json:
-        print(json.dumps({"schema_version": 1, "recipes": rows}, indent=1))
-        return errors.OK
-    for row in rows:
-        published = row["published"]
-        print(f"{row['name']}: {row['summary']}")
-        print(f"  parameters  {row['parameters']:,} (counted from the built model)")
-        print(f"  bytes       about {row['model_bytes_estimate']:,} compressed weights + {row['code_bytes']:,} code")
-        print(f"  source      {row['source']}")
-        print(f"  expects     {row['expects']}")
-        said = f"{published['value']} ({published['status']}; {published['source']})" if published else "nothing"
-        print(f"  published   {said}")
-        print(f"  command     {row['command']}")
-        if name:
-            print("  fields (--set path=value):")
-            for path in paths(type(described[0][1])):
-                print(f"    {path}={_value(row['config'], path)}")
-    return errors.OK
-
-
-def _value(config: typing.Any, path: str) -> str:
-    for part in path.split("."):
-        config = config[part]
-    return json.dumps(config)
-
-
-def recipe_row(recipe: Recipe, config: typing.Any, count: typing.Mapping[str, typing.Any]) -> dict[str, typing.Any]:
-    published = recipe.published
-    return {
-        "name": config.name,
-        "summary": recipe.summary,
-        "parameters": count["parameters"],
-        "model_bytes_estimate": count["model_bytes_estimate"],
-        "code_bytes": count["code_bytes"],
-        "source": recipe.source,
-        "command": recipe.command,
-        "expects": recipe.expects,
-        "published": None
-        if published is None
-        else {"value": published.value, "status": published.status, "source": published.source},
-        "config": to_dict(config),
-    }
-
-
-def describe_bundle(text: str) -> dict[str, typing.Any]:
-    """What the bundle says of the model that it builds."""
-    with tempfile.TemporaryDirectory(prefix="golf-describe-") as folder:
-        bundle = Path(folder) / BUNDLE
-        bundle.write_text(text, encoding="utf-8")
-        env = bundle_environment(os.environ, {"device": "cpu", "threads": 1})
-        done = subprocess.run(
-            [sys.executable, str(bundle), "describe"], capture_output=True, text=True, env=env, cwd=folder
-        )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise errors.BackendFailure(f"the bundle cannot describe its model: {why}")
-    return {**json.loads(lines[-1]), "code_bytes": len(text.encode())}

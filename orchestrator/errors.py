@@ -5,7 +5,7 @@
   - BackendFailure  5  where the runs should execute failed, or another controller took over
 """
 
-OK, FAILED, USAGE, NOT_FINISHED, BACKEND, INTERRUPTED = 0, 1, 2, 3, 5, 130
+OK, FAILED, USAGE, NOT_FINISHED, GATE, BACKEND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 a run failed · 2 usage · 3 not finished · 4 a gate failed (python -m results verify) · "

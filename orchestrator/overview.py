@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from golf_core.rundir import VOID
+from golf_core.rundir import SCORES, VOID, RunDirError, read_json
 from orchestrator.attempts import Attempt, counted, folders_of, inspect
 from orchestrator.ledger import Ledger
 from orchestrator.policy import OUTSIDE
@@ -26,6 +26,7 @@ class Row:
     note: str
     progress: Progress
     folder: Path | None
+    diagnostic_only: bool = False  # no BPB of it is a score
 
     def to_dict(self) -> dict[str, typing.Any]:
         progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
@@ -35,8 +36,8 @@ class Row:
 class Overview:
     """Remembers what cannot change any more, so that looking often is cheap."""
 
-    def __init__(self, runs_dir: Path, runs: Sequence[tuple[int, str]]) -> None:
-        self.runs_dir, self.runs = runs_dir, runs
+    def __init__(self, runs_dir: Path, runs: Sequence[tuple[int, str]], diagnostic_only: bool = False) -> None:
+        self.runs_dir, self.runs, self.diagnostic_only = runs_dir, runs, diagnostic_only
         self._settled: dict[Path, Attempt] = {}
         self._tails: dict[Path, Tail] = {}
 
@@ -51,7 +52,8 @@ class Overview:
             return Row(seed, run_id, "queued" if controlled else "stopped", 0, 0, note, Progress(), None)
         tail = self._tails.setdefault(shown.folder, Tail(shown.folder))
         state, why = _state(shown, controlled)
-        return Row(seed, run_id, state, shown.number, len(attempts), why or note, tail.read(), shown.folder)
+        diagnostic = self.diagnostic_only or (state == "done" and is_diagnostic(shown.folder))
+        return Row(seed, run_id, state, shown.number, len(attempts), why or note, tail.read(), shown.folder, diagnostic)
 
     def _inspect(self, folder: Path, number: int) -> Attempt:
         known = self._settled.get(folder)
@@ -61,6 +63,27 @@ class Overview:
         if attempt.state in ("counted", "void"):
             self._settled[folder] = attempt
         return attempt
+
+
+def final_score(folder: Path) -> float | None:
+    """The BPB that a counted attempt claims; None where it claims none that can be read."""
+    scores = _scores(folder)
+    stages = scores.get("stages")
+    stage = stages.get(scores.get("final_stage")) if isinstance(stages, dict) else None
+    bpb = stage.get("val_bpb") if isinstance(stage, dict) else None
+    return float(bpb) if isinstance(bpb, int | float) and not is_diagnostic(folder) else None
+
+
+def is_diagnostic(folder: Path) -> bool:
+    """Whether a counted attempt says of itself that its scores are none."""
+    return _scores(folder).get("diagnostic_only") is True
+
+
+def _scores(folder: Path) -> dict[str, typing.Any]:
+    try:
+        return read_json(folder / SCORES)
+    except RunDirError:
+        return {}
 
 
 def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:

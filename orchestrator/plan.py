@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.attempts import Attempt, counted
+from orchestrator.errors import UsageError
 from orchestrator.policy import OUTSIDE
-from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Run, Submission, attempt_id, target_class
+from orchestrator.preflight import Prepared
+from orchestrator.settings import DEFAULT, Settings
+from orchestrator.size import Size, estimate
+from orchestrator.spec import SUBMISSION_DIGITS, Run, Submission, Target, attempt_id, target_class
+
+Line = tuple[str, str, str]  # name, value, where the value came from
 
 
 @dataclass(frozen=True)
@@ -21,27 +26,55 @@ class Plan:
     submission: Submission
     runs: tuple[PlannedRun, ...]
     sources: Mapping[str, str]
+    size: Size
+    meant_for: str  # the target of the recipe
+    edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
 
     @property
     def finished(self) -> bool:
         return all(planned.done for planned in self.runs)
 
+    @property
+    def refused(self) -> bool:
+        """Nobody rents the record's GPUs for what cannot pass; elsewhere it may be worth a look."""
+        record = target_class(self.submission.target, self.submission.policy) == "record"
+        return record and self.size.verdict == "cannot fit" and not self.edited and not self.finished
+
     def to_dict(self) -> dict[str, object]:
         spec = self.submission.to_dict(registered_at="")
         del spec["registered_at"]
         runs = [{"seed": p.run.seed, "run_id": p.run.run_id, "done": p.done, "plan": p.what} for p in self.runs]
-        return spec | {"runs": runs, "sources": dict(self.sources)}
+        more = {
+            "size": self.size.to_dict(),
+            "meant_for": self.meant_for,
+            "as_meant": is_as_meant(self.meant_for, self.submission.target),
+            "diagnostic_only": self.submission.diagnostic_only,
+            "refused": self.refused,
+        }
+        return spec | {"runs": runs, "sources": dict(self.sources)} | more
 
 
 def make_plan(
-    submission: Submission, attempts: Mapping[str, Sequence[Attempt]], settings: Settings, retry_failed: bool = False
+    prepared: Prepared,
+    attempts: Mapping[str, Sequence[Attempt]],
+    settings: Settings,
+    retry_failed: bool = False,
+    edited: bool = False,
 ) -> Plan:
     """`attempts` holds what is there of each run id."""
+    submission = prepared.submission
     runs = []
     for run in submission.runs:
         there = list(attempts.get(run.run_id, ()))
         runs.append(PlannedRun(run, counted(there) is not None, _what(run, there, retry_failed)))
-    return Plan(submission, tuple(runs), {name: setting.source for name, setting in settings.values.items()})
+    return Plan(
+        submission=submission,
+        runs=tuple(runs),
+        sources={name: setting.source for name, setting in settings.values.items()},
+        size=estimate(prepared.config, submission.code_bytes, submission.policy.artifact_bytes),
+        meant_for=prepared.recipe.target,
+        edited=edited,
+    )
 
 
 def _what(run: Run, there: list[Attempt], retry_failed: bool) -> str:
@@ -62,37 +95,70 @@ def _what(run: Run, there: list[Attempt], retry_failed: bool) -> str:
     return f"nothing: {last.attempt_id} failed ({last.cls}); --retry-failed tries again"
 
 
-def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[tuple[str, str, str]]:
+def is_as_meant(meant_for: str, target: Target) -> bool:
+    """Whether a target is what `cpu` or `MODEL:COUNT` asks for."""
+    model, _, count = meant_for.partition(":")
+    if target.device == "cpu" or model == "cpu":
+        return target.device == model
+    return model in (target.gpu or "").split() and str(target.gpus) == (count or "1")
+
+
+def check_sizes(plans: Sequence[Plan]) -> None:
+    """Refuse, before anything is paid for, what cannot pass its policy."""
+    for plan in plans:
+        if plan.refused:
+            raise UsageError(
+                f"{plan.submission.recipe} cannot fit under policy {plan.submission.policy.name}: "
+                f"{plan.size.describe()}; make it smaller with --set, or run it as an exploration with --policy demo"
+            )
+
+
+def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Line]:
     """(name, value, source) rows for the eye."""
     submission = plan.submission
     corpus = "embedded corpus" if settings["data"] is None else submission.data.path
     words = " ".join(f"--set {one}" for one in submission.overrides)
+    packed = "" if submission.readable is None else f", packed ({len(submission.readable.encode()):,} readable)"
+    code = f"{submission.code_bytes:,} bytes{packed}, sha256 {submission.bundle_sha256[:12]}"
+    counted = "of the recipe, not of the given bundle" if plan.edited else "counted from the config"
+    size = plan.size.describe() + ("; submit refuses it on record hardware" if plan.refused else "")
+    target = f"{submission.target.describe()} ({target_class(submission.target, submission.policy)})"
     rows = [
         ("submission", submission.submission_id[:SUBMISSION_DIGITS], "content of everything below"),
         ("recipe", f"{submission.recipe} {words}".strip(), plan.sources["recipe"]),
-        (
-            "bundle",
-            f"{submission.code_bytes:,} bytes, sha256 {submission.bundle_sha256[:12]}",
-            bundle or "built from the recipe",
-        ),
+        ("bundle", code, bundle or "built from the recipe"),
+        ("parameters", f"{plan.size.parameters:,}", counted),
+        ("size", size, "estimate"),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
-        (
-            "target",
-            f"{submission.target.describe()} ({target_class(submission.target, submission.policy)})",
-            _target(plan),
-        ),
+        ("target", target, _target(plan)),
         ("policy", f"{submission.policy.name}: {_caps(submission)}", plan.sources["policy"]),
         ("backend", str(settings["on"]), plan.sources["on"]),
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
     ]
-    return rows
+    return rows + _warnings(plan)
+
+
+def _warnings(plan: Plan) -> list[Line]:
+    submission, found = plan.submission, []
+    target = submission.target
+    if not is_as_meant(plan.meant_for, target):
+        here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
+        way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""
+        found.append(("meant for", f"{plan.meant_for}; this target is {here}{way}", "the recipe"))
+    if submission.diagnostic_only:
+        found.append(("diagnostic", "its scores are no scores, and nothing of it can be submitted", "diagnostic_only"))
+    return found
+
+
+def _count(processes: int) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}"
 
 
 def _target(plan: Plan) -> str:
     names = ("device", "processes", "threads", "dtype", "launcher")
-    given = [f"{name}: {plan.sources[name]}" for name in names if plan.sources[name] != "default"]
-    return ", ".join(given) or "default"
+    given = [f"{name}: {plan.sources[name]}" for name in names if plan.sources[name] != DEFAULT]
+    return ", ".join(given) or DEFAULT
 
 
 def _caps(submission: Submission) -> str:

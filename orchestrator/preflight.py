@@ -1,22 +1,24 @@
 """What can be refused before anything is started: data, tokenizer, recipe, target, output folders."""
 
 import ast
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from golf_core.bundle_pack import readable_source
 from golf_core.config import Config
-from golf_core.config_io import override, to_dict
+from golf_core.config_io import to_dict
 from golf_core.fields import ConfigError
 from golf_core.hardware import DTYPES, cpu_dtype
 from golf_core.policy import load_policy
-from golf_core.recipes import Recipe, load_recipe
+from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
+from orchestrator.catalogue import build, changed, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.settings import Settings
@@ -27,41 +29,11 @@ EMBEDDED, IDENTITY = "golf_core.data.embedded", "golf_core.data.identity"
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def find_recipe(name: str) -> Recipe:
-    """A recipe of ours by name, or of a user's file as `./mine.py:name`."""
-    file, colon, symbol = name.rpartition(":")
-    if not colon:
-        return load_recipe(name)
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"recipe {name!r}: there is no file {path}; write it as ./mine.py:function")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"recipe {name!r}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        recipe = getattr(module, symbol)()
-    except Exception as error:  # the user's own code: anything can happen in it
-        raise UsageError(f"recipe {name!r}: {type(error).__name__}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise UsageError(
-            f"recipe {name!r}: {symbol}() returned {type(recipe).__name__}, not a golf_core.recipes.Recipe"
-        )
-    return recipe
-
-
-def build(config: Config) -> str:
-    from golf_core.bundle import build_bundle
-
-    return build_bundle(config)
-
-
 def read_bundle(path: Path) -> str:
     """A bundle that the user brings: the text of a file that must at least be Python."""
     try:
         text = path.read_text(encoding="utf-8")
-        ast.parse(text)
+        ast.parse(readable_source(text))
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise UsageError(f"--bundle {path}: {error}") from None
     return text
@@ -180,39 +152,66 @@ def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any
     return dict(said)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A submission that could be made, and what it was made from."""
+
+    submission: Submission
+    recipe: Recipe
+    config: Config
+
+
 def prepare(
     settings: Settings,
+    found: Recipe | Grid,
     overrides: Sequence[str],
     bundle: Path | None = None,
     meanwhile: Callable[[], None] = lambda: None,
-) -> tuple[Submission, Recipe]:
-    """Everything that a submission is made of, checked. Writes nothing. `meanwhile` is called while data is read."""
+) -> list[Prepared]:
+    """Everything that the submission of a recipe, or those of a grid, are made of, checked. Writes nothing.
+
+    `meanwhile` is called while data is read.
+    """
     seeds = parse_seeds(settings["seeds"])
+    asked = [(recipe, changed(recipe, overrides)) for recipe in variants(found)]
     try:
-        recipe = find_recipe(settings["recipe"])
-        config = override(recipe.config, overrides)
         policy = load_policy(settings["policy"])
     except ConfigError as error:
         raise UsageError(str(error)) from None
-    target = make_target(settings, config)
-    check = DataCheck(settings["data"], settings["tokenizer"], config.model.vocab)
+    targets = [make_target(settings, config) for _, config in asked]
+    check = DataCheck(settings["data"], settings["tokenizer"], _one_vocab([config for _, config in asked]))
     try:
         meanwhile()
-        text = build(config) if bundle is None else read_bundle(bundle)
+        texts = [build(config) if bundle is None else read_bundle(bundle) for _, config in asked]
         data = check.result()
     finally:
         check.close()
-    submission = Submission(
-        recipe=config.name,
-        overrides=tuple(overrides),
-        seeds=seeds,
-        target=target,
-        policy=policy,
-        config=to_dict(config),
-        data=data,
-        bundle=text,
-    )
-    return submission, recipe
+    return [
+        Prepared(
+            Submission(
+                recipe=config.name,
+                overrides=tuple(overrides),
+                seeds=seeds,
+                target=target,
+                policy=policy,
+                config=to_dict(config),
+                data=data,
+                bundle=text,
+                published=None if recipe.published is None else asdict(recipe.published),
+            ),
+            recipe,
+            config,
+        )
+        for (recipe, config), target, text in zip(asked, targets, texts, strict=True)
+    ]
+
+
+def _one_vocab(configs: Sequence[Config]) -> int:
+    vocabs = {config.name: config.model.vocab for config in configs}
+    if len(set(vocabs.values())) > 1:
+        told = ", ".join(f"{name}: model.vocab={vocab}" for name, vocab in vocabs.items())
+        raise UsageError(f"the variants of a grid run on one data set, but differ in vocabulary ({told})")
+    return configs[0].model.vocab
 
 
 def check_folder(runs_dir: Path, submission: Submission) -> bool:

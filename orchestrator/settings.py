@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golf_core.fields import nearest
+from golf_core.recipes import default_recipe
 from orchestrator.errors import UsageError
 from orchestrator.spec import DEFAULT_SEEDS
 
 PROJECT_FILE = "golf.toml"
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Field:
 
 
 FIELDS: dict[str, Field] = {
-    "recipe": Field("demo", str),
+    "recipe": Field(None, str),  # None: what default_recipe gives for the device
     "seeds": Field(DEFAULT_SEEDS, str),
     "on": Field("ray", str),
     "policy": Field("demo", str),
@@ -82,8 +84,17 @@ class Settings:
                 value = _read(field, project[name], f"{PROJECT_FILE}: {name}")
                 values[name] = Setting(str(folder / value) if field.is_path else value, PROJECT_FILE)
             else:
-                values[name] = Setting(field.default, "default")
+                values[name] = Setting(field.default, DEFAULT)
+        if values["recipe"].source == DEFAULT:
+            device = values["device"].value
+            values["recipe"] = Setting(default_recipe(device), f"default for {device}")
         return cls(values)
+
+    def with_default(self, name: str, value: typing.Any, source: str) -> "Settings":
+        """The same with another default: a value that somebody gave stays."""
+        if self.source(name) != DEFAULT:
+            return self
+        return Settings(self.values | {name: Setting(value, source)})
 
 
 def read_project_file(path: Path) -> dict[str, typing.Any]:

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from golf_core.bundle_pack import readable_source
 from golf_core.policy import Policy
 from golf_core.rundir import content_id
 from orchestrator.errors import UsageError
@@ -135,6 +136,17 @@ class Submission:
     config: dict[str, typing.Any]
     data: Data
     bundle: str  # the text of train_gpt.py
+    published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
+
+    @property
+    def readable(self) -> str | None:
+        """The source of a packed bundle; None where the bundle is readable as it is."""
+        source = readable_source(self.bundle)
+        return None if source == self.bundle else source
+
+    @property
+    def diagnostic_only(self) -> bool:
+        return self.config.get("diagnostic_only") is True
 
     @property
     def bundle_sha256(self) -> str:
@@ -178,6 +190,7 @@ class Submission:
             "code_bytes": self.code_bytes,
             "config": self.config,
             "data": self.data.to_dict(),
+            "published": self.published,
             "registered_at": registered_at,
         }
 

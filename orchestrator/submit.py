@@ -1,4 +1,4 @@
-"""The submit command: plan, register, drive or follow, then collect and pack."""
+"""The submit command: plan, register, drive or follow, then collect and pack; of a grid, one variant after another."""
 
 import contextlib
 import json
@@ -12,20 +12,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from golf_core.recipes import Grid
 from golf_core.rundir import BUNDLE, write_bytes, write_json
 from orchestrator import errors
 from orchestrator.attempts import inspect_all, now_utc
 from orchestrator.backends import check_backend, load_backend, warm_up
+from orchestrator.catalogue import find
 from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid, variant_heading
 from orchestrator.ledger import Lease, Ledger, check_ownership
+from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Overview
-from orchestrator.plan import Plan, lines, make_plan
+from orchestrator.plan import Plan, check_sizes, lines, make_plan
 from orchestrator.preflight import ROOT, SPEC, check_folder, prepare
 from orchestrator.proc import folder_lock
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission
 from orchestrator.view import View, make_view
 
+READABLE = "train_gpt.readable.py"  # the source of a packed bundle: for the eye, never counted or submitted
 FOLLOW_SECONDS = 0.5  # between looks of a submit that only follows
 FINISH_PATIENCE = 120.0  # seconds that another submit may take to write the tables
 
@@ -47,41 +52,69 @@ def submit(settings: Settings, request: Request) -> int:
     check_backend(settings["on"])
     runs_dir = Path(settings["runs_dir"])
     check_ownership(runs_dir)
+    found = find(settings["recipe"])
+    grid = found if isinstance(found, Grid) else None
+    if grid is not None:
+        settings = settings_of_grid(grid, settings, request.bundle)
     meanwhile = (lambda: None) if request.dry_run else (lambda: warm_up(settings["on"]))
-    submission, _ = prepare(settings, request.overrides, request.bundle, meanwhile)
-    check_folder(runs_dir, submission)
-    attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in submission.runs}
-    plan = make_plan(submission, attempts, settings, request.retry_failed)
-    print_plan(plan, settings, request)
+    plans = []
+    for one in prepare(settings, found, request.overrides, request.bundle, meanwhile):
+        check_folder(runs_dir, one.submission)
+        attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in one.submission.runs}
+        plans.append(make_plan(one, attempts, settings, request.retry_failed, edited=request.bundle is not None))
+    print_plan(plans, grid, settings, request)
     if request.dry_run:
         return errors.OK
-    view: View | None = None
+    check_sizes(plans)
+    outcomes: list[Outcome] = []
     with Ledger.create(runs_dir) as ledger, _terminated_like_interrupted():
-        register(submission, runs_dir, ledger)
         try:
-            if not plan.finished:
-                view = make_view(sys.stderr)
-                _drive_or_follow(submission, settings, request, ledger, view)
-        except KeyboardInterrupt:
-            print(_interrupted(submission), file=sys.stderr)
-            return errors.INTERRUPTED
+            for number, plan in enumerate(plans, 1):
+                if grid is not None:
+                    print(f"\n{variant_heading(plan, number, len(plans))}", file=sys.stderr, flush=True)
+                if (outcome := _run(plan, settings, request, ledger)) is None:
+                    return errors.INTERRUPTED
+                outcomes.append(outcome)
         finally:
-            if view is not None:
-                view.close()
-        return finish(submission, runs_dir, request)
+            if grid is not None:
+                tell_grid(grid, plans, outcomes, request.json, request.quiet)
+    if grid is None:
+        _tell(outcomes[0], request)
+    return worst(outcome.exit_code for outcome in outcomes)
 
 
-def print_plan(plan: Plan, settings: Settings, request: Request) -> None:
+def print_plan(plans: Sequence[Plan], grid: Grid | None, settings: Settings, request: Request) -> None:
     """On stdout where it is all that was asked for, else on stderr."""
     stream = sys.stdout if request.dry_run else sys.stderr
     if request.json and request.dry_run:
-        print(json.dumps(plan.to_dict(), indent=1), file=stream)
+        told = plans[0].to_dict() if grid is None else grid_plan(grid, plans)
+        print(json.dumps(told, indent=1), file=stream)
         return
-    for name, value, source in lines(plan, settings, f"--bundle {request.bundle}" if request.bundle else None):
-        print(f"{name:<12} {value}  [{source}]", file=stream)
-    for planned in plan.runs:
-        print(f"  seed {planned.run.seed:<10} {planned.what}", file=stream)
-    print("cost         none: this machine", file=stream, flush=True)
+    bundle = f"--bundle {request.bundle}" if request.bundle else None
+    text = (
+        plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
+    )
+    for line in [*text, f"{'cost':<12} none: this machine"]:
+        print(line, file=stream)
+    stream.flush()
+
+
+def _run(plan: Plan, settings: Settings, request: Request, ledger: Ledger) -> Outcome | None:
+    """Register, drive or follow, make the tables; None where it was interrupted."""
+    submission, runs_dir = plan.submission, Path(settings["runs_dir"])
+    view: View | None = None
+    register(submission, runs_dir, ledger)
+    try:
+        if not plan.finished:
+            view = make_view(sys.stderr)
+            _drive_or_follow(submission, settings, request, ledger, view)
+    except KeyboardInterrupt:
+        print(_interrupted(submission), file=sys.stderr)
+        return None
+    finally:
+        if view is not None:
+            view.close()
+    return finish(submission, runs_dir, request)
 
 
 def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
@@ -93,16 +126,22 @@ def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
         scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
         scratch.mkdir(exist_ok=True)
         write_bytes(scratch / BUNDLE, submission.bundle.encode())
+        if submission.readable is not None:
+            write_bytes(scratch / READABLE, submission.readable.encode())
         write_json(scratch / SPEC, submission.to_dict(now_utc()))
         os.rename(scratch, folder)
         data = {"recipe": submission.recipe, "overrides": list(submission.overrides), "seeds": list(submission.seeds)}
         ledger.append("submission_registered", submission_id=submission.submission_id, data=data)
 
 
+def make_overview(submission: Submission, runs_dir: Path) -> Overview:
+    return Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs], submission.diagnostic_only)
+
+
 def _drive_or_follow(submission: Submission, settings: Settings, request: Request, ledger: Ledger, view: View) -> None:
     """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
     runs_dir = Path(settings["runs_dir"])
-    overview = Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs])
+    overview = make_overview(submission, runs_dir)
     name = lease_of_submission(submission.submission_id)
     lease = ledger.acquire(name)
     if lease is None:
@@ -167,29 +206,34 @@ def _drive(
         ledger.release(lease)
 
 
-def finish(submission: Submission, runs_dir: Path, request: Request) -> int:
+def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:
     """Tables and submission folder from what is sealed, the next commands, the exit code."""
     sid = submission.submission_id
     folder = runs_dir / sid[:SUBMISSION_DIGITS]
-    rows = Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs]).rows(controlled=False)
+    rows = make_overview(submission, runs_dir).rows(controlled=False)
     failed = [row for row in rows if row.state == "failed"]
     open_rows = [row for row in rows if row.state not in ("done", "failed")]
     missing = len(failed) + len(open_rows)
-    verbs = [] if missing == len(rows) else ["collect"] if missing else ["collect", "pack"]
+    diagnostic = any(row.diagnostic_only for row in rows)
+    verbs = [] if missing == len(rows) else ["collect"] if missing or diagnostic else ["collect", "pack"]
     with folder_lock(folder, FINISH_PATIENCE):
         codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in verbs]
     for row in failed + open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
+    if diagnostic and verbs:
+        print("diagnostic only: tables, but no submission folder", file=sys.stderr)
     code = next((one for one in codes if one), errors.OK)
     code = errors.FAILED if failed else errors.NOT_FINISHED if open_rows else code
     _next_commands(sid[:SUBMISSION_DIGITS], runs_dir, folder, bool(failed))
+    return Outcome(submission, code, rows, folder)
+
+
+def _tell(outcome: Outcome, request: Request) -> None:
+    """What a script reads, alone on stdout."""
     if request.json:
-        states = {str(row.seed): row.state for row in rows}
-        answer = {"schema_version": 1, "submission_id": sid, "exit_code": code, "seeds": states, "folder": str(folder)}
-        print(json.dumps(answer))
+        print(json.dumps({"schema_version": 1} | outcome.to_dict()))
     elif request.quiet:
-        print(sid)
-    return code
+        print(outcome.submission.submission_id)
 
 
 def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool) -> int:

@@ -37,7 +37,7 @@ def describe(row: Row) -> str:
     elif row.state == "done":
         parts.append(f"attempt {row.attempt} is counted")
         if p.bpb is not None:
-            parts.append(f"BPB {p.bpb:.4f}")
+            parts.append(f"BPB {p.bpb:.4f}{_stamp(row)}")
     elif row.note != row.state and row.note:
         parts.append(row.note)
     return f"seed {row.seed}: " + " · ".join(parts)
@@ -55,8 +55,12 @@ def _figures(row: Row) -> list[str]:
     elif p.fraction is not None:
         parts.append(f"{p.fraction:.0%}")
     if p.bpb is not None and p.phase != "train":
-        parts.append(f"BPB so far {p.bpb:.4f}")
+        parts.append(f"BPB so far {p.bpb:.4f}{_stamp(row)}")
     return parts
+
+
+def _stamp(row: Row) -> str:
+    return " (diagnostic)" if row.diagnostic_only else ""
 
 
 def clock(seconds: float) -> str:
@@ -130,7 +134,7 @@ class LiveView:
                 step if training else "",
                 f"{p.loss:.4f}" if training and p.loss is not None else "",
                 "" if p.tokens_per_s is None or not training else f"{p.tokens_per_s:,.0f}",
-                "" if p.bpb is None else f"{p.bpb:.4f}",
+                "" if p.bpb is None else f"{p.bpb:.4f}{_stamp(row)}",
                 clock(p.seconds_left) if running and p.seconds_left is not None else "",
             )
         self.live.update(table, refresh=True)
