@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf_core.bundle import ROOT
+from golf_core.bundle import ROOT, build_bundle
 from golf_core.config import TTTConfig
 from golf_core.data.shards import BOS_ID
 from golf_core.evaluate.chunk_ttt import evaluate_chunk_ttt
@@ -214,30 +214,6 @@ def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
     assert {head["stage"]: head["verdict"] for head in heads} == verdicts
 
 
-def test_unscored_learning_without_the_flag_does_not_run(small_data, tmp_path):
-    """The config refuses it; a config that got around that ends at the tainted ledger, without scores."""
-    with pytest.raises(ConfigError, match="needs diagnostic_only=true"):
-        tiny("ttt.kind=unscored")
-    config = tiny("ttt.kind=unscored", "ttt.epochs=1", "diagnostic_only=true")
-    assert run_bundle(tmp_path, config, small_data, "train").returncode == 0
-    script = tmp_path / "train_gpt.py"
-    text = script.read_text()
-    flag = text.rindex("diagnostic_only=True")
-    script.write_text(text[:flag].rstrip() + text[flag + len("diagnostic_only=True") :].replace(",", "", 1))
-    # The check of the config, too, is taken out: the ledger must be enough.
-    script.write_text(script.read_text().replace('self.ttt.kind != "unscored" or self.diagnostic_only', "True"))
-    done = subprocess.run(
-        [sys.executable, str(script), "evaluate", "--out", str(tmp_path)],
-        env=environment(small_data, 1337),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert done.returncode == 1
-    assert "fatal:ledger ttt: tokens were had before they were scored" in done.stdout
-    assert not (tmp_path / "scores.json").exists()
-
-
 LEGAL = ("ttt.kind=lora", "ttt.chunk_tokens=16", "ttt.batch_seqs=16", "ttt.lr=0.01")
 
 
@@ -266,3 +242,26 @@ def test_rounding_in_training_is_not_known_to_evaluation(legal, small_data, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     for stage, found in scores_of(tmp_path)["stages"].items():
         assert found["val_loss"] == scores_of(legal[0])["stages"][stage]["val_loss"]
+
+
+def test_unscored_learning_without_the_flag_does_not_run(legal, small_data, tmp_path):
+    """The config refuses it; a config that got around that ends at the tainted ledger, without scores."""
+    with pytest.raises(ConfigError, match="needs diagnostic_only=true"):
+        tiny("ttt.kind=unscored")
+    config = tiny("ttt.kind=unscored", "ttt.epochs=1", "diagnostic_only=true")
+    script, text = tmp_path / "train_gpt.py", build_bundle(config)
+    flag = text.rindex("diagnostic_only=True")
+    text = text[:flag] + "diagnostic_only=False" + text[flag + len("diagnostic_only=True") :]
+    # The check of the config, too, is taken out: the ledger must be enough.
+    script.write_text(text.replace('self.ttt.kind != "unscored" or self.diagnostic_only', "True"))
+    artifact = str(legal[0] / "artifact.bin")
+    done = subprocess.run(
+        [sys.executable, str(script), "evaluate", "--artifact", artifact, "--out", str(tmp_path)],
+        env=environment(small_data, 1337),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 1
+    assert "fatal:ledger ttt: tokens were had before they were scored" in done.stdout
+    assert not (tmp_path / "scores.json").exists()
