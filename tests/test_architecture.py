@@ -17,13 +17,24 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("golf_core", "orchestrator", "results", "jobs")
 
 # Modules of golf_core that every room may read: no torch in them, nor in what they import.
-LIGHT = ("config", "config_io", "recipes", "bundle", "bundle_pack", "rundir", "policy", "hardware")
+LIGHT = (
+    "config",
+    "config_io",
+    "recipes",
+    "bundle",
+    "bundle_pack",
+    "fields",
+    "inventory",
+    "rundir",
+    "policy",
+    "hardware",
+)
 
 # Who may import whom of ours. An absent arrow is a decision. (results reads packed bundles without running them.)
 MAY_IMPORT = {
     "golf_core": {"golf_core"},
     "orchestrator": {"orchestrator", *(f"golf_core.{name}" for name in LIGHT)},
-    "results": {"results", "golf_core.rundir", "golf_core.policy", "golf_core.config", "golf_core.bundle_pack"},
+    "results": {"results", *(f"golf_core.{name}" for name in ("rundir", "policy", "config", "fields", "bundle_pack"))},
     "jobs": {"jobs", "orchestrator", "golf_core"},
 }
 

@@ -85,6 +85,31 @@ def test_splitting_over_ranks_changes_nothing():
     assert sum(scored(tokens, 4, world=3)) == pytest.approx(scored(tokens, 4)[0], rel=1e-9)
 
 
+def test_guessing_costs_the_log_of_the_vocabulary():
+    """A uniform model has log2(V) * tokens / bytes bits per byte."""
+    ledger = make_ledger(stream(90))
+    ledger.predict([ScoreWindow(0, 90, 0)])
+    ledger.commit(torch.zeros(90, SMALL.vocab))
+    score = ledger.finish()
+    assert score.val_bpb == pytest.approx(math.log2(SMALL.vocab) * 90 / score.bytes, rel=1e-6)
+
+
+@given(st.sets(st.integers(1, 119)), st.integers(1, 4))
+def test_any_split_gives_the_same_sums(cuts, world):
+    """The same logits, cut into any windows and dealt to any ranks, sum to the same nats (1e-12) and bytes."""
+    tokens, edges = stream(120), [0, *sorted(cuts), 120]
+    logits = torch.randn(120, SMALL.vocab, generator=torch.Generator().manual_seed(3)) * 4
+    whole = make_ledger(tokens)
+    whole.predict([ScoreWindow(0, 120, 0)])
+    whole.commit(logits)
+    ledgers = [make_ledger(tokens, rank=r, world=world) for r in range(world)]
+    for place, (first, stop) in enumerate(itertools.pairwise(edges)):
+        ledgers[place % world].predict([ScoreWindow(first, stop, first)])
+        ledgers[place % world].commit(logits[first:stop])
+    assert sum(float(ledger._nats) for ledger in ledgers) == pytest.approx(float(whole._nats), rel=1e-12)
+    assert sum(ledger._bytes for ledger in ledgers) == whole._bytes
+
+
 def test_a_target_cannot_be_scored_twice():
     """Predicting a scored target raises with its position and the rank."""
     ledger = make_ledger(stream(20))
@@ -157,6 +182,19 @@ def test_a_rate_of_zero_is_the_frozen_evaluation():
     score, reference = run_ttt(tokens, lr=0.0)[0].finish(), frozen.finish()
     assert (score.tokens, score.bytes) == (reference.tokens, reference.bytes)
     assert score.val_loss == pytest.approx(reference.val_loss, rel=1e-7)
+
+
+def test_what_was_learned_can_be_taken_back():
+    """The weights from before, loaded again, score what they scored before, to the bit."""
+    tokens, model = stream(150), small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    reference, again = make_ledger(tokens), make_ledger(tokens)
+    evaluate_windows(model, reference, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
+    config = TTTConfig(kind="chunk", chunk_tokens=32, lr=0.05, freeze_blocks=1)
+    evaluate_chunk_ttt(model, make_ledger(tokens), config, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
+    model.load_state_dict(before)
+    evaluate_windows(model, again, seq_len=16, stride=8, batch_seqs=3, progress=quiet)
+    assert again.finish() == reference.finish()
 
 
 def test_later_chunks_change_no_earlier_score():
