@@ -1,7 +1,7 @@
 """Pruning to a budget of bytes: codes of +-1 become 0, the cheapest first, until code and weights fit.
 
-Source: openai/parameter-golf #609, #1019, which recompress everything for each of some 20 probes. Here a fast codec
-is searched, and the real one called at most three times: as it is, a cautious guess, and a closer one. What is shipped
+Source: openai/parameter-golf #609, #1019, which recompress everything for each of some 20 probes. Here fast codecs are
+searched, and the real one called at most three times: as it is, a cautious guess, and a closer one. What is shipped
 was measured by the real codec. All bytes are decimal.
 """
 
@@ -15,12 +15,14 @@ import torch
 from golf_core.artifact.container import Packing, encode_artifact
 from golf_core.quant.rows import StoredTensor
 
-# A codec's savings by zeros are between this share and the double of the fast codec's, relative to their sizes; a
-# first guess that trusts no more than the share fits, and the second can come closer.
-TRUSTED_SAVINGS = 0.6
-CAUTIOUS_SHARE, CLOSER_SHARE = 0.002, 0.0002  # of the size, saved in addition: sizes do not fall evenly
-CLOSER_MARGIN = 0.02  # of the bytes to be saved: what interpolation may be wrong by
+# DEFLATE twice: matching repeats, as zlib itself does; and counting bytes only, which is what zstd and lzma come to on
+# codes without repeats. The first saves less of its size by zeros than any codec does, but for zlib.
+PROBE_STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)
+PROBE_BYTES, PROBE_PIECE = 1 << 22, 1 << 13  # a probe compresses so much of the payload, in pieces from all over it
 PROBE_STEPS = 1024  # the count is searched to this part of the candidates
+TRUSTED_SAVINGS = 0.6  # of what the worse of the two saves: the first guess
+CAUTIOUS_SHARE, CLOSER_SHARE = 0.002, 0.0002  # of the size, saved in addition: sizes do not fall evenly
+CLOSER_MARGIN = 0.02  # of the bytes to be saved: what the second guess may be wrong by
 
 Stored = Mapping[str, StoredTensor]
 
@@ -68,13 +70,14 @@ def prune_to_budget(
     if not measure(0):
         everything, over = codes.candidates, sizes[0] - target_bytes
         size = len(shipped[0])
-        first = codes.smallest_count(over / size / TRUSTED_SAVINGS + CAUTIOUS_SHARE)
+        first = codes.smallest_count(over / size / TRUSTED_SAVINGS + CAUTIOUS_SHARE, lambda k: min(codes.savings(k)))
         if first and not measure(first) and first < everything:
             measure(everything)
         elif first and sizes[first] <= target_bytes:
-            shares_per_byte = codes.proxy_savings(first) / (sizes[0] - sizes[first])
-            wanted = over * (1 + CLOSER_MARGIN) + CLOSER_SHARE * size
-            if (closer := codes.smallest_count(wanted * shares_per_byte)) < first:
+            share, foretold = (sizes[0] - sizes[first]) / size, codes.savings(first)
+            best = min(range(len(foretold)), key=lambda i: abs(foretold[i] - share))
+            wanted = (over * (1 + CLOSER_MARGIN) / size + CLOSER_SHARE) * foretold[best] / share
+            if (closer := codes.smallest_count(wanted, lambda k: codes.savings(k)[best])) < first:
                 measure(closer)
     fitting = [count for count, size in sizes.items() if size <= target_bytes]
     chosen = min(fitting) if fitting else max(sizes)
@@ -82,11 +85,19 @@ def prune_to_budget(
     return codes.pruned(chosen), shipped[chosen], report
 
 
-class _FastCodec:
-    name = "fast"
+class _SampleCodec:
+    """No codec: pieces of the payload, as far apart as makes PROBE_BYTES."""
+
+    name = "sample"
 
     def compress(self, data: bytes) -> bytes:
-        return zlib.compress(data, 1)
+        step = max(PROBE_PIECE, len(data) * PROBE_PIECE // PROBE_BYTES)
+        return b"".join(data[low : low + PROBE_PIECE] for low in range(0, len(data), step))
+
+
+def _deflated_bytes(data: bytes, strategy: int) -> int:
+    deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    return len(deflate.compress(data)) + len(deflate.flush())
 
 
 class _PrunedCodes:
@@ -101,7 +112,7 @@ class _PrunedCodes:
         # Scales are not negative, so that the bits of a half sort as it does, and sixteen bits sort fast.
         cost = np.concatenate([np.zeros(0, np.uint16), *(_scale_bits(stored[n]) for n in self.grids)])
         self.places = places[np.argsort(cost[places], kind="stable")]
-        self.proxies: dict[int, int] = {}
+        self.probed: dict[int, list[int]] = {}
 
     @property
     def candidates(self) -> int:
@@ -119,19 +130,20 @@ class _PrunedCodes:
             offset += s.codes.numel()
         return result
 
-    def proxy_savings(self, count: int) -> float:
-        """The share of the fast codec's size that zeroing `count` saves."""
+    def savings(self, count: int) -> list[float]:
+        """The share of a probe's size that zeroing `count` saves, by each strategy."""
         for k in (0, count):
-            if k not in self.proxies:
-                self.proxies[k] = len(encode_artifact(self.pruned(k), _FastCodec(), self.packing))
-        return 1 - self.proxies[count] / self.proxies[0]
+            if k not in self.probed:
+                sample = encode_artifact(self.pruned(k), _SampleCodec(), self.packing)
+                self.probed[k] = [_deflated_bytes(sample, strategy) for strategy in PROBE_STRATEGIES]
+        return [1 - after / before for after, before in zip(self.probed[count], self.probed[0], strict=True)]
 
-    def smallest_count(self, savings: float) -> int:
-        """The fewest candidates, to one PROBE_STEPS-th of them, that save so much by the fast codec; else all."""
+    def smallest_count(self, wanted: float, savings: Callable[[int], float]) -> int:
+        """The fewest candidates, to one PROBE_STEPS-th of them, for which `savings` is what is wanted; else all."""
         low, high = 0, self.candidates
         while high - low > max(1, self.candidates // PROBE_STEPS):
             middle = (low + high) // 2
-            low, high = (low, middle) if self.proxy_savings(middle) >= savings else (middle, high)
+            low, high = (low, middle) if savings(middle) >= wanted else (middle, high)
         return high
 
 
