@@ -16,8 +16,8 @@ from golf_core.optim.newton_schulz import orthogonalize
 from golf_core.optim.parallel_muon import ParallelMuon
 from golf_core.optim.schedule import lr_scale
 from golf_core.parts import load_parts
-from golf_core.recipes import RECIPES, load_recipe
-from tests.golf_core.tiny import tiny
+from golf_core.recipes import load_recipe
+from tests.golf_core.tiny import every_recipe, tiny
 
 
 def matrix(shape, sigma) -> torch.Tensor:
@@ -162,15 +162,15 @@ def test_each_kind_of_parameter_goes_where_it_belongs(hash_proj):
     assert {"ve_shared.proj.weight", "smear.gate", "blocks.0.attn.attn_gate.weight"} <= groups["scalar"]
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(every_recipe()))
 def test_every_parameter_is_in_exactly_one_group(name):
-    """The groups of every recipe hold each parameter once; Muon's matrices and Adam's lists together are all of them,
-    and each one's gradient lies in the buffer that is summed over processes."""
-    config = tiny(load_recipe(name).config)
+    """The groups of every recipe hold each tensor of its state once; Muon's matrices and Adam's lists together are all
+    of them, and each one's gradient lies in the buffer that is summed over processes."""
+    config = tiny(every_recipe()[name].config)
     parts = load_parts(config)
     model = GPT(config.model, parts)
     names = [n for group in parameter_groups(model, config.optim.hash_proj).values() for n in group]
-    assert sorted(names) == sorted(n for n, _ in model.named_parameters())
+    assert sorted(names) == sorted(n for n, _ in model.named_parameters()) == sorted(model.state_dict())
     optimizers = Optimizers(model, config.optim, parts["optim.muon"], 0, 1)
     adam = [p for params, _ in optimizers.adam.groups for p in params]
     banks = getattr(optimizers.muon, "banks", None)

@@ -26,6 +26,7 @@ def results(tmp_path_factory) -> dict[int, dict]:
     return {world: json.loads((out / f"parallel{world}.json").read_text()) for world in WORLDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", CHECKS)
 def test_it_equals_the_plain_form(results, world, name):
@@ -40,6 +41,7 @@ def test_it_equals_the_plain_form(results, world, name):
     assert found["clock"] == [1.5 + step for step in range(STEPS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_each_process_keeps_its_share_of_the_momentum_and_resets_it(results, world):
     """A share is the matrices over the processes, rounded up; banks go largest first; a reset leaves no momentum."""
@@ -50,6 +52,7 @@ def test_each_process_keeps_its_share_of_the_momentum_and_resets_it(results, wor
     assert found["momentum_after_reset"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_clipping_goes_by_the_norm_of_the_summed_gradients(results, world):
     """All ranks scale by one factor, which brings the global norm of the summed gradients to the limit."""

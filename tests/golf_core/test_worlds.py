@@ -1,4 +1,4 @@
-"""Every recipe, made tiny, trains the same with one process, two and four."""
+"""Every recipe and every recipe of a grid, made tiny, trains the same with one process, two and four."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from golf_core.recipes import RECIPES, load_recipe
+from tests.golf_core.tiny import every_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4)
@@ -45,7 +45,7 @@ def results(tmp_path_factory, small_data) -> dict[int, dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(every_recipe()))
 def test_a_recipe_trains_the_same_in_every_world(results, name):
     """Losses of all steps, the last weights and the shipped ones agree between 1, 2 and 4 processes to rounding, and
     all processes of a world have the same weights to the bit."""
@@ -76,8 +76,7 @@ def test_a_warm_up_leaves_no_trace_in_any_world(results, world):
 @pytest.mark.slow
 def test_the_tiny_recipes_exercise_what_they_turn_on(results):
     """Recipes that train for their rounding do so within the three steps; averages differ from the last weights."""
-    for name in RECIPES:
-        found = results[1][name]
-        config = load_recipe(name).config
+    for name, recipe in every_recipe().items():
+        found, config = results[1][name], recipe.config
         assert found["rounding"] == (config.qat.kind != "none")
         assert (found["last"] != found["shipped"]) == (config.average.kind != "none")

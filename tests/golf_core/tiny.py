@@ -13,8 +13,16 @@ from golf_core.config import (
 )
 from golf_core.config_model import ModelConfig
 from golf_core.config_quant import QATConfig, QuantConfig
+from golf_core.recipes import GRIDS, RECIPES, Recipe
 
 LAYERS, WIDTH, HEADS, KV_HEADS, SEQ = 4, 32, 2, 1, 32
+
+
+def every_recipe() -> dict[str, Recipe]:
+    """The recipes, and those of the grids, by their configs' names."""
+    recipes = [make() for make in RECIPES.values()]
+    recipes += [recipe for make in GRIDS.values() for recipe in make().recipes]
+    return {recipe.config.name: recipe for recipe in recipes}
 
 
 def tiny(config: Config) -> Config:
@@ -61,7 +69,7 @@ def tiny_optim(optim: OptimConfig) -> OptimConfig:
 def tiny_schedule(schedule: ScheduleConfig) -> ScheduleConfig:
     return replace(
         schedule,
-        warmdown_iterations=min(schedule.warmdown_iterations, 2),
+        warmdown_iterations=min(schedule.warmdown_iterations, 3),
         warmdown_fraction=max(schedule.warmdown_fraction, 0.9) if schedule.warmdown_fraction else 0.0,
     )
 
