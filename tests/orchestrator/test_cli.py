@@ -37,6 +37,8 @@ REFUSALS = {
     "an unknown device": (["--device", "tpu"], "there are cpu, cuda"),
     "an unknown dtype": (["--dtype", "fp8"], "bf16, fp32"),
     "a bundle that is no Python": (["--bundle", "."], "--bundle ."),
+    "an unknown grid": (["--recipe", "int6_ablatoin"], "did you mean 'int6_ablation'"),
+    "a bundle for a grid": (["--recipe", "int6_ablation", "--bundle", "."], "is a grid of 5"),
     "a recipe file that is not there": (["--recipe", "./mine.py:wider"], "no file"),
     "a negative startup": (["--startup-seconds", "-1"], "--startup-seconds=-1.0 must be a number above 0"),
     "no silence": (["--silence-seconds", "0"], "--silence-seconds=0.0 must be a number above 0"),
@@ -158,12 +160,40 @@ def test_debug_shows_the_trace(finished):
     assert "Traceback" in finished.run("ffffffffffff", "--debug", verb="status").stderr
 
 
-@pytest.mark.slow
-def test_recipes_count_parameters_from_the_built_model():
-    """Name, counted parameters, estimated bytes, source, command and published score; --set changes the count."""
-    whole = json.loads(cli(ROOT, "recipes", "--json").stdout)
+def test_the_list_of_recipes_needs_no_torch():
+    """Every recipe and grid with counts, target, source, command and published score, and no model is built for it."""
+    code = (
+        "import sys; from orchestrator.catalogue import recipes; code = recipes(None, (), True); "
+        "assert not {'torch', 'pandas', 'ray'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)
     rows = {row["name"]: row for row in whole["recipes"]}
     assert whole["schema_version"] == 1 and rows["naive_baseline"]["parameters"] == 17_059_912
     assert rows["naive_baseline"]["published"]["status"] == "measured" and rows["demo"]["published"] is None
-    less = json.loads(cli(ROOT, "recipes", "demo", "--set", "model.layers=1", "--json").stdout)["recipes"][0]
-    assert less["parameters"] < rows["demo"]["parameters"]
+    assert (rows["demo"]["target"], rows["naive_baseline"]["target"]) == ("cpu", "H100:8")
+    grids = {grid["name"]: grid for grid in whole["grids"]}
+    assert grids["int6_ablation"]["target"] == "H100:1" and len(grids["int6_ablation"]["recipes"]) == 5
+    assert all(row["differs"] for row in grids["int6_ablation"]["recipes"][1:])
+
+
+def test_a_grid_is_listed_with_its_variants():
+    """In words: each variant's name, size and what differs from the first; --set reaches all of them."""
+    done = cli(ROOT, "recipes", "int6_ablation", "--set", "model.layers=2")
+    assert done.returncode == 0, done.stderr
+    for words in ("a grid of 5", "int6_ablation.steps_mixed", "quant.mlp_bits=5", "meant for   H100:1"):
+        assert words in done.stdout
+    whole = json.loads(cli(ROOT, "recipes", "int6_ablation", "--set", "model.layers=2", "--json").stdout)
+    assert whole["recipes"] == [] and whole["grids"][0]["recipes"][3]["config"]["model"]["layers"] == 2
+
+
+@pytest.mark.slow
+def test_one_recipe_is_counted_from_the_built_model():
+    """With a name the bundle builds the model: the same count as the list's; --set changes both; fields are shown."""
+    for extra in ([], ["--set", "model.layers=1"]):
+        (row,) = json.loads(cli(ROOT, "recipes", "demo", *extra, "--json").stdout)["recipes"]
+        assert row["parameters_built"] == row["parameters"] and row["code_bytes"] > 100_000
+    assert row["parameters"] < 361_604
+    shown = cli(ROOT, "recipes", "demo").stdout
+    assert "(counted from the built model)" in shown and "model.layers=2" in shown

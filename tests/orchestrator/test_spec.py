@@ -44,7 +44,7 @@ def test_any_text_is_seeds_or_a_usage_error(text):
 
 
 def test_ids_follow_from_content_alone():
-    """Bundle, seed, data, tokenizer and target change a run id; recipe name, paths and policy do not."""
+    """Bundle, seed, data, tokenizer and target change a run id; recipe name, published value, paths, policy do not."""
     base = submission()
     target = dataclasses.replace(base.target, dtype="bf16")
     different = {
@@ -62,6 +62,7 @@ def test_ids_follow_from_content_alone():
         overrides=("model.layers=4",),
         policy=load_policy("record-2026-03"),
         data=dataclasses.replace(base.data, path="/elsewhere"),
+        published={"value": 1.1, "status": "measured", "source": "a log"},
     )
     assert same.submission_id == base.submission_id and same.runs == base.runs
 
@@ -166,6 +167,22 @@ def test_precedence_is_flag_environment_file_default(tmp_path):
         "policy": ("demo", "default"),
     }
     assert settings["runs_dir"] == str(tmp_path / "here") and set(settings.values) == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    "flags, environ, expected",
+    [
+        ({}, {}, ("demo", "default for cpu")),
+        ({"device": "cuda"}, {}, ("legal_ttt", "default for cuda")),
+        ({}, {"GOLF_DEVICE": "cuda"}, ("legal_ttt", "default for cuda")),
+        ({"device": "cuda", "recipe": "demo"}, {}, ("demo", "--recipe")),
+        ({"device": "tpu"}, {}, ("demo", "default for tpu")),
+    ],
+)
+def test_the_default_recipe_follows_the_device(tmp_path, flags, environ, expected):
+    """The demo on a CPU, the strongest legal recipe on GPUs, and the source says for what; a given one stays."""
+    settings = Settings.resolve(flags, environ, tmp_path)
+    assert (settings["recipe"], settings.source("recipe")) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from golf_core.bundle_pack import pack_source
 from golf_core.rundir import is_sealed
 from tests.orchestrator.toy import MARK, carrying, command_line, stop, toy_text, until
 
@@ -241,6 +242,34 @@ def test_failed_code_is_tried_again_only_when_asked(make_bench, tmp_path):
     again = bench.run("--seeds", "1", "--retry-failed")
     assert again.returncode == 0, again.stderr
     assert (bench.attempt(1, 1) / "VOID.json").exists() and is_sealed(bench.attempt(1, 2))
+
+
+def test_a_diagnostic_run_makes_tables_and_no_submission(make_bench):
+    """Exit code 0, tables that say so, no submission folder; status stamps the score; again it starts nothing."""
+    bench = make_bench(toy_text({"diagnostic": "yes"}), tables=True)
+    done = bench.run("--seeds", "1")
+    assert done.returncode == 0 and "no submission folder" in done.stderr, done.stderr
+    (folder,) = outputs(bench)
+    assert not (folder / "submission").exists() and "DIAGNOSTIC ONLY" in (folder / "table.md").read_text()
+    said = bench.run("--json", verb="status")
+    assert json.loads(said.stdout)["seeds"][0]["diagnostic_only"] is True
+    assert "(diagnostic)" in bench.run(verb="status").stdout
+    assert bench.run("--seeds", "1").returncode == 0 and len(bench.attempts()) == 1
+
+
+def test_a_packed_bundle_runs_is_counted_and_is_kept_readable(make_bench):
+    """What runs and ships is the packed file; its source lies beside it, and is no part of the submission."""
+    bench = make_bench(pack_source(toy_text()), tables=True)
+    done = bench.run("--seeds", "1")
+    assert done.returncode == 0, done.stderr
+    (folder,) = outputs(bench)
+    assert (folder / "train_gpt.readable.py").read_text() == toy_text()
+    for packed in (folder, folder / "submission", bench.attempt(1)):
+        assert (packed / "train_gpt.py").read_text() == bench.text
+    facts = json.loads((folder / "submission" / "submission.json").read_text())
+    assert facts["bytes_code"] == len(bench.text) < len(toy_text())
+    assert {path.name for path in (folder / "submission").glob("train_gpt*")} == {"train_gpt.py"}
+    assert not (bench.attempt(1) / "train_gpt.readable.py").exists()
 
 
 def test_secrets_are_found_nowhere(make_bench):

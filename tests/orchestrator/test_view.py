@@ -42,6 +42,15 @@ def test_not_a_terminal_gets_one_line_per_change():
     assert len(lines) == 3 and lines[-1] == "seed 42: done · attempt 1 is counted" and "\x1b" not in stream.getvalue()
 
 
+def test_the_score_of_a_diagnostic_run_is_stamped(monkeypatch):
+    """In words and in the live table, while it is evaluated and when it is done."""
+    progress = Progress(stage="evaluate", phase="ttt", fraction=0.25, bpb=1.5)
+    for state, words in (("running", "BPB so far 1.5000"), ("done", "BPB 1.5000")):
+        shown = row(state=state, progress=progress, diagnostic_only=True)
+        assert describe(shown).endswith(f"{words} (diagnostic)")
+        assert "1.5000 (diagnostic)" in drawn(monkeypatch, [shown])
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

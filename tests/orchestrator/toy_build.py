@@ -1,0 +1,22 @@
+"""`python toy_build.py submit ...`: the command line, whose recipes build toys instead of bundles.
+
+The toy of a recipe is NAME.py in this folder, else toy.py, with the recipe's name behind it.
+"""
+
+from pathlib import Path
+
+from orchestrator import preflight, submit
+from orchestrator.cli import main
+
+
+def build(config):
+    own = Path(f"{config.name}.py")
+    text = (own if own.exists() else Path("toy.py")).read_text(encoding="utf-8")
+    return f"{text}\n# {config.name}\n"
+
+
+preflight.build = build
+submit.results_command = lambda *arguments: 0
+
+if __name__ == "__main__":
+    main()
