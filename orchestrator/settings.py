@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golf_core.fields import nearest
-from golf_core.recipes import default_recipe
 from orchestrator.errors import UsageError
 from orchestrator.spec import DEFAULT_SEEDS
 
@@ -86,6 +85,8 @@ class Settings:
             else:
                 values[name] = Setting(field.default, DEFAULT)
         if values["recipe"].source == DEFAULT:
+            from golf_core.recipes import default_recipe  # not for --help
+
             device = values["device"].value
             values["recipe"] = Setting(default_recipe(device), f"default for {device}")
         return cls(values)
