@@ -36,12 +36,12 @@ class Gate:
 
 
 def check_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any], target_class: str) -> list[Gate]:
-    """Artifact bytes, train and evaluate seconds, number of seeds, hardware; then, where the evidence tells of it,
-    legality, and diagnostic_only. Raises RunDirError for a bad policy."""
+    """Artifact bytes, train and evaluate seconds, number of seeds, hardware, legality; diagnostic_only where it is
+    one. Raises RunDirError for a bad policy."""
     gates = [_cap_gate(rows, policy, *cap) for cap in CAPS]
     gates.append(_seeds_gate(rows, _limit(policy, "seeds")))
     gates.append(_hardware_gate(rows[0], policy, target_class))
-    gates += _legality_gate(rows)
+    gates.append(_legality_gate(rows))
     diagnostic = any(row.diagnostic_only for row in rows)
     if diagnostic:
         gates.append(_diagnostic_gate(rows))
@@ -89,17 +89,16 @@ def _hardware_gate(row: Row, policy: Mapping[str, typing.Any], target_class: str
     )
 
 
-def _legality_gate(rows: Sequence[Row]) -> list[Gate]:
-    """What the score ledgers of the evaluations say of themselves. Left out where no seed's evidence has a verdict."""
+def _legality_gate(rows: Sequence[Row]) -> Gate:
+    """What the score ledgers of the evaluations say of themselves; another evaluator's scores leave it unknown."""
     told = {row.seed: row.legality for row in rows if row.legality is not None}
-    if not told:
-        return []
     illegal = next((seed for seed, verdict in told.items() if verdict not in LEGAL), None)
-    seed = illegal if illegal is not None else max(told, key=lambda one: LEGAL.index(told[one] or ""))
+    learned = max(told, key=lambda seed: told[seed] == LEGAL[-1], default=None)
+    seed = learned if illegal is None else illegal
+    value = None if seed is None else told[seed]
     complete = PASS if len(told) == len(rows) else UNKNOWN
     verdict = complete if illegal is None else FAIL
-    limit = "score first"
-    return [Gate(name="legality", unit="", value=told[seed], limit=limit, margin=None, seed=seed, verdict=verdict)]
+    return Gate(name="legality", unit="", value=value, limit="score first", margin=None, seed=seed, verdict=verdict)
 
 
 def _diagnostic_gate(rows: Sequence[Row]) -> Gate:

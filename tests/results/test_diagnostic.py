@@ -112,8 +112,8 @@ def test_a_foreign_bundle_is_believed_by_its_scores(tmp_path):
 
 
 def with_verdicts(runs, *verdicts):
-    stages = {name: stage(1.6) | ({"verdict": verdict} if verdict else {})
-              for name, verdict in zip(("roundtrip", "sliding", "ttt"), verdicts, strict=True)}  # fmt: skip
+    names = ("roundtrip", "sliding", "ttt")
+    stages = {name: stage(1.6, verdict=verdict) for name, verdict in zip(names, verdicts, strict=True)}
     for seed in runs.seeds:
         runs.attempt(seed, stages=stages)
     found = collect(runs.folder)
@@ -140,9 +140,10 @@ def test_the_worst_verdict_decides_legality(tmp_path, verdicts, value, verdict):
 
 
 def test_a_verdict_that_is_not_told_of_every_stage_is_none(tmp_path):
-    """A legal verdict for one stage says nothing of the others; without any there is no such gate."""
-    assert with_verdicts(Runs(tmp_path / "some"), "TRACK_A", None, "SCORE_FIRST_OK")[0] is None
-    assert with_verdicts(Runs(tmp_path / "none"), None, None, None)[0] is None
+    """A legal verdict for one stage says nothing of the others: the gate is unknown, as it is without any."""
+    for name, verdicts in (("some", ("TRACK_A", None, "SCORE_FIRST_OK")), ("none", (None, None, None))):
+        gate, _ = with_verdicts(Runs(tmp_path / name), *verdicts)
+        assert (gate.value, gate.verdict) == (None, "unknown")
 
 
 def test_legality_is_unknown_while_a_seed_is_missing(tmp_path):
