@@ -156,6 +156,7 @@ def test_a_frame_that_was_touched_is_not_read_as_packed(old, new):
     assert readable_source(other) == other and frozen_config(other) is None
 
 
+@pytest.mark.slow
 def test_all_forms_compute_the_same(small_data, tmp_path):
     """Readable, packed and package have the same artifact, byte for byte, and the same scores but for the bytes of
     code, which are those of the file that ran."""
