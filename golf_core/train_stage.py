@@ -71,7 +71,8 @@ def write_artifact(run: Run, model: GPT, hessians: dict[str, torch.Tensor] | Non
         if prune := run.parts.get("artifact.target_bytes"):
             target = run.config.artifact.target_bytes
             stored, data, report = prune(stored, run.encode, run.code_bytes, target, run.packing)
-            run.journal.say(str(report))
+            for line in report.lines():
+                run.journal.say(line)
         else:
             data = run.encode(stored)
         scratch = run.out / ".artifact.bin.tmp"

@@ -36,16 +36,18 @@ class BudgetReport:
     candidates: int
     real_calls: int
 
-    def __str__(self) -> str:
-        line = f"export_budget: target={self.target_bytes}B current={self.before_bytes}B pruned={self.pruned}"
+    def lines(self) -> list[str]:
+        """What the log says."""
+        said = f"export_budget: target={self.target_bytes}B current={self.before_bytes}B pruned={self.pruned}"
         if self.pruned:
-            line += f" of {self.candidates} total={self.total_bytes}B"
-        if self.total_bytes > self.target_bytes:
-            line += (
-                f"\nwarning: export_budget: {self.total_bytes - self.target_bytes} bytes over the target with every "
-                "code of +-1 zeroed; use fewer bits, a smaller model, or a larger artifact.target_bytes"
-            )
-        return line
+            said += f" of {self.candidates} total={self.total_bytes}B"
+        if self.total_bytes <= self.target_bytes:
+            return [said]
+        return [
+            said,
+            f"warning: export_budget: {self.total_bytes - self.target_bytes} bytes over the target with every code of "
+            "+-1 zeroed; use fewer bits, a smaller model, or a larger artifact.target_bytes",
+        ]
 
 
 def prune_to_budget(
