@@ -15,7 +15,7 @@ WORLDS = (1, 2, 4)
 
 
 def launch(program: str, processes: int, *arguments: str) -> None:
-    """Run a module of the tests in that many processes; warnings of its own code are errors, as in the suite."""
+    """Run a module of the tests in that many processes; old names of collectives are errors, as in the suite."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -26,7 +26,7 @@ def launch(program: str, processes: int, *arguments: str) -> None:
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed",
+            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed.c10d_logger",
         },
         capture_output=True,
         text=True,
