@@ -2,8 +2,8 @@
 
 What ran is what is submitted, so the trainer never imports the package: it runs this file. Modules come in
 import order, each under a banner, comments kept; imports of our own disappear, and the config is written out
-at the end as Python. A part that the config does not name does not enter. A config says in which form it ships:
-readable as it is, or packed (bundle_pack.py).
+at the end as Python, its checks left behind (bundle_frozen.py). A part that the config does not name does not enter.
+A config says in which form it ships: readable as it is, or packed (bundle_pack.py).
 
 Inside golf_core (recipes and light commands apart) this asks for a little discipline, which `build_bundle`
 enforces: own imports are `from golf_core.x import name` on top level, without `as` or `*`; no
@@ -16,6 +16,7 @@ import typing
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 
+from golf_core.bundle_frozen import CONFIG_MODULES, without_checks
 from golf_core.bundle_pack import pack_source
 from golf_core.config import Config
 from golf_core.fields import chosen_parts
@@ -101,6 +102,8 @@ def _read(name: str, root: Path) -> _Module:
         text = path.read_text(encoding="utf-8")
     except OSError:
         raise BundleError(f"there is no module {name} ({path.name} in {path.parent.name}/)") from None
+    if name.startswith(CONFIG_MODULES):
+        text = without_checks(text)
     tree = ast.parse(text)
     lines = text.splitlines()
     imports: list[str] = []

@@ -18,6 +18,7 @@ ROOMS = ("golf_core", "orchestrator", "results", "jobs")
 
 # Modules of golf_core that every room may read: no torch in them, nor in what they import.
 LIGHT = (
+    "bundle_frozen",
     "config",
     "config_io",
     "recipes",

@@ -2,11 +2,15 @@
 
 import ast
 import shutil
+from dataclasses import MISSING, fields
 
 import pytest
 
 from golf_core.bundle import ROOT, BundleError, build_bundle, readable_bundle
-from golf_core.config_io import override
+from golf_core.config import Config, TTTConfig
+from golf_core.config_io import override, to_dict
+from golf_core.config_model import ModelConfig
+from golf_core.config_quant import QuantConfig
 from golf_core.recipes import RECIPES, load_recipe
 
 
@@ -74,3 +78,18 @@ def test_a_module_that_breaks_a_rule_is_refused(tmp_path, file, line, message):
     path.write_text(f"{head}\n\n{line}\nimport{first_import}")
     with pytest.raises(BundleError, match=message):
         build_bundle(load_recipe("demo").config, root=tmp_path)
+
+
+def test_a_bundle_carries_no_checks_of_its_frozen_config():
+    """The bundle's config classes have the package's fields, defaults and properties, and neither checks nor the list
+    of other implementations; its CONFIG is the recipe's."""
+    source = readable_bundle(load_recipe("legal_ttt").config)
+    for left in ("__post_init__", "_check_", "check_choices", "= choice(", "= switch(", "golf_core.fields"):
+        assert left not in source
+    scope: dict = {"__name__": "train_gpt"}
+    exec(compile(source, "train_gpt.py", "exec"), scope)
+    assert to_dict(scope["CONFIG"]) == to_dict(load_recipe("legal_ttt").config)
+    for cls in (Config, ModelConfig, QuantConfig, TTTConfig):
+        mine = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+        assert {f.name: f.default for f in fields(scope[cls.__name__]) if f.name in mine} == mine
+    assert scope["CONFIG"].model.kv_owner(3) == 3

@@ -390,8 +390,10 @@ def test_flash_attention_agrees_with_the_library():
         (["model.xsa_all=true"], ["xsa_last_n", "kv_share"]),
         (["model.kv_share=some"], ["kv_share='some'", "none, all"]),
     ],
-    ids=["ntk", "kv_share", "xsa", "rope_dims", "gate_scale", "nibbles", "gptq", "calibration"]
-    + ["unscored", "freeze", "edges", "word_xsa", "kv_word"],
+    ids=[
+        *("ntk", "kv_share", "xsa", "rope_dims", "gate_scale", "nibbles", "gptq", "calibration"),
+        *("unscored", "freeze", "edges", "word_xsa", "kv_word"),
+    ],
 )
 def test_contradictions_are_refused_with_both_names(overrides, names):
     """Switches that contradict each other never make a config; the message holds both of them."""
