@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 
 RunsDir = typing.Annotated[str | None, typer.Option(help="Folder of ledger, attempts and outputs. Default: runs.")]
-Prefix = typing.Annotated[str | None, typer.Argument(help="Submission id, or its beginning. Default: the latest.")]
+Prefix = typing.Annotated[
+    str | None, typer.Argument(help="Submission id, or its beginning. Default: the one that runs, else the latest.")
+]
 Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
 Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 Sets = typing.Annotated[

@@ -23,11 +23,14 @@ CANCEL_PATIENCE = 30.0
 
 
 def chosen(ledger: Ledger, prefix: str | None) -> str:
-    """The submission that is meant: by a prefix of its id, or the latest."""
+    """The submission that is meant: by a prefix of its id, or the latest that somebody drives, or the latest."""
     ids = ledger.submissions()
     if not ids:
         raise UsageError(f"there is no submission in {ledger.path.parent}; `python -m orchestrator submit` makes one")
-    return unique_prefix(prefix, ids) if prefix else ids[-1]
+    if prefix:
+        return unique_prefix(prefix, ids)
+    driven = (sid for sid in reversed(ids) if ledger.holder(lease_of_submission(sid)) is not None)
+    return next(driven, ids[-1])
 
 
 def spec_of(runs_dir: Path, submission_id: str) -> dict[str, typing.Any]:

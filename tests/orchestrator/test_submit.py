@@ -199,28 +199,28 @@ def test_eight_submits_at_once_make_one_set_of_attempts(make_bench, undisturbed)
     assert scores(bench) == scores(undisturbed)
 
 
-def test_a_follower_takes_over_when_the_first_submit_is_killed(make_bench, undisturbed):
+def test_a_follower_takes_over_when_the_first_submit_is_killed(make_bench, tmp_path):
     """The second submit starts nothing while the first lives, and finishes its work when it dies."""
-    bench = make_bench(SLOW)
-    first = bench.start("--seeds", "1,2")
-    bench.reaches(1, '"train", "edge": "begin"')
-    second = bench.start("--seeds", "1,2")
+    bench = make_bench(toy_text({"sliding": f"hang:{tmp_path}"}))
+    first = bench.start("--seeds", "1")
+    folder = bench.reaches(1, '"sliding", "edge": "begin"')
+    second = bench.start("--seeds", "1")
     try:
-        bench.reaches(1, '"roundtrip", "edge": "begin"')
-        assert len(bench.attempts()) == 2
+        assert any("following it" in line for line in second.stderr)
+        assert bench.attempts() == [folder]
         first.send_signal(signal.SIGKILL)
         stop(first)
         _, err = second.communicate(timeout=60)
     finally:
         stop(second) if second.returncode is None else None
-    assert second.returncode == 0 and "following it" in err
-    assert scores(bench) == scores(undisturbed)
+    assert second.returncode == 0 and "taking over" in err
+    assert set(scores(bench)) == {1} and bench.attempts() == [folder]
 
 
-def test_cancel_ends_the_runs_and_the_same_submit_goes_on(make_bench, undisturbed):
+def test_cancel_ends_the_runs_and_the_same_submit_goes_on(make_bench, tmp_path):
     """cancel: the submit ends with 3 (not finished), nobody is left; submitted again, it finishes."""
-    bench = make_bench(SLOW)
-    first = bench.start("--seeds", "1,2")
+    bench = make_bench(toy_text({"train2": f"hang:{tmp_path}"}))
+    first = bench.start("--seeds", "1")
     folder = bench.reaches(1, '"train", "edge": "begin"')
     asked = bench.run(verb="cancel")
     assert asked.returncode == 0, asked.stderr
@@ -229,8 +229,27 @@ def test_cancel_ends_the_runs_and_the_same_submit_goes_on(make_bench, undisturbe
     bench.nobody_is_left()
     assert json.loads((folder / "VOID.json").read_text())["class"] == "cancelled"
     assert bench.run(verb="status").returncode == 3
-    assert bench.run("--seeds", "1,2").returncode == 0
-    assert scores(bench) == scores(undisturbed)
+    assert bench.run("--seeds", "1").returncode == 0
+    assert set(scores(bench)) == {1} and len(bench.attempts()) == 2
+
+
+def test_the_submission_that_runs_is_meant_before_the_latest(make_bench, tmp_path):
+    """Without an id, status and cancel are about the one that is driven, though another was registered after it."""
+    bench = make_bench(toy_text({"train2": f"hang:{tmp_path}"}))
+    first = bench.start("--seeds", "1")
+    try:
+        bench.reaches(1, '"train", "edge": "begin"')
+        (tmp_path / "train2-2-0").touch()  # seed 2 does not hang
+        later = bench.run("--seeds", "2", "-q")
+        assert later.returncode == 0, later.stderr
+        said = json.loads(bench.run("--json", verb="status").stdout)
+        assert [row["seed"] for row in said["seeds"]] == [1]
+        assert bench.run(verb="cancel").returncode == 0
+        first.communicate(timeout=30)
+    finally:
+        stop(first) if first.returncode is None else None
+    assert first.returncode == 3
+    assert json.loads(bench.run("--json", verb="status").stdout)["submission_id"] == later.stdout.strip()
 
 
 def test_failed_code_is_tried_again_only_when_asked(make_bench, tmp_path):
