@@ -1,6 +1,6 @@
 """What each technique is worth on the embedded corpus: BPB with it against without it, at equal CPU-seconds.
 
-    python benchmarks/techniques.py [--seconds 25] [--seeds 1337,42,2025] [--only xsa,...] [--markdown FILE]
+    python benchmarks/techniques.py [--seconds 30] [--seeds 1337,42,2025] [--only xsa,...] [--markdown FILE]
 
 The base is the demo's recipe, trained for `--seconds` CPU-seconds a run instead of for its steps, on one thread, so
 that a technique pays for its own arithmetic; two runs at a time. Scored with plain windows through the artifact, as
@@ -29,6 +29,8 @@ from scipy import stats
 from golf_core.config import Config
 from golf_core.config_io import override
 from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
+from golf_core.data.shard_writer import write_shard
+from golf_core.data.shards import read_shard, shard_paths
 from golf_core.evaluate_stage import evaluate_stage
 from golf_core.parts import load_parts
 from golf_core.process import Place, keep_freed_memory
@@ -37,7 +39,7 @@ from golf_core.run import Run
 from golf_core.train_stage import calibrate, train_stage, write_artifact
 
 BASE = [
-    *("train.iterations=1000000", "evaluate.stride=128", "ttt.kind=none", "model.layers=4"),
+    *("train.iterations=1000000", "evaluate.stride=128", "ttt.kind=none"),
     *("average.kind=none", "optim.matrix_decay=0.0"),
 ]
 INT4 = ["quant.attn_bits=4", "quant.mlp_bits=4"]
@@ -50,9 +52,9 @@ TRAINED: dict[str, tuple[list[str], list[str]]] = {
     "partial RoPE 16": (["model.rope_dims=16"], []),
     "dynamic NTK over 64": (["model.rope_ref_len=64"], []),
     "static NTK 41832": (["model.rope_static_base=41832"], []),
-    "XSA, last 2 layers": (["model.xsa_last_n=2"], []),
-    "XSA, all layers": (["model.xsa_last_n=4"], []),
-    "KV shared by all layers": (["model.kv_share=all"], []),
+    "XSA, last layer": (["model.xsa_last_n=1"], []),
+    "XSA, both layers": (["model.xsa_last_n=2"], []),
+    "KV shared by both layers": (["model.kv_share=all"], []),
     "value residual": (["model.value_residual=true"], []),
     "gate: dense": (["model.attn_gate=dense"], []),
     "gate: qwen": (["model.attn_gate=qwen"], []),
@@ -132,14 +134,22 @@ class Job:
     shipped: list[list[str]] = field(default_factory=list)
 
 
+def prepare(folder: Path, val_tokens: int) -> None:
+    """The embedded corpus with the validation split's first tokens only; the environment names it."""
+    data, _ = embedded_data()
+    (train,), (val,) = (shard_paths(data, split) for split in ("train", "val"))
+    (folder / train.name).symlink_to(train)
+    write_shard(folder / val.name, read_shard(val)[:val_tokens])
+    os.environ.update(DATA_PATH=str(folder), TOKENIZER_PATH=str(data / TOKENIZER_NAME))
+
+
 def configured(seconds: float, settings: list[str]) -> Config:
     return override(load_recipe("demo").config, [*BASE, f"train.max_seconds={seconds}", *settings])
 
 
 @contextlib.contextmanager
 def run_of(config: Config, seed: int) -> Iterator[Run]:
-    data, _ = embedded_data()
-    os.environ.update(SEED=str(seed), DATA_PATH=str(data), TOKENIZER_PATH=str(data / TOKENIZER_NAME))
+    os.environ["SEED"] = str(seed)
     place = Place(0, 1, torch.device("cpu"), torch.float32)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         yield Run(config, load_parts(config), place, Path(folder), time.process_time)
@@ -215,10 +225,11 @@ def table(results: dict[tuple[int, str], Measured], names: list[str], seeds: lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=25.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seeds", default="1337,42,2025")
     parser.add_argument("--only", help="parts of names, separated by commas")
     parser.add_argument("--markdown", type=Path, help="write the table there too")
+    parser.add_argument("--val-tokens", type=int, default=40_000, help="of the validation split, from its start")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     wanted = arguments.only.lower().split(",") if arguments.only else [""]
@@ -226,10 +237,13 @@ def main() -> None:
     if not names:
         parser.error(f"--only {arguments.only}: there are {', '.join(TRAINED | SHIPPED)}")
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    embedded_data()
     results: dict[tuple[int, str], Measured] = {}
     todo = jobs(names, seeds, arguments.seconds)
-    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
+    ):
+        prepare(Path(folder), arguments.val_tokens)  # before the first process starts: they take the environment over
         for done, (job, measured) in enumerate(zip(todo, pool.map(work, todo), strict=True), 1):
             for settings, result in measured:
                 results[job.seed, json.dumps(settings)] = result
