@@ -118,21 +118,23 @@ def test_a_diagnostic_variant_has_no_mean(make_bench):
     assert done.stdout.splitlines()[1].endswith("diagnostic only: no score")
 
 
-def test_ctrl_c_ends_the_grid_and_the_same_submit_goes_on(make_bench):
+def test_ctrl_c_ends_the_grid_and_the_same_submit_goes_on(make_bench, tmp_path):
     """The second variant is not begun after an interrupt; the same submit runs what is missing and nothing twice."""
-    bench = make_bench(toy_text(steps=6, pause=0.25))
-    first = start(bench, "--seeds", "1,2")
+    bench = make_bench(toy_text({"train2": f"hang:{tmp_path}"}))
+    first = start(bench, "--seeds", "1")
     try:
-        bench.reaches(2, '"train", "edge": "begin"')
+        bench.reaches(1, "hanging", file="log.txt")
         first.send_signal(signal.SIGINT)
         out, err = first.communicate(timeout=30)
     finally:
         stop(first) if first.returncode is None else None
     assert first.returncode == 130 and "the same submit goes on" in err
     assert all("not ended" in line for line in out.splitlines()) and len(out.splitlines()) == 2
+    assert len(bench.attempts()) == 1
     bench.nobody_is_left()
-    done = run(bench, "--seeds", "1,2")
+    done = run(bench, "--seeds", "1")
     assert done.returncode == 0 and done.stdout.count("mean BPB") == 2, done.stderr
+    assert len(bench.attempts()) == 3
 
 
 @pytest.mark.parametrize(
