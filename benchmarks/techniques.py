@@ -2,7 +2,7 @@
 
     python benchmarks/techniques.py [--seconds 30] [--seeds 1337,42,2025] [--only xsa,...] [--markdown FILE]
 
-The base is the demo's recipe, trained for `--seconds` CPU-seconds a run instead of for its steps, on one thread, so
+The base is the demo's recipe with a third layer and without its average, trained for `--seconds` CPU-seconds a run instead of for its steps, on one thread, so
 that a technique pays for its own arithmetic; two runs at a time. Scored with plain windows through the artifact, as
 shipped. A row's difference is the mean over seeds of (with - without) on the same seed, with its 95 % interval (t);
 "better" and "worse" only where the interval leaves out zero. Export and test-time-training rows use the base's own
@@ -39,7 +39,7 @@ from golf_core.run import Run
 from golf_core.train_stage import calibrate, train_stage, write_artifact
 
 BASE = [
-    *("train.iterations=1000000", "evaluate.stride=128", "ttt.kind=none"),
+    *("train.iterations=1000000", "evaluate.stride=128", "ttt.kind=none", "model.layers=3"),
     *("average.kind=none", "optim.matrix_decay=0.0"),
 ]
 INT4 = ["quant.attn_bits=4", "quant.mlp_bits=4"]
@@ -53,8 +53,8 @@ TRAINED: dict[str, tuple[list[str], list[str]]] = {
     "dynamic NTK over 64": (["model.rope_ref_len=64"], []),
     "static NTK 41832": (["model.rope_static_base=41832"], []),
     "XSA, last layer": (["model.xsa_last_n=1"], []),
-    "XSA, both layers": (["model.xsa_last_n=2"], []),
-    "KV shared by both layers": (["model.kv_share=all"], []),
+    "XSA, all layers": (["model.xsa_last_n=3"], []),
+    "KV shared by all layers": (["model.kv_share=all"], []),
     "value residual": (["model.value_residual=true"], []),
     "gate: dense": (["model.attn_gate=dense"], []),
     "gate: qwen": (["model.attn_gate=qwen"], []),

@@ -34,14 +34,16 @@ def train_stage(run: Run) -> GPT:
         if trainer.averager:
             trainer.averager.apply()
             journal.say(trainer.averager.describe())
+    begin = run.clock()
     hessians = calibrate(run, model, loader)
+    read_training_data = run.clock() - begin if config.quant.calibration == "train" else 0.0
     with journal.phase("validate"):
         score, _ = run.plain_score(model, "pre_quant", validation)
         journal.say(f"pre_quant val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f}")
     journal.note(
         "train_end",
         steps=outcome.steps,
-        train_seconds=outcome.seconds,
+        train_seconds=outcome.seconds + read_training_data,
         step_avg_ms=outcome.step_avg_ms,
         stopped_by=outcome.stopped_by,
         parameters=parameters,

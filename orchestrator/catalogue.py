@@ -18,6 +18,7 @@ from golf_core.config import Config
 from golf_core.config_io import override, paths, to_dict
 from golf_core.fields import ConfigError, nearest
 from golf_core.inventory import take_inventory
+from golf_core.policy import load_policy
 from golf_core.recipes import GRIDS, RECIPES, Grid, Recipe, load_grid, load_recipe
 from golf_core.rundir import BUNDLE
 from orchestrator import errors
@@ -25,6 +26,7 @@ from orchestrator.environment import bundle_environment
 from orchestrator.errors import UsageError
 
 SCHEMA_VERSION = 1
+RACE_BYTES = load_policy("record-2026-03").artifact_bytes  # a plan has the cap of its own policy
 Row = dict[str, typing.Any]
 
 
@@ -86,7 +88,7 @@ def changed(recipe: Recipe, overrides: Sequence[str]) -> Config:
         raise UsageError(str(error)) from None
 
 
-def recipes(name: str | None, overrides: Sequence[str], as_json: bool) -> int:
+def recipes(name: str | None, overrides: Sequence[str], as_json: bool, rehearse: bool = False) -> int:
     """The recipes command."""
     if name is None:
         rows = [recipe_row(make(), overrides) for make in RECIPES.values()]
@@ -94,7 +96,9 @@ def recipes(name: str | None, overrides: Sequence[str], as_json: bool) -> int:
     else:
         found = find(name)
         grids = [grid_row(found, overrides)] if isinstance(found, Grid) else []
-        rows = [] if isinstance(found, Grid) else [_counted(found, overrides)]
+        if rehearse and isinstance(found, Grid):
+            raise UsageError(f"--rehearse takes one recipe, not the grid {name!r} of {len(found.recipes)}")
+        rows = [] if isinstance(found, Grid) else [_counted(found, overrides, rehearse)]
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, "recipes": rows, "grids": grids}, indent=1))
         return errors.OK
@@ -125,12 +129,16 @@ def recipe_row(recipe: Recipe, overrides: Sequence[str]) -> Row:
     }
 
 
-def _counted(recipe: Recipe, overrides: Sequence[str]) -> Row:
-    """A row with what the bundle says of the model that it builds, and the bytes of the bundle."""
+def _counted(recipe: Recipe, overrides: Sequence[str], rehearse: bool) -> Row:
+    """A row with what the bundle says of the model that it builds, and the bytes of the bundle. A rehearsal runs the
+    model, and makes and reloads the artifact of its start values, at full size."""
     row = recipe_row(recipe, overrides)
     text = build(changed(recipe, overrides))
-    said = describe_bundle(text)
-    return row | {"parameters_built": said["parameters"], "code_bytes": len(text.encode())}
+    if rehearse:
+        print("rehearsing at full size; strong codecs take a minute or two", file=sys.stderr)
+    said = ask_bundle(text, "rehearse" if rehearse else "describe")
+    counted = {"parameters_built": said["parameters"], "code_bytes": len(text.encode())}
+    return row | counted | ({"rehearsed": said} if rehearse else {})
 
 
 def grid_row(grid: Grid, overrides: Sequence[str]) -> Row:
@@ -167,7 +175,13 @@ def _show(row: Row, fields: bool) -> None:
         counted = f" by the config's list of tensors, but {built:,} in the built model"
     print(f"  parameters  {row['parameters']:,}{counted}")
     code = f" + {row['code_bytes']:,} code" if "code_bytes" in row else ""
-    print(f"  bytes       about {row['model_bytes_estimate']:,} compressed weights{code}")
+    print(f"  bytes       about {row['model_bytes_estimate']:,} compressed weights{code}, of {RACE_BYTES:,}")
+    if said := row.get("rehearsed"):
+        print(f"  rehearsed   loss {said['loss']:.4f} of one pass, every parameter with a gradient")
+        print(
+            f"              {said['total_bytes']:,} bytes with code of {RACE_BYTES:,}, by {said['codec']}, with start "
+            f"values for weights; they reload to the same values ({said['seconds']:.0f} s)"
+        )
     print(f"  meant for   {row['target']}")
     if row["diagnostic_only"]:
         print("  diagnostic  its scores are no scores, and nothing of it can be submitted")
@@ -201,17 +215,15 @@ def _show_grid(grid: Row) -> None:
             print("    " + " ".join(f"{path}={json.dumps(value)}" for path, value in row["differs"].items()))
 
 
-def describe_bundle(text: str) -> Row:
-    """What the bundle says of the model that it builds."""
+def ask_bundle(text: str, verb: str) -> Row:
+    """What the bundle answers to `describe` or `rehearse`: one object."""
     with tempfile.TemporaryDirectory(prefix="golf-describe-") as folder:
         bundle = Path(folder) / BUNDLE
         bundle.write_text(text, encoding="utf-8")
         env = bundle_environment(os.environ, {"device": "cpu", "threads": 1})
-        done = subprocess.run(
-            [sys.executable, str(bundle), "describe"], capture_output=True, text=True, env=env, cwd=folder
-        )
+        done = subprocess.run([sys.executable, str(bundle), verb], capture_output=True, text=True, env=env, cwd=folder)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
-        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise errors.BackendFailure(f"the bundle cannot describe its model: {why}")
+        why = (done.stderr.strip().splitlines() or lines or ["no output"])[-1]
+        raise errors.BackendFailure(f"the bundle cannot {verb} its model: {why}")
     return dict(json.loads(lines[-1]))

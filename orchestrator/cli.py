@@ -1,6 +1,7 @@
 """The command line: python -m orchestrator submit | status | logs | cancel | recipes."""
 
 import os
+import signal
 import sys
 import traceback
 import typing
@@ -41,6 +42,9 @@ def run(debug: bool, command: Callable[[], int]) -> typing.NoReturn:
         code = _tell(error, error.exit_code, debug)
     except RunDirError as error:
         code = _tell(error, BACKEND, debug)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail at exit
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _tell(error, BACKEND, debug)
     except KeyboardInterrupt:
@@ -187,6 +191,10 @@ def cancel(
 @app.command(epilog=EXIT_CODES)
 def recipes(
     name: typing.Annotated[str | None, typer.Argument(help="One recipe, with all its fields, or one grid.")] = None,
+    rehearse: typing.Annotated[
+        bool,
+        typer.Option("--rehearse", help="Build NAME at full size on this CPU: one pass, round, compress, reload."),
+    ] = False,
     set_: Sets = None,
     json: Json = False,
     debug: Debug = False,
@@ -200,7 +208,9 @@ def recipes(
 
         if set_ and name is None:
             raise UsageError("--set needs the NAME of the recipe that it changes")
-        return recipes_command(name, set_ or (), json)
+        if rehearse and name is None:
+            raise UsageError("--rehearse needs the NAME of a recipe")
+        return recipes_command(name, set_ or (), json, rehearse)
 
     run(debug, command)
 

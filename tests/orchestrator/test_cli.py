@@ -197,3 +197,26 @@ def test_one_recipe_is_counted_from_the_built_model():
     assert row["parameters"] < 361_604
     shown = cli(ROOT, "recipes", "demo").stdout
     assert "(counted from the built model)" in shown and "model.layers=2" in shown
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """`recipes | head` ends without a word on stderr, and with the code of a closed pipe."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "recipes"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    os.close(reader)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
+def test_a_rehearsal_runs_the_recipe_at_its_size():
+    """`recipes NAME --rehearse` builds, takes gradients, compresses and reloads; a grid and no name are refused."""
+    done = cli(ROOT, "recipes", "demo", "--rehearse", "--json")
+    (row,) = json.loads(done.stdout)["recipes"]
+    assert row["rehearsed"]["parameters"] == row["parameters"] == 361_604
+    assert row["rehearsed"]["total_bytes"] == row["rehearsed"]["model_bytes"] + row["code_bytes"]
+    assert 6.5 < row["rehearsed"]["loss"] < 7.5
+    assert cli(ROOT, "recipes", "int6_ablation", "--rehearse").returncode == 2
+    assert "NAME" in cli(ROOT, "recipes", "--rehearse").stderr
