@@ -2,11 +2,12 @@
 
     python benchmarks/techniques.py [--seconds 30] [--seeds 1337,42,2025] [--only xsa,...] [--markdown FILE]
 
-The base is the demo's recipe with a third layer and without its average, trained for `--seconds` CPU-seconds a run instead of for its steps, on one thread, so
-that a technique pays for its own arithmetic; two runs at a time. Scored with plain windows through the artifact, as
-shipped. A row's difference is the mean over seeds of (with - without) on the same seed, with its 95 % interval (t);
-"better" and "worse" only where the interval leaves out zero. Export and test-time-training rows use the base's own
-trained weights. A small model on a small corpus for half a minute: signs here are hints for the real race, no more.
+The base is the demo's recipe with a third layer and without its average, trained for `--seconds` CPU-seconds a run
+instead of for its steps, on one thread, so that a technique pays for its own arithmetic; two runs at a time. Scored
+with plain windows through the artifact, as shipped. A row's difference is the mean over seeds of (with - without) on
+the same seed, with its 95 % interval (t); "better" and "worse" only where the interval leaves out zero. Export and
+test-time-training rows use the base's own trained weights. A small model on a small corpus for half a minute: signs
+here are hints for the real race, no more.
 """
 
 import argparse

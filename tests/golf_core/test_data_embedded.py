@@ -16,8 +16,7 @@ from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, load_corpus, 
 from golf_core.data.embedded import MANIFEST, SHARD_NAMES, TOKENIZER_NAME, cache_root, embedded_data
 from golf_core.data.identity import data_identity
 from golf_core.data.shard_writer import write_shard
-from golf_core.data.shards import DataError, read_shard
-from golf_core.data.tokenizer import BOS
+from golf_core.data.shards import BOS_ID, DataError, read_shard
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +69,11 @@ def test_a_split_keeps_every_character_that_is_not_space(text, limit):
 
 
 def test_shards_are_the_encoded_documents(folder):
-    """Each document starts with BOS, BOS is nowhere else, and the rest is its encoding."""
+    """Each document starts with BOS_ID, BOS_ID is nowhere else, and the rest is its encoding."""
     tokenizer, corpus = load_tokenizer(folder / TOKENIZER_NAME), load_corpus()
     for split, texts in (("train", corpus.train), ("val", corpus.val)):
         tokens = read_shard(folder / SHARD_NAMES[split])
-        starts = np.flatnonzero(tokens == BOS)
+        starts = np.flatnonzero(tokens == BOS_ID)
         assert starts[0] == 0 and len(starts) == len(texts) and tokens.max() < 1024
         assert tokens[1 : starts[1]].tolist() == tokenizer.encode(texts[0])
         assert tokens[starts[-1] + 1 :].tolist() == tokenizer.encode(texts[-1])
