@@ -69,7 +69,7 @@ def test_overrides_are_applied_together():
         ("optim.eps=-1", "positive"),
         ('name=x"""y', "letters, digits"),
         ("name=../x", "letters, digits"),
-        ("quant.matrix_bits=3", "there are [4, 5, 6, 7, 8]"),
+        ("quant.attn_bits=3", "there are [4, 5, 6, 7, 8]"),
     ],
 )
 def test_a_bad_override_says_what_would_do(assignment, message):

@@ -12,6 +12,7 @@ from golf_core.bundle import build_bundle
 from golf_core.bundle_pack import readable_source
 from golf_core.config import Config, TTTConfig
 from golf_core.config_io import from_dict, override, to_dict
+from golf_core.data.shards import BOS_ID
 from golf_core.fields import ConfigError, chosen_parts
 from golf_core.inventory import take_inventory, tensor_shapes
 from golf_core.model.gpt import GPT
@@ -113,6 +114,23 @@ def test_a_recipe_compiles_as_one_graph(name):
     loss.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_recipe_looks_ahead(name):
+    """Changing a token changes no earlier logit of the recipe's whole model, to the bit, and does change its own."""
+    config, generator = tiny(EVERY[name].config), torch.Generator().manual_seed(0)
+    model = GPT(config.model, load_parts(config))
+    model.init_weights(generator)
+    ids = torch.randint(2, config.model.vocab, (1, 32), generator=generator)
+    changed = ids.clone()
+    changed[0, 19] = BOS_ID
+    with torch.no_grad():
+        for p in model.parameters():  # as after some training: nothing is zero
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+        before, after = (model.logits(model.hidden(x)) for x in (ids, changed))
+    assert torch.equal(before[:, :19], after[:, :19])
+    assert not torch.equal(before[:, 19:], after[:, 19:])
 
 
 @pytest.mark.slow
