@@ -80,12 +80,16 @@ def build(config: Config) -> str:
 
 
 def changed(recipe: Recipe, overrides: Sequence[str]) -> Config:
-    """The recipe's config under --set."""
+    """The recipe's config under --set. One that cannot be, or switches on what has no effect, is refused."""
     try:
         config: Config = override(recipe.config, overrides)
-        return config
     except ConfigError as error:
         raise UsageError(str(error)) from None
+    try:
+        take_inventory(config)  # refuses a switch that changes no tensor of this model
+    except ConfigError as error:
+        raise UsageError(f"{config.name}: {error}") from None
+    return config
 
 
 def recipes(name: str | None, overrides: Sequence[str], as_json: bool, rehearse: bool = False) -> int:

@@ -72,7 +72,12 @@ def submit(
     ] = None,
     set_: Sets = None,
     on: typing.Annotated[str | None, typer.Option(help="process, or ray (local Ray). Default: ray.")] = None,
-    policy: typing.Annotated[str | None, typer.Option(help="A name, or a TOML file. Default: demo.")] = None,
+    policy: typing.Annotated[
+        str | None,
+        typer.Option(
+            help="A name, or a TOML file. Default: demo; with cuda exploration, on 8xH100 SXM record-2026-03."
+        ),
+    ] = None,
     runs_dir: RunsDir = None,
     data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
     tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,

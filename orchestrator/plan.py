@@ -109,7 +109,7 @@ def check_sizes(plans: Sequence[Plan]) -> None:
         if plan.refused:
             raise UsageError(
                 f"{plan.submission.recipe} cannot fit under policy {plan.submission.policy.name}: "
-                f"{plan.size.describe()}; make it smaller with --set, or run it as an exploration with --policy demo"
+                f"{plan.size.describe()}; make it smaller with --set, or try it out with --policy exploration"
             )
 
 

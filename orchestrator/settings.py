@@ -29,7 +29,7 @@ FIELDS: dict[str, Field] = {
     "recipe": Field(None, str),  # None: what default_recipe gives for the device
     "seeds": Field(DEFAULT_SEEDS, str),
     "on": Field("ray", str),
-    "policy": Field("demo", str),
+    "policy": Field("demo", str),  # on GPUs what default_policy gives for the target
     "runs_dir": Field("runs", str, is_path=True),
     "data": Field(None, str, is_path=True),  # None: the embedded corpus
     "tokenizer": Field(None, str, is_path=True),

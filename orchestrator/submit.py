@@ -19,6 +19,7 @@ from orchestrator.attempts import inspect_all, now_utc
 from orchestrator.backends import check_backend, load_backend, warm_up
 from orchestrator.catalogue import find
 from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.default_policy import settings_of_policy
 from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid, variant_heading
 from orchestrator.ledger import Lease, Ledger, check_ownership
 from orchestrator.outcome import Outcome, worst
@@ -56,6 +57,7 @@ def submit(settings: Settings, request: Request) -> int:
     grid = found if isinstance(found, Grid) else None
     if grid is not None:
         settings = settings_of_grid(grid, settings, request.bundle)
+    settings = settings_of_policy(found, settings, request.overrides)
     meanwhile = (lambda: None) if request.dry_run else (lambda: warm_up(settings["on"]))
     plans = []
     for one in prepare(settings, found, request.overrides, request.bundle, meanwhile):

@@ -69,7 +69,7 @@ def test_what_cannot_fit_is_refused_on_record_hardware_alone(tmp_path):
     """Eight of the policy's GPUs: a usage error that names the way out; elsewhere, edited or smaller it goes on."""
     plan, shown = plan_of(tmp_path, "shared_kv_16l", EIGHT)
     assert "submit refuses it" in shown["size"] and plan.to_dict()["refused"] is True
-    with pytest.raises(UsageError, match=r"cannot fit under policy record-2026-03: about 21,.*--policy demo"):
+    with pytest.raises(UsageError, match=r"cannot fit under policy record-2026-03: about 21,.*--policy exploration"):
         check_sizes([plan])
     for more in ({"target": ONE}, {"target": CPU}, {"edited": True}, {"overrides": ("model.layers=4",)}):
         check_sizes([plan_of(tmp_path, "shared_kv_16l", **({"target": EIGHT} | more))[0]])

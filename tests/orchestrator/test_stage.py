@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from golf_core.policy import load_policy
+from orchestrator.settings import FIELDS
 from orchestrator.stage import TIMED, Deadlines, Transcript, how_it_ended, phase_seconds
 from tests.orchestrator.toy import limits
 
@@ -31,6 +33,29 @@ def test_evaluation_phases_share_one_limit():
     deadlines.edge("roundtrip", "end", 6.0)
     deadlines.edge("ttt", "begin", 100.0)
     assert deadlines.over(104.9) is None and deadlines.over(105.1)[0] == "deadline"
+
+
+@given(st.floats(1.0, 500.0))
+def test_an_hour_of_evaluation_is_allowed_under_the_policy_for_explorations(pause):
+    """With the default settings nothing but the policy's own limit ends it, while a line comes now and then."""
+    policy = load_policy("exploration")
+    deadlines = at(
+        "evaluate",
+        evaluate_s=policy.evaluate_seconds,
+        kill_after_s=policy.kill_after_seconds,
+        startup_s=FIELDS["startup_seconds"].default,
+        silence_s=FIELDS["silence_seconds"].default,
+    )
+    deadlines.edge("load", "begin", 100.0)
+    deadlines.edge("load", "end", 160.0)
+    deadlines.edge("sliding", "begin", 160.0)
+    deadlines.last_output = 160.0
+    now = 160.0
+    while now + pause < 100.0 + policy.evaluate_seconds + policy.kill_after_seconds:
+        now += pause
+        assert deadlines.over(now) is None
+        deadlines.last_output = now
+    assert deadlines.over(100.0 + policy.evaluate_seconds + policy.kill_after_seconds + 0.1)[0] == "deadline"
 
 
 @given(st.floats(0, 1e4), st.floats(0.1, 1e3))
