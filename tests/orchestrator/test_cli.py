@@ -22,10 +22,19 @@ def finished(tmp_path_factory, corpus):
     return bench
 
 
+# Fake quantization of matrices, none of which is shipped on a grid.
+IDLE = ["--set", "qat.kind=swap", "--set", "qat.tensors=matrices", "--set", "quant.keep_numel=100000000"]
+
 REFUSALS = {
     "an unknown recipe": (["--recipe", "dmeo"], "did you mean 'demo'"),
     "an unknown override": (["--set", "model.layer=3"], "did you mean model.layers"),
     "an override of another kind": (["--set", "model.layers=many"], "whole number"),
+    "a switch without effect": (IDLE, "error: demo: qat.tensors='matrices'"),
+    "a plan with such a switch": ([*IDLE, "--dry-run"], "error: demo: qat.tensors='matrices'"),
+    "a grid with such a switch": (
+        ["--recipe", "int6_ablation", "--device", "cpu", *IDLE],
+        "error: int6_ablation.steps: qat.tensors='matrices'",
+    ),
     "no seeds": (["--seeds", ""], "empty"),
     "repeated seeds": (["--seeds", "1,1"], "twice"),
     "negative seeds": (["--seeds", "-1"], "negative"),
@@ -180,12 +189,20 @@ def test_the_list_of_recipes_needs_no_torch():
 
 def test_a_grid_is_listed_with_its_variants():
     """In words: each variant's name, size and what differs from the first; --set reaches all of them."""
-    done = cli(ROOT, "recipes", "int6_ablation", "--set", "model.layers=2")
+    done = cli(ROOT, "recipes", "int6_ablation", "--set", "train.iterations=20")
     assert done.returncode == 0, done.stderr
     for words in ("a grid of 5", "int6_ablation.steps_mixed", "quant.mlp_bits=5", "meant for   H100:1"):
         assert words in done.stdout
-    whole = json.loads(cli(ROOT, "recipes", "int6_ablation", "--set", "model.layers=2", "--json").stdout)
-    assert whole["recipes"] == [] and whole["grids"][0]["recipes"][3]["config"]["model"]["layers"] == 2
+    whole = json.loads(cli(ROOT, "recipes", "int6_ablation", "--set", "train.iterations=20", "--json").stdout)
+    assert whole["recipes"] == [] and whole["grids"][0]["recipes"][3]["config"]["train"]["iterations"] == 20
+
+
+@pytest.mark.parametrize("more", [["demo"], ["demo", "--json"], ["demo", "--rehearse"], ["int6_ablation"]])
+def test_a_recipe_with_a_switch_without_effect_is_refused(more):
+    """`recipes NAME --set` says what submit says, in one line with the recipe's name, and builds no model."""
+    done = cli(ROOT, "recipes", *more, *IDLE)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {more[0]}") and "qat.tensors='matrices'" in done.stderr
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.config_io import override
+from golf_core.fields import ConfigError
 from golf_core.policy import load_policy
 from golf_core.recipes import load_recipe
 from orchestrator.errors import UsageError
@@ -15,6 +16,8 @@ from orchestrator.preflight import Prepared
 from orchestrator.settings import Settings
 from orchestrator.size import Size
 from orchestrator.spec import Target
+from orchestrator.submit import Request, submit
+from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 from tests.orchestrator.toy import submission
 
 RECORD = load_policy("record-2026-03")
@@ -34,6 +37,30 @@ def plan_of(tmp_path, name, target=CPU, overrides=(), edited=False):
     )
     plan = make_plan(Prepared(asked, recipe, config), {}, settings, edited=edited)
     return plan, {line: value for line, value, _ in lines(plan, settings)}
+
+
+@pytest.mark.parametrize("name", ["demo", "naive_baseline", "int6_ablation"])
+def test_a_config_without_effect_is_refused_before_anything_starts(monkeypatch, tmp_path, name):
+    """Neither Ray nor the check of the data is begun: one usage error that names the recipe, and no file."""
+
+    def refuse(config):
+        raise ConfigError("smear=v9 changes nothing")
+
+    def started(*arguments, **more):
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr("orchestrator.catalogue.take_inventory", refuse)
+    monkeypatch.setattr("orchestrator.preflight.DataCheck", started)
+    monkeypatch.setattr("orchestrator.submit.warm_up", started)
+    for device in ("cpu", "cuda"):
+        install_nvml(monkeypatch, fake_nvml([RECORD.gpu]))
+        settings = Settings.resolve(
+            {"recipe": name, "device": device, "runs_dir": str(tmp_path / "runs")}, {}, tmp_path
+        )
+        for dry_run in (True, False):
+            with pytest.raises(UsageError, match=rf"^{name}[.\w]*: smear=v9 changes nothing$"):
+                submit(settings, Request(dry_run=dry_run))
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(st.integers(1, 10**9), st.integers(0, 10**7), st.integers(1, 10**9))
