@@ -112,7 +112,7 @@ SHIPPED: dict[str, tuple[list[str], list[str]]] = {
     "sliding windows, stride 64": (["evaluate.stride=64"], []),
     "TTT by chunks": (["evaluate.stride=64", "ttt.kind=chunk"], ["evaluate.stride=64"]),
     "TTT by document, LoRA": (
-        ["evaluate.stride=64", "ttt.kind=lora", "ttt.chunk_tokens=64", "ttt.lr=0.01", "ttt.batch_seqs=32"],
+        ["evaluate.stride=64", "ttt.kind=lora", "ttt.lora_chunk_tokens=64", "ttt.lora_documents=32"],
         ["evaluate.stride=64"],
     ),
 }

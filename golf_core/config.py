@@ -205,20 +205,30 @@ class TTTConfig:
         },
         "none",
     )
-    chunk_tokens: int = 32_768  # targets scored before they are learned from; lora: of one document (source: 256)
-    lr: float = 0.002  # chunk: SGD, falls by a cosine over the chunks. lora: Adam, constant. unscored: AdamW, cosine
-    momentum: float = 0.9  # chunk
-    epochs: int = 3  # chunk: over each chunk, once it is scored. unscored: over everything
-    batch_seqs: int = 32  # sequences of evaluate.seq_len tokens a step over all processes; lora: documents a batch
-    grad_clip: float = 1.0
-    freeze_blocks: int = 0  # chunk: the first blocks that do not learn
-    rank: int = 8  # lora
+    # chunk
+    chunk_tokens: int = 32_768  # targets scored before they are learned from
+    lr: float = 0.002  # SGD, falls by a cosine over the chunks
+    momentum: float = 0.9
+    epochs: int = 3  # over each chunk, once it is scored
+    batch_seqs: int = 32  # sequences of evaluate.seq_len tokens a step over all processes; of unscored too
+    grad_clip: float = 1.0  # of unscored too
+    freeze_blocks: int = 0  # the first blocks that do not learn
+
+    # lora
+    lora_chunk_tokens: int = 256  # targets of a document scored before they are learned from
+    lora_lr: float = 0.01  # Adam, constant
+    lora_rank: int = 8
+    lora_documents: int = 64  # in a batch
+
+    # unscored
+    unscored_lr: float = 5e-4  # AdamW, falls by a cosine over the steps
+    unscored_epochs: int = 30
 
     def __post_init__(self) -> None:
         check_choices(self, "ttt.")
-        for name in ("chunk_tokens", "batch_seqs", "rank"):
+        for name in ("chunk_tokens", "batch_seqs", "lora_chunk_tokens", "lora_rank", "lora_documents"):
             require(getattr(self, name) > 0, f"ttt.{name}={getattr(self, name)} must be positive")
-        for name in ("lr", "epochs", "grad_clip", "freeze_blocks"):
+        for name in ("lr", "epochs", "grad_clip", "freeze_blocks", "lora_lr", "unscored_lr", "unscored_epochs"):
             require(getattr(self, name) >= 0, f"ttt.{name}={getattr(self, name)} must not be negative")
         require(0 <= self.momentum < 1, f"ttt.momentum={self.momentum} must be in [0, 1)")
 
@@ -255,14 +265,15 @@ class Config:
             "it needs diagnostic_only=true, and then nothing of the run can be submitted",
         )
         require(
-            self.ttt.kind != "lora" or self.ttt.chunk_tokens <= self.evaluate.seq_len,
-            f"ttt.chunk_tokens={self.ttt.chunk_tokens} is more than evaluate.seq_len={self.evaluate.seq_len}, the "
-            f"window in which ttt.kind='lora' scores a chunk of a document; 256 is usual",
+            self.ttt.kind != "lora" or self.ttt.lora_chunk_tokens <= self.evaluate.seq_len,
+            f"ttt.lora_chunk_tokens={self.ttt.lora_chunk_tokens} is more than evaluate.seq_len="
+            f"{self.evaluate.seq_len}, the window in which a chunk of a document is scored",
         )
         require(
             self.ttt.kind != "chunk" or self.ttt.freeze_blocks <= self.model.layers,
             f"ttt.freeze_blocks={self.ttt.freeze_blocks} is more than model.layers={self.model.layers}",
         )
+        self._check_starts()
         require(
             self.quant.edge_layers == 0 or 2 * self.quant.edge_layers < self.model.layers,
             f"quant.edge_layers={self.quant.edge_layers} at either end leaves none of model.layers={self.model.layers}",
@@ -273,4 +284,18 @@ class Config:
             or self.quant.calibration_seconds < self.train.max_seconds,
             f"quant.calibration_seconds={self.quant.calibration_seconds} leaves nothing of "
             f"train.max_seconds={self.train.max_seconds}",
+        )
+
+    def _check_starts(self) -> None:
+        """Refuse what waits for the learning rate to fall lower than it ever does."""
+        low = self.schedule.min_scale
+        require(
+            self.qat.kind == "none" or self.qat.start != "scale" or self.qat.at > low,
+            f"qat.start='scale' with qat.at={self.qat.at} never starts: the learning rate's multiplier does not fall "
+            f"below schedule.min_scale={low}; set qat.at above it",
+        )
+        require(
+            self.average.kind != "swa" or self.average.swa_below > low,
+            f"average.swa_below={self.average.swa_below} never holds: the learning rate's multiplier does not fall "
+            f"below schedule.min_scale={low}",
         )

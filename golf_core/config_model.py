@@ -76,7 +76,9 @@ class ModelConfig:
         )
         require(self.width >= GATE_WINDOW, f"model.width={self.width} must be at least {GATE_WINDOW}")
         require(self.head_dim % 2 == 0, f"model.width/heads={self.head_dim} must be even for rotary positions")
-        require(self.mlp_ratio > 0, f"model.mlp_ratio={self.mlp_ratio} must be positive")
+        require(
+            self.mlp_width > 0, f"model.mlp_ratio={self.mlp_ratio} of model.width={self.width} leaves no hidden channel"
+        )
         require(self.vocab <= 65536, f"model.vocab={self.vocab} is more than a shard's 16 bits hold (65536)")
         # Up to 80 exp(logit) fits in fp32 without a shift, which the loss on CPUs relies on.
         require(0 < self.softcap <= 80, f"model.softcap={self.softcap} must be above 0 and at most 80")

@@ -69,10 +69,16 @@ class QuantConfig:
             require(getattr(self, name) in allowed, f"quant.{name}={getattr(self, name)}: there are {list(allowed)}")
         require(self.edge_layers >= 0, f"quant.edge_layers={self.edge_layers} must not be negative")
         require(self.group_rows > 0, f"quant.group_rows={self.group_rows} must be positive")
+        bits = {f"quant.{role}_bits": getattr(self, f"{role}_bits") for role in ("attn", "mlp", "embed", "table")}
+        bits |= {"quant.edge_bits": self.edge_bits} if self.edge_layers else {}
         require(
-            not self.nibbles or 4 in (self.attn_bits, self.mlp_bits, self.embed_bits, self.table_bits),
-            f"quant.nibbles=true packs 4-bit codes, but quant.attn_bits={self.attn_bits} and "
-            f"quant.mlp_bits={self.mlp_bits}; set one of them to 4",
+            not self.nibbles or 4 in bits.values(),
+            f"quant.nibbles=true packs 4-bit codes, but there is {', '.join(f'{k}={v}' for k, v in bits.items())}",
+        )
+        require(
+            not self.prune_fraction or self.rounding == "nearest",
+            f"quant.prune_fraction={self.prune_fraction} and quant.rounding={self.rounding!r} contradict each other: "
+            f"gptq moves weights that were pruned; artifact.target_bytes prunes after rounding",
         )
         require(0 <= self.prune_fraction < 1, f"quant.prune_fraction={self.prune_fraction} must be in [0, 1)")
         require(0.5 < self.clip_quantile <= 1, f"quant.clip_quantile={self.clip_quantile} must be in (0.5, 1]")

@@ -24,7 +24,7 @@ def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
     except OSError as error:
         raise ArtifactError(f"{artifact} cannot be read: {error.strerror}") from None
     state = restore_state(decode_artifact(data, run.codec, run.packing))
-    model = GPT(run.config.model, run.parts, run.place.dtype)
+    model = GPT(run.config.model, run.parts, run.place.dtype, run.config.evaluate.seq_len)
     wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in state.items()}
     if wanted != found:

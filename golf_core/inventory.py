@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from golf_core.config import Config
 from golf_core.config_model import GATE_WINDOW, ModelConfig
-from golf_core.routes import estimated_bits
+from golf_core.fields import require
+from golf_core.routes import QAT_ROLES, estimated_bits, tensor_role, tensor_route
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -74,9 +75,39 @@ def _embedding_shapes(model: ModelConfig) -> Shapes:
 
 
 def take_inventory(config: Config) -> Inventory:
-    """Parameters and estimated bytes of the artifact, code not counted."""
+    """Parameters and estimated bytes of the artifact, code not counted. Raises ConfigError for a switch that would do
+    nothing for this model."""
     parameters, bits = 0, 0.0
-    for name, shape in tensor_shapes(config.model).items():
+    shapes = tensor_shapes(config.model)
+    refuse_idle_switches(config, shapes)
+    for name, shape in shapes.items():
         parameters += math.prod(shape)
         bits += estimated_bits(name, shape, config)
     return Inventory(parameters, round(bits / 8))
+
+
+def refuse_idle_switches(config: Config, shapes: Shapes) -> None:
+    """What is turned on must meet a tensor: a run that says otherwise in its log misleads."""
+    quant = config.quant
+    grids = {
+        name: route.bits
+        for name, shape in shapes.items()
+        if (route := tensor_route(name, shape, quant, config.model.layers)).kind == "grid"
+    }
+    rounded = [name for name in grids if tensor_role(name) in QAT_ROLES[config.qat.tensors]]
+    require(
+        config.qat.kind == "none" or bool(rounded),
+        f"qat.tensors={config.qat.tensors!r} has no tensor on a grid in this model: with quant.keep_numel="
+        f"{quant.keep_numel} all of them are shipped as fp16; lower it, or set qat.kind=none",
+    )
+    require(
+        not quant.nibbles or 4 in grids.values(),
+        "quant.nibbles=true packs 4-bit codes, but no tensor of this model is shipped with 4 bits "
+        f"(quant.keep_numel={quant.keep_numel})",
+    )
+    for part in quant.kept_names:
+        require(
+            any(part in name for name in shapes),
+            f"quant.keep_fp16 names {part!r}, which is in no tensor of this model; names are like "
+            f"{next(name for name in shapes if '.c_k.' in name)}",
+        )

@@ -45,7 +45,7 @@ def rehearse(config: Config, parts: Parts, place: Place, code_bytes: int) -> dic
     """
     begin = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
-    model = GPT(config.model, parts, place.dtype)
+    model = GPT(config.model, parts, place.dtype, config.train.seq_len)
     model.init_weights(generator)
     with torch.no_grad():
         for p in model.parameters():

@@ -16,6 +16,8 @@ CONTROL_NAMES = (
     *("smear", "attn_gate", "vr_lambda", "ve_layer_scales"),
 )
 TABLE_NAMES = ("bigram.", "trigram.", "ve_shared.")
+# What `qat.tensors` means.
+QAT_ROLES = {"all": ("embed", "table", "attn", "mlp"), "matrices": ("attn", "mlp"), "mlp": ("mlp",)}
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Run:
         self.code_bytes = code_bytes()
 
     def model(self) -> GPT:
-        model = GPT(self.config.model, self.parts, self.place.dtype)
+        model = GPT(self.config.model, self.parts, self.place.dtype, self.config.train.seq_len)
         model.init_weights(torch.Generator().manual_seed(self.seed))
         return model.to(self.place.device)
 
@@ -84,8 +84,9 @@ class Run:
         return report
 
     def plain_score(self, model: GPT, stage: str, tokens: np.ndarray) -> tuple[Score, ScoreLedger]:
-        ledger = self.ledger(stage, tokens)
-        evaluate = self.config.evaluate
+        """The plain evaluation, as often as wanted: the model is left as it was."""
+        ledger, evaluate, context = self.ledger(stage, tokens), self.config.evaluate, model.rotary.context
+        model.rotary.set_context(evaluate.seq_len)
         evaluate_windows(
             model,
             ledger,
@@ -94,6 +95,7 @@ class Run:
             batch_seqs=evaluate.batch_seqs,
             progress=self.progress(stage, ledger),
         )
+        model.rotary.set_context(context)
         return ledger.finish(), ledger
 
 

@@ -57,14 +57,14 @@ class DocumentAdapters:
         self.model, self.linears = model, adapted_projections(model)
         shapes = [(linear.in_features, linear.out_features) for linear in self.linears]
         shapes.append((model.config.width, model.config.vocab))
-        starts = self._start_values(documents, config.rank, [inputs for inputs, _ in shapes])
+        starts = self._start_values(documents, config.lora_rank, [inputs for inputs, _ in shapes])
         self.additions = [
             LowRankAddition(a.to(model.tok_emb.weight.device), out) for a, (_, out) in zip(starts, shapes, strict=True)
         ]
         params = [p for addition in self.additions for p in (addition.a, addition.b)]
         self.gradients = FlatGradients(params)
         beta1, beta2 = LORA_BETAS
-        self.adam = Adam([(params, config.lr)], beta1=beta1, beta2=beta2, eps=LORA_EPS, decay=0.0)
+        self.adam = Adam([(params, config.lora_lr)], beta1=beta1, beta2=beta2, eps=LORA_EPS, decay=0.0)
 
     @staticmethod
     def _start_values(documents: list[Document], rank: int, inputs: list[int]) -> list[Tensor]:
@@ -128,7 +128,7 @@ def score_documents(
     model: GPT, ledger: ScoreLedger, documents: list[Document], config: TTTConfig, seq_len: int
 ) -> Iterator[int]:
     """Score documents, shortest first, chunk by chunk, learning in between; yields the targets scored so far."""
-    adapters, size = DocumentAdapters(model, documents, config), config.chunk_tokens
+    adapters, size = DocumentAdapters(model, documents, config), config.lora_chunk_tokens
     longest, done, chunk = documents[-1][1] - documents[-1][0], 0, 0
     with adapters.attached():
         while chunk * size < longest:
@@ -167,9 +167,9 @@ def evaluate_lora_ttt(
     progress: Callable[[int, int], None],
 ) -> int:
     """Score the whole stream by documents, learning on the way. Returns the number of chunks; `model` is as before.
-    `stride` and `batch_seqs` belong to evaluations by windows: here a batch is `config.batch_seqs` documents."""
+    `stride` and `batch_seqs` belong to evaluations by windows: here a batch is `config.lora_documents` documents."""
     documents = ledger.documents()
-    batches = document_batches(documents, config.batch_seqs)[ledger.rank :: ledger.world]
+    batches = document_batches(documents, config.lora_documents)[ledger.rank :: ledger.world]
     total, before = sum(stop - first for batch in batches for first, stop in batch), 0
     with weights_frozen(model):
         for batch in batches:
@@ -177,4 +177,4 @@ def evaluate_lora_ttt(
             for done in score_documents(model, ledger, batch, config, seq_len):
                 progress(before + done, total)
             before += done
-    return sum(-(-(stop - first) // config.chunk_tokens) for first, stop in documents)
+    return sum(-(-(stop - first) // config.lora_chunk_tokens) for first, stop in documents)

@@ -58,13 +58,13 @@ def same_length_rows(tokens: np.ndarray, spans: list[Span], device: torch.device
 
 
 def learn_unscored(model: GPT, ledger: ScoreLedger, config: TTTConfig, seq_len: int) -> int:
-    """`epochs` passes over the whole stream; the number of steps. The ledger is tainted from here on."""
+    """`unscored_epochs` passes over the whole stream; the number of steps. The ledger is tainted from here on."""
     tokens = ledger.unscored_tokens()
     gradients = FlatGradients(list(model.parameters()), ledger.world)
     beta1, beta2 = ADAMW_BETAS
-    adam = Adam(rate_groups(model, config.lr), beta1=beta1, beta2=beta2, eps=ADAMW_EPS, decay=0.0)
+    adam = Adam(rate_groups(model, config.unscored_lr), beta1=beta1, beta2=beta2, eps=ADAMW_EPS, decay=0.0)
     plan = shared_steps(ledger.targets, seq_len, config.batch_seqs, ledger.world)
-    for step in range(total := len(plan) * config.epochs):
+    for step in range(total := len(plan) * config.unscored_epochs):
         shares = plan[step % len(plan)]
         counted = sum(stop - first for share in shares for first, stop in share)
         gradients.zero()

@@ -20,6 +20,7 @@ from golf_core.model.fused import relu2, rms_norm, rotary_norm
 from golf_core.model.loss import softcapped_cross_entropy, softcapped_logits
 
 Parts = dict[str, typing.Any]
+Angles = tuple[Tensor, Tensor]  # cos and sin of the positions, (1, T, 1, R)
 
 
 class Linear(nn.Linear):
@@ -33,45 +34,47 @@ class Linear(nn.Linear):
 
 
 class Rotary(nn.Module):
-    """Rotary positions, half-split layout: of R rotary channels, j turns with j + R/2 by position * base^(-2j/R)."""
+    """Rotary positions, half-split layout: of R rotary channels, j turns with j + R/2 by position * base^(-2j/R).
 
-    def __init__(self, config: ModelConfig, parts: Parts) -> None:
+    The base belongs to the context, the longest sequence of a stage, not to the sequence at hand: a shorter sequence
+    gives what the same tokens give at the start of a longer one. The tables are made once, outside of compiled code.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, context: int) -> None:
         super().__init__()
-        self.config = config
-        self.rotate = parts.get("model.rope_dims", rotary_norm)
-        self.tables: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self.config, self.dtype, self.context = config, dtype, 0
+        self.register_buffer("cos", torch.empty(0), persistent=False)
+        self.register_buffer("sin", torch.empty(0), persistent=False)
+        self.set_context(context)
 
-    def base(self, positions: int) -> float:
-        """The base for a sequence of that length. Static NTK replaces it; dynamic NTK raises it beyond the reference
-        length, by (T / reference)^(R / (R - 2))."""
+    def base(self, context: int) -> float:
+        """Static NTK replaces the base; dynamic NTK raises it where the context is longer than the reference length,
+        by (context / reference)^(R / (R - 2))."""
         c = self.config
         if c.rope_static_base is not None:
             return c.rope_static_base
-        if c.rope_ref_len is None or positions <= c.rope_ref_len:
+        if c.rope_ref_len is None or context <= c.rope_ref_len:
             return c.rope_base
-        return c.rope_base * (positions / c.rope_ref_len) ** (c.rotary_dims / (c.rotary_dims - 2))
+        return c.rope_base * (context / c.rope_ref_len) ** (c.rotary_dims / (c.rotary_dims - 2))
 
-    def angles(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin for `rotary_norm`, kept for the next call; a compiler folds them by itself."""
-        if torch.compiler.is_compiling():
-            return self._tables(positions, like)
-        key = (positions, like.device, like.dtype)
-        if key not in self.tables:
-            with torch.inference_mode(False):  # a table made while scoring must serve autograd later
-                self.tables[key] = self._tables(positions, like)
-        return self.tables[key]
-
-    def _tables(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        dims = self.config.rotary_dims
-        half = torch.arange(0, dims, 2, dtype=torch.float32, device=like.device)
-        turns = torch.arange(positions, dtype=torch.float32, device=like.device)
-        angle = torch.outer(turns, self.base(positions) ** (-half / dims))[None, :, None, :]
+    def set_context(self, context: int) -> None:
+        """Tables for sequences of at most `context` positions."""
+        if context == self.context:
+            return
+        dims, device = self.config.rotary_dims, self.cos.device
+        half = torch.arange(0, dims, 2, dtype=torch.float32, device=device)
+        turns = torch.arange(context, dtype=torch.float32, device=device)
+        angle = torch.outer(turns, self.base(context) ** (-half / dims))[None, :, None, :]
         cos, sin = angle.cos(), angle.sin()
-        return torch.cat((cos, cos), dim=-1).to(like.dtype), torch.cat((sin, -sin), dim=-1).to(like.dtype)
+        self.cos = torch.cat((cos, cos), dim=-1).to(self.dtype)
+        self.sin = torch.cat((sin, -sin), dim=-1).to(self.dtype)
+        self.context = context
 
-    def forward(self, x_BTHD: Tensor) -> Tensor:
-        """Normed over D, then turned."""
-        return self.rotate(x_BTHD, *self.angles(x_BTHD.size(1), x_BTHD))
+    def tables(self, positions: int) -> tuple[Tensor, Tensor]:
+        """cos and sin, (1, positions, 1, R), for `rotary_norm`."""
+        if positions > self.context:
+            raise ValueError(f"a sequence of {positions} tokens is longer than the context of {self.context}")
+        return self.cos[:, :positions], self.sin[:, :positions]
 
 
 class Attention(nn.Module):
@@ -86,7 +89,7 @@ class Attention(nn.Module):
             self.c_v = Linear(config.width, config.kv_width)
         self.proj = Linear(config.width, config.width)
         self.q_gain = nn.Parameter(torch.full((config.heads,), config.q_gain))
-        self.rotary = Rotary(config, parts)
+        self.rotate = parts.get("model.rope_dims", rotary_norm)
         exclusive = layer >= config.layers - config.xsa_last_n
         self.attend = parts.get("model.attention", causal_attention)
         self.exclusive = parts.get("model.xsa_last_n") if exclusive else None
@@ -95,7 +98,7 @@ class Attention(nn.Module):
         self.attn_gate = gate(config) if gate else None
 
     def forward(
-        self, n_BTC: Tensor, kv: "Attention", value_embed: Tensor | None, first_v: Tensor | None
+        self, n_BTC: Tensor, angles: Angles, kv: "Attention", value_embed: Tensor | None, first_v: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The layer's output, and its own values before they are mixed with the first layer's (B, T, K, D).
         `kv`: the attention that owns c_k and c_v; `value_embed`: added to the values (B, T, K * D)."""
@@ -109,7 +112,7 @@ class Attention(nn.Module):
         if self.vr_lambda is not None:
             v = self.vr_lambda(v, first_v)
         gain = self.q_gain * self.head_dim**-0.5  # the attention's own scale goes with the learned one
-        y = self.attend(self.rotary(q) * gain.to(q.dtype)[:, None], self.rotary(k), v)
+        y = self.attend(self.rotate(q, *angles) * gain.to(q.dtype)[:, None], self.rotate(k, *angles), v)
         if self.exclusive:
             y = self.exclusive(y, v)
         if self.attn_gate is not None:
@@ -143,22 +146,31 @@ class Block(nn.Module):
         return n if self.norm_scale is None else n * self.norm_scale
 
     def forward(
-        self, x: Tensor, x0: Tensor, kv: Attention, value_embed: Tensor | None, first_v: Tensor | None
+        self,
+        x: Tensor,
+        x0: Tensor,
+        angles: Angles,
+        kv: Attention,
+        value_embed: Tensor | None,
+        first_v: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         mix = self.resid_mix.to(x.dtype)
         x = torch.addcmul(mix[0] * x, mix[1], x0)
-        y, own_v = self.attn(self.normed(x), kv, value_embed, first_v)
+        y, own_v = self.attn(self.normed(x), angles, kv, value_embed, first_v)
         x = torch.addcmul(x, self.attn_scale.to(x.dtype), y)
         return torch.addcmul(x, self.mlp_scale.to(x.dtype), self.mlp(self.normed(x))), own_v
 
 
 class GPT(nn.Module):
-    """ids (B, T) to a loss or to logits. The first half of the blocks saves its outputs, the second half
-    takes them back last in, first out; with an odd number of blocks the last one takes none."""
+    """ids (B, T), T at most `context`, to a loss or to logits. The first half of the blocks saves its outputs, the
+    second half takes them back last in, first out; with an odd number of blocks the last one takes none."""
 
-    def __init__(self, config: ModelConfig, parts: Parts, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, config: ModelConfig, parts: Parts, dtype: torch.dtype = torch.float32, context: int = 2048
+    ) -> None:
         super().__init__()
         self.config, self.parts, self.dtype = config, parts, dtype
+        self.rotary = Rotary(config, dtype, context)
         self.encoder_layers = config.layers // 2
         skips = min(self.encoder_layers, config.layers - self.encoder_layers)
         self.tok_emb = nn.Embedding(config.vocab, config.width)
@@ -212,7 +224,7 @@ class GPT(nn.Module):
         """The normed output of the last block, (B, T, C)."""
         x = x0 = self.embed(ids_BT)
         values = self.ve_shared(ids_BT, x.dtype) if self.ve_shared is not None else None
-        first_v = None
+        angles, first_v = self.rotary.tables(ids_BT.size(1)), None
         skips = []
         for layer, block in enumerate(self.blocks):
             if layer >= self.encoder_layers and skips:
@@ -221,7 +233,7 @@ class GPT(nn.Module):
             value_embed = None
             if layer in self.value_layers:
                 value_embed = values * self.ve_layer_scales[layer - self.value_layers.start].to(x.dtype)
-            x, own_v = block(x, x0, self.blocks[self.config.kv_owner(layer)].attn, value_embed, first_v)
+            x, own_v = block(x, x0, angles, self.blocks[self.config.kv_owner(layer)].attn, value_embed, first_v)
             first_v = own_v if layer == 0 else first_v
             if layer < self.encoder_layers:
                 skips.append(x)

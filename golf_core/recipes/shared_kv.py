@@ -69,8 +69,6 @@ def shared_kv_16l() -> Recipe:
             ),
             artifact=ArtifactConfig(codec="zstd", level=22),
             evaluate=EvaluateConfig(seq_len=2048, stride=64, batch_seqs=32),
-            # Read only with ttt.kind=unscored: 30 epochs of AdamW over all of the validation text.
-            ttt=TTTConfig(kind="none", lr=5e-4, epochs=30, batch_seqs=32, grad_clip=1.0),
         ),
         summary="16 layers that share keys' and values' projections, int4 MLP, int6 attention; does not fit 16 MB.",
         source=SOURCE,
@@ -78,7 +76,7 @@ def shared_kv_16l() -> Recipe:
         expects="1.02 to 1.05 by its author, after learning from the text that it scores: no legal score",
         target="H100:8",
         published=Published(
-            value=1.035, status="expected", source=f"{SOURCE}: 1.02 to 1.05, by learning from unscored text (not legal)"
+            value=1.05, status="expected", source=f"{SOURCE}: 1.02 to 1.05, by learning from unscored text (not legal)"
         ),
     )
 

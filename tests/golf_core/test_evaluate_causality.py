@@ -33,8 +33,8 @@ from tests.golf_core.test_pipeline import environment, run_bundle, scores_of, ti
 
 CONFIGS = {
     "chunk": TTTConfig(kind="chunk", chunk_tokens=24, lr=0.05, epochs=2, batch_seqs=2),
-    "lora": TTTConfig(kind="lora", chunk_tokens=8, lr=0.02, batch_seqs=3, rank=2),
-    "unscored": TTTConfig(kind="unscored", lr=0.003, epochs=2, batch_seqs=4),
+    "lora": TTTConfig(kind="lora", lora_chunk_tokens=8, lora_lr=0.02, lora_documents=3, lora_rank=2),
+    "unscored": TTTConfig(kind="unscored", unscored_lr=0.003, unscored_epochs=2, batch_seqs=4),
 }
 EVALUATE = {"chunk": evaluate_chunk_ttt, "lora": evaluate_lora_ttt, "unscored": evaluate_unscored_ttt}
 WINDOWS = {"seq_len": 16, "stride": 8, "batch_seqs": 3, "progress": quiet}
@@ -196,7 +196,7 @@ def test_uneven_ranks_neither_hang_nor_differ(tmp_path):
 def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
     """Every line with a score and every event carries the stamp, nothing is the final stage, the record has the
     verdicts."""
-    config = tiny("ttt.kind=unscored", "ttt.epochs=1", "ttt.lr=0.0005", "diagnostic_only=true", "train.val_every=2")
+    config = tiny("ttt.kind=unscored", "ttt.unscored_epochs=1", "diagnostic_only=true", "train.val_every=2")
     for verb in ("train", "evaluate"):
         done = run_bundle(tmp_path, config, small_data, verb)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -214,7 +214,7 @@ def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
     assert {head["stage"]: head["verdict"] for head in heads} == verdicts
 
 
-LEGAL = ("ttt.kind=lora", "ttt.chunk_tokens=16", "ttt.batch_seqs=16", "ttt.lr=0.01")
+LEGAL = ("ttt.kind=lora", "ttt.lora_chunk_tokens=16", "ttt.lora_documents=16")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,8 @@ def documents(*lengths: int, seed: int = 0) -> np.ndarray:
 
 def learned(tokens: np.ndarray, model: GPT | None = None, rank: int = 0, world: int = 1, **values) -> RecordingLedger:
     ledger = RecordingLedger(tokens, rank, world)
-    config = TTTConfig(kind="lora", **{"chunk_tokens": 8, "lr": 0.02, "batch_seqs": 3, "rank": 2, **values})
+    usual = {"lora_chunk_tokens": 8, "lora_lr": 0.02, "lora_documents": 3, "lora_rank": 2}
+    config = TTTConfig(kind="lora", **{**usual, **values})
     evaluate_lora_ttt(model or trained(), ledger, config, seq_len=24, stride=24, batch_seqs=1, progress=quiet)
     return ledger
 
@@ -77,9 +78,9 @@ def reference(model: GPT, tokens: np.ndarray, first: int, stop: int, config: TTT
     adapters = DocumentAdapters(model, [(first, stop)], config)
     pairs = [(x.a[0].detach().clone(), x.b[0].detach().clone()) for x in adapters.additions]
     params = [p.requires_grad_() for pair in pairs for p in pair]
-    adam = torch.optim.Adam(params, lr=config.lr, betas=(0.9, 0.95), eps=1e-10)
+    adam = torch.optim.Adam(params, lr=config.lora_lr, betas=(0.9, 0.95), eps=1e-10)
     names = {id(m): name for name, m in model.named_modules()}
-    ids, size, nats = torch.from_numpy(tokens.astype(np.int64)), config.chunk_tokens, []
+    ids, size, nats = torch.from_numpy(tokens.astype(np.int64)), config.lora_chunk_tokens, []
     for low in range(first, stop, size):
         start, end = max(first, low + size - seq_len), min(low + size, stop)
         weights = {
@@ -115,8 +116,8 @@ def test_a_document_is_scored_as_written_down_plainly(overrides, lr):
     those are the base model's by windows."""
     model, lengths = trained(*overrides), (5, 40, 17, 8, 33)
     tokens, start = documents(*lengths), 0
-    config = TTTConfig(kind="lora", chunk_tokens=8, lr=lr, batch_seqs=3, rank=2)
-    ledger = learned(tokens, model, lr=lr)
+    config = TTTConfig(kind="lora", lora_chunk_tokens=8, lora_lr=lr, lora_documents=3, lora_rank=2)
+    ledger = learned(tokens, model, lora_lr=lr)
     for length in lengths:
         plain = reference(model, tokens, start, start + length, config, 24)
         np.testing.assert_allclose(ledger.nats[start : start + length], plain, rtol=2e-4, atol=2e-4)
@@ -133,22 +134,22 @@ def test_other_documents_change_nothing():
     tokens = documents(30, 33, 31, 12)
     other = documents(30, 33, 31, 12, seed=5)
     other[30:63] = tokens[30:63]
-    here, there, frozen = learned(tokens), learned(other), learned(tokens, lr=0.0)
+    here, there, frozen = learned(tokens), learned(other), learned(tokens, lora_lr=0.0)
     assert np.array_equal(here.nats[30:62], there.nats[30:62])
     assert not np.isclose(here.nats[:30], there.nats[:30]).any()
     assert np.array_equal(here.nats[30:38], frozen.nats[30:38])
     assert not np.isclose(here.nats[38:62], frozen.nats[38:62]).all()
-    np.testing.assert_allclose(learned(tokens, batch_seqs=1).nats, here.nats, rtol=1e-3)
-    np.testing.assert_allclose(learned(tokens, batch_seqs=64).nats, here.nats, rtol=1e-3)
+    np.testing.assert_allclose(learned(tokens, lora_documents=1).nats, here.nats, rtol=1e-3)
+    np.testing.assert_allclose(learned(tokens, lora_documents=64).nats, here.nats, rtol=1e-3)
 
 
 def test_ranks_share_the_documents():
     """Two ranks' losses are one rank's, target by target, each scored by one of them."""
     tokens = documents(30, 9, 31, 12, 3, 1, 26)
-    parts = [learned(tokens, rank=r, world=2, batch_seqs=2).nats for r in range(2)]
+    parts = [learned(tokens, rank=r, world=2, lora_documents=2).nats for r in range(2)]
     assert (np.isnan(parts[0]) ^ np.isnan(parts[1])).all()
     together = np.where(np.isnan(parts[0]), parts[1], parts[0])
-    np.testing.assert_allclose(together, learned(tokens, batch_seqs=2).nats, rtol=1e-5)
+    np.testing.assert_allclose(together, learned(tokens, lora_documents=2).nats, rtol=1e-5)
 
 
 @settings(max_examples=25)
@@ -190,7 +191,7 @@ def test_the_model_is_as_before():
         def commit(self, logits_NV):
             raise LedgerError("on purpose")
 
-    config = TTTConfig(kind="lora", chunk_tokens=8)
+    config = TTTConfig(kind="lora", lora_chunk_tokens=8)
     with pytest.raises(LedgerError, match="on purpose"):
         evaluate_lora_ttt(model, Broken(documents(30)), config, seq_len=24, stride=24, batch_seqs=1, progress=quiet)
     assert list(model.state_dict()) == list(before)
@@ -204,7 +205,7 @@ def test_learning_on_what_repeats_pays():
     """In a document that repeats itself the later chunks become cheaper."""
     tokens = np.tile(np.maximum(stream(15), BOS_ID + 1), 12)
     tokens[0] = BOS_ID
-    assert learned(tokens).finish().val_loss < learned(tokens, lr=0.0).finish().val_loss - 0.1
+    assert learned(tokens).finish().val_loss < learned(tokens, lora_lr=0.0).finish().val_loss - 0.1
 
 
 def test_own_commits_need_no_merge_and_others_do():
@@ -240,6 +241,6 @@ def test_rows_are_filled_up_only_where_asked():
 
 def test_a_chunk_longer_than_the_window_is_refused():
     """The config says which value is too large and what is usual."""
-    with pytest.raises(ConfigError, match=r"ttt.chunk_tokens=32768 is more than evaluate.seq_len=1024.*256 is usual"):
-        Config(name="x", ttt=TTTConfig(kind="lora"))
-    Config(name="x", ttt=TTTConfig(kind="lora", chunk_tokens=64), evaluate=EvaluateConfig(seq_len=64, stride=64))
+    with pytest.raises(ConfigError, match=r"ttt.lora_chunk_tokens=2048 is more than evaluate.seq_len=1024"):
+        Config(name="x", ttt=TTTConfig(kind="lora", lora_chunk_tokens=2048))
+    Config(name="x", ttt=TTTConfig(kind="lora", lora_chunk_tokens=64), evaluate=EvaluateConfig(seq_len=64, stride=64))

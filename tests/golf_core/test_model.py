@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from golf_core.config_model import ModelConfig
 from golf_core.model.attention import causal_attention
-from golf_core.model.fused import Relu2Function, RmsNormFunction, RotaryNormFunction, relu2, rms_norm
+from golf_core.model.fused import Relu2Function, RmsNormFunction, RotaryNormFunction, relu2, rms_norm, rotary_norm
 from golf_core.model.gpt import GPT, Rotary
 from golf_core.model.loss import softcapped_cross_entropy, softcapped_logits
 from golf_core.optim.groups import parameter_groups
@@ -43,7 +43,7 @@ def test_the_first_loss_is_that_of_guessing():
     assert float(model(ids, ids.roll(1, -1)).detach()) == pytest.approx(math.log(SMALL.vocab), abs=0.05)
     x = rms_norm(model.tok_emb(ids))
     with torch.no_grad():
-        assert torch.equal(model.blocks[0](x, x, model.blocks[0].attn, None, None)[0], x)
+        assert torch.equal(model.blocks[0](x, x, model.rotary.tables(12), model.blocks[0].attn, None, None)[0], x)
 
 
 def test_what_comes_later_changes_nothing_before():
@@ -114,7 +114,7 @@ def test_written_out_gradients_are_the_gradients():
     """Norm, relu^2 and rotation have the gradients that differences of their values show."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 2, 8, generator=generator, dtype=torch.float64, requires_grad=True)
-    cos, sin = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), {}).angles(3, x.detach())
+    cos, sin = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), torch.float64, 3).tables(3)
     assert torch.autograd.gradcheck(RmsNormFunction.apply, (x,))
     assert torch.autograd.gradcheck(Relu2Function.apply, (x,))
     assert torch.autograd.gradcheck(RotaryNormFunction.apply, (x, cos, sin))
@@ -129,12 +129,12 @@ def test_fused_values_are_the_formulas():
 
 def test_rotation_keeps_lengths_and_knows_only_distances():
     """Position 0 is left as it is, lengths stay, and <q_m, k_n> depends on m - n alone."""
-    rotary = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), {})
+    angles = Rotary(ModelConfig(width=16, heads=2, kv_heads=1), torch.float32, 16).tables(12)
     q, k = (
         rms_norm(torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(s))).expand(1, 12, 1, 8)
         for s in (1, 2)
     )
-    turned_q, turned_k = rotary(q), rotary(k)
+    turned_q, turned_k = rotary_norm(q, *angles), rotary_norm(k, *angles)
     torch.testing.assert_close(turned_q[:, :1], q[:, :1], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(turned_q.norm(dim=-1), q.norm(dim=-1))
     products = (turned_q[0, :, 0] @ turned_k[0, :, 0].T).detach()
@@ -143,8 +143,25 @@ def test_rotation_keeps_lengths_and_knows_only_distances():
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=1e-4, atol=1e-4)
 
 
-def test_a_table_made_while_scoring_serves_training():
-    """Rotary tables first used under inference mode can be differentiated through later."""
+def test_a_fresh_models_loss_is_its_embeddings():
+    """Blocks that add nothing and skips of weight 1 leave the normed embedding: the loss is that of its logits."""
+    model = small_model(trained=False)
+    ids = torch.randint(0, SMALL.vocab, (2, 12), generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        loss = model(ids, ids.roll(1, -1))
+        logits = softcapped_logits(rms_norm(model.tok_emb(ids)), model.tok_emb.weight, SMALL.softcap)
+    torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), ids.roll(1, -1).flatten()))
+
+
+def test_a_sequence_beyond_the_context_is_refused():
+    """Rotary positions exist for the stage's context; a longer sequence is an error with both lengths."""
+    model = GPT(SMALL, {}, context=8)
+    with pytest.raises(ValueError, match="9 tokens is longer than the context of 8"):
+        model.hidden(torch.zeros(1, 9, dtype=torch.int64))
+
+
+def test_scoring_first_leaves_training_as_it_was():
+    """A model first used under inference mode can be differentiated through later."""
     model = small_model()
     ids = torch.zeros(1, 9, dtype=torch.int64)
     with torch.inference_mode():

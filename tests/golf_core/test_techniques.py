@@ -19,6 +19,7 @@ from golf_core.model.fused import rms_norm
 from golf_core.model.gpt import GPT
 from golf_core.model.init import overtone_spectrum
 from golf_core.model.leaky import LeakyRelu2Function, leaky_relu2
+from golf_core.model.partial_rope import partial_rotary_norm
 from golf_core.model.xsa import without_own_value
 from golf_core.optim.groups import parameter_groups
 from golf_core.parts import load_parts
@@ -112,7 +113,7 @@ def test_a_switch_keeps_the_contract_of_the_model(overrides):
 
 @pytest.mark.parametrize("overrides", SWITCHES.values(), ids=SWITCHES)
 def test_a_fresh_model_learns_with_every_switch(overrides):
-    """Some steps of plain descent from the start values lower the loss: no branch is dead, none is ruinous."""
+    """Some steps of plain descent from the start values lower the loss: no switch is ruinous at the start."""
     model, ids = built(*overrides, trained=False), some_ids(8, 16)
     losses = []
     for _ in range(8):
@@ -142,11 +143,11 @@ def test_ntk_bases_are_the_published_ones():
     """Dynamic NTK gives 22,081.8 at 2,048 and 48,760.5 at 4,096 tokens over a reference of 1,024 with 16 dims, nothing
     below it; static NTK gives its base at every length."""
     sizes = ["model.width=512", "model.heads=8", "model.rope_dims=16"]
-    rotary = built(*sizes, "model.rope_ref_len=1024", trained=False).blocks[0].attn.rotary
+    rotary = built(*sizes, "model.rope_ref_len=1024", trained=False).rotary
     assert rotary.base(1024) == 10000
     assert rotary.base(2048) == pytest.approx(22081.8, abs=0.1)
     assert rotary.base(4096) == pytest.approx(48760.5, abs=0.1)
-    static = built(*sizes, "model.rope_static_base=41832", trained=False).blocks[0].attn.rotary
+    static = built(*sizes, "model.rope_static_base=41832", trained=False).rotary
     assert {static.base(n) for n in (1, 1024, 8192)} == {41832.0}
     assert pytest.approx(41829.37, abs=0.01) == 10000 * 4 ** (64 / 62)
 
@@ -154,14 +155,14 @@ def test_ntk_bases_are_the_published_ones():
 def test_partial_rotation_leaves_the_other_channels():
     """Channels beyond `rope_dims` are those of the norm, bit for bit; lengths stay; position 0 is left as it is; and
     <q_m, k_n> depends on m - n alone."""
-    rotary = built("model.rope_dims=4", trained=False).blocks[0].attn.rotary
+    rotary = built("model.rope_dims=4", trained=False).rotary
     x = torch.randn(1, 9, 2, 12, generator=torch.Generator().manual_seed(0))
-    turned, normed = rotary(x), rms_norm(x)
+    turned, normed = partial_rotary_norm(x, *rotary.tables(9)), rms_norm(x)
     assert torch.equal(turned[..., 4:], normed[..., 4:])
     assert not torch.equal(turned[:, 1:, :, :4], normed[:, 1:, :, :4])
     torch.testing.assert_close(turned[:, 0], normed[:, 0])
     torch.testing.assert_close(turned.norm(dim=-1), normed.norm(dim=-1))
-    same = rotary(x[:, :1].expand(1, 9, 2, 12))[0, :, 0]
+    same = partial_rotary_norm(x[:, :1].expand(1, 9, 2, 12), *rotary.tables(9))[0, :, 0]
     for distance in range(-5, 6):
         products = (same @ same.T).diagonal(distance)
         torch.testing.assert_close(products, products[:1].expand_as(products), rtol=1e-4, atol=1e-4)
@@ -389,10 +390,17 @@ def test_flash_attention_agrees_with_the_library():
         (["quant.edge_layers=3"], ["edge_layers=3", "layers=6"]),
         (["model.xsa_all=true"], ["xsa_last_n", "kv_share"]),
         (["model.kv_share=some"], ["kv_share='some'", "none, all"]),
+        (["qat.kind=swap", "qat.start=scale"], ["qat.at=0.0", "schedule.min_scale=0.0"]),
+        (["average.kind=swa", "schedule.min_scale=0.2"], ["average.swa_below=0.2", "schedule.min_scale=0.2"]),
+        (
+            ["quant.prune_fraction=0.03", "quant.rounding=gptq", "quant.calibration=self"],
+            ["quant.prune_fraction=0.03", "quant.rounding='gptq'"],
+        ),
+        (["model.mlp_ratio=0.001"], ["model.mlp_ratio=0.001", "model.width=48"]),
     ],
     ids=[
         *("ntk", "kv_share", "xsa", "rope_dims", "gate_scale", "nibbles", "gptq", "calibration"),
-        *("unscored", "freeze", "edges", "word_xsa", "kv_word"),
+        *("unscored", "freeze", "edges", "word_xsa", "kv_word", "qat_never", "swa_never", "prune_gptq", "mlp"),
     ],
 )
 def test_contradictions_are_refused_with_both_names(overrides, names):
@@ -400,3 +408,30 @@ def test_contradictions_are_refused_with_both_names(overrides, names):
     with pytest.raises(ConfigError) as refused:
         config_of(*overrides)
     assert [name for name in names if name not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["qat.kind=swap", "qat.tensors=matrices"], ["qat.tensors='matrices'", "quant.keep_numel=65536"]),
+        (["quant.nibbles=true", "quant.table_bits=4", "quant.keep_numel=64"], ["quant.nibbles=true"]),
+        (["quant.keep_fp16=blocks.1.attn.ck"], ["'blocks.1.attn.ck'", "blocks.0.attn.c_k.weight"]),
+    ],
+    ids=["qat", "nibbles", "keep_fp16"],
+)
+def test_a_switch_that_would_do_nothing_is_refused_by_the_plan(overrides, names):
+    """Training for a rounding that no tensor has, packing codes that do not exist, keeping a tensor that is not there:
+    the plan says so instead of a log that misleads."""
+    with pytest.raises(ConfigError) as refused:
+        take_inventory(config_of(*overrides))
+    assert [name for name in names if name not in str(refused.value)] == []
+
+
+def test_the_librarys_attention_needs_no_grouped_heads():
+    """With `enable_gqa` off and key heads repeated, torch's kernel gives what it gives with it on."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 33, heads, 8, generator=generator) for heads in (6, 2, 2))
+    repeated = (x.repeat_interleave(3, dim=2).transpose(1, 2) for x in (k, v))
+    off = F.scaled_dot_product_attention(q.transpose(1, 2), *repeated, is_causal=True, enable_gqa=False, scale=1.0)
+    torch.testing.assert_close(library_attention(q, k, v), off.transpose(1, 2))
+    torch.testing.assert_close(causal_attention(q, k, v), off.transpose(1, 2))

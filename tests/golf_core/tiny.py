@@ -116,9 +116,12 @@ def tiny_evaluate(evaluate: EvaluateConfig) -> EvaluateConfig:
 def tiny_ttt(ttt: TTTConfig) -> TTTConfig:
     return replace(
         ttt,
-        chunk_tokens=64 if ttt.kind == "lora" else 512,
+        chunk_tokens=512,
+        lora_chunk_tokens=16,
+        lora_documents=8,
+        unscored_epochs=min(ttt.unscored_epochs, 2),
         epochs=min(ttt.epochs, 2),
         batch_seqs=4,
         freeze_blocks=min(ttt.freeze_blocks, 1),
-        rank=min(ttt.rank, 2),
+        lora_rank=min(ttt.lora_rank, 2),
     )
