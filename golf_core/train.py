@@ -145,7 +145,7 @@ class Trainer:
             scale = lr_scale(schedule, train, step, elapsed)
             if self.swap and not self.rounding and self.swap.due(step, train.iterations, elapsed, cap, scale):
                 self.rounding = True
-                self.journal.say(f"qat:enabled step:{step + 1} scale:{scale:.4f}")
+                self.journal.say(f"qat:enabled step:{step + 1} scale:{scale:.4f} tensors:{self.swap.count}")
             loss = self._step(step, scale, self.seconds() - begin - paused)
             step += 1
             if self.averager:

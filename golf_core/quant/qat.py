@@ -18,6 +18,7 @@ from golf_core.quant.grid import Grid
 from golf_core.quant.rows import Quantizer
 from golf_core.routes import tensor_role
 
+STACKED_ELEMENTS = 1 << 16  # rounded at a time on a CPU, where more would leave its cache; a GPU wants few launches
 SWAP_ROLES = {"all": ("embed", "table", "attn", "mlp"), "matrices": ("attn", "mlp"), "mlp": ("mlp",)}
 
 
@@ -34,8 +35,35 @@ class WeightSwap:
             for name, p in model.named_parameters()
             if tensor_role(name) in SWAP_ROLES[qat.tensors] and quantizer.route(name, tuple(p.shape)).kind == "grid"
         }
+        self.stacks = self._stacks()
         self.exact: list[Tensor] = []
         self.begun = False
+
+    @property
+    def count(self) -> int:
+        """How many tensors are rounded."""
+        return len(self.params)
+
+    def _stacks(self) -> list[list[str]]:
+        """The names, those together whose tensors can be rounded as one, rows below rows. That needs one grid and rows
+        of one length, and a rule that looks at a row, or at the rows of a group, alone."""
+        quant, parts = self.quantizer.quant, self.quantizer.parts
+        by_matrix = self.qat.clip != "max" and quant.clip.endswith("_search") and quant.clip_select == "matrix"
+        by_row = not by_matrix and "quant.prune_fraction" not in parts
+        stacks: list[list[str]] = []
+        growing: dict[tuple[int, int, str], tuple[list[str], int]] = {}
+        for name, p in self.params.items():
+            stack, size = [], 0
+            if by_row and p.ndim == 2 and p.size(0) % quant.group_rows == 0:
+                key = (p.size(1), self.quantizer.route(name, tuple(p.shape)).bits, tensor_role(name))
+                stack, size = growing.get(key, (stack, size))
+                if not p.is_cuda and size + p.numel() > STACKED_ELEMENTS:
+                    stack, size = [], 0
+                growing[key] = (stack, size + p.numel())
+            if not stack:
+                stacks.append(stack)
+            stack.append(name)
+        return stacks
 
     def due(self, step: int, iterations: int, elapsed: float, max_seconds: float | None, scale: float) -> bool:
         """Whether `step` is trained at rounded weights. Once true it stays so."""
@@ -59,13 +87,19 @@ class WeightSwap:
                 torch._foreach_copy_(self.exact, params)
         try:
             with torch.no_grad():
-                for name, p in self.params.items():
-                    p.copy_(self.quantizer.fake(name, p))
+                for names in self.stacks:
+                    self._round(names)
             yield
         finally:
             with torch.no_grad():
                 if params:
                     torch._foreach_copy_(params, self.exact)
+
+    def _round(self, names: list[str]) -> None:
+        tensors = [self.params[name] for name in names]
+        stack = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        rounded = self.quantizer.fake(names[0], stack)
+        torch._foreach_copy_(tensors, list(rounded.split([len(t) for t in tensors])))
 
 
 def _row_maximum(weight_MN: Tensor, grid: Grid, quant: QuantConfig, role: str) -> Tensor:

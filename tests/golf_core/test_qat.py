@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch._dynamo.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_core.config import Config
@@ -59,6 +59,78 @@ def test_inside_are_the_values_of_the_artifact(clip, group):
             changed.add(name)
     assert changed == set(swap.params)
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+class NamedTensors(torch.nn.Module):
+    """Normal weights of given shapes under names of the state dict."""
+
+    def __init__(self, shapes: dict[str, tuple[int, int]]) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        spread = {name: 0.05 * (1 + i % 3) for i, name in enumerate(shapes)}
+        self.tensors = {
+            n: torch.nn.Parameter(spread[n] * torch.randn(s, generator=generator)) for n, s in shapes.items()
+        }
+
+    def named_parameters(self, *args, **kwargs):
+        return iter(self.tensors.items())
+
+
+NAMES = (
+    "tok_emb.weight",
+    "bigram.table",
+    *(f"blocks.{i}.{n}" for i in range(4) for n in ("attn.q", "mlp.fc", "mlp.proj")),
+)
+SHAPES = st.tuples(st.integers(1, 40), st.sampled_from([1, 16, 33, 70]))
+MOST = st.sampled_from([1, 700, 1 << 30])  # elements of a stack
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(st.sampled_from(NAMES), SHAPES, min_size=1),
+    st.sampled_from(["quantile", "max", "percentile_search", "ratio_search", "sd"]),
+    st.sampled_from(["row", "matrix"]),
+    st.sampled_from([1, 4]),
+    st.sampled_from([0.0, 0.0, 0.1]),
+    st.booleans(),
+    MOST,
+)
+def test_rounding_together_is_rounding_one_by_one(shapes, clip, select, group, pruned, cheap, most):
+    """Under every clip rule, with groups of rows, edge layers of other bits and pruning: each tensor becomes what
+    `fake` makes of it alone, bit for bit, however many are rounded together."""
+    quant = QuantConfig(
+        attn_bits=5, mlp_bits=6, edge_layers=1, edge_bits=8, keep_numel=0, sd_matrix=3.0, sd_embed=5.0,
+        clip=clip, clip_select=select, group_rows=group, prune_fraction=pruned,
+    )  # fmt: skip
+    model, parts = NamedTensors(shapes), load_parts(Config(name="x", quant=quant))
+    qat = QATConfig(kind="swap", clip="max" if cheap else "export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("golf_core.quant.qat.STACKED_ELEMENTS", most)
+        swap = WeightSwap(model, Quantizer(quant, 4, parts), qat)
+    before = values(model)
+    assert sorted(name for names in swap.stacks for name in names) == sorted(shapes)
+    assert swap.count == len(shapes)
+    with swap.rounded():
+        for name, p in model.named_parameters():
+            assert torch.equal(p, swap.quantizer.fake(name, before[name]))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_what_one_rule_rounds_by_rows_is_rounded_at_once(monkeypatch):
+    """Matrices of one role, width and number of bits make one stack, except where the rule looks at a matrix whole,
+    a group of rows would reach into the next tensor, or a stack would be too long."""
+    shapes = {f"blocks.{i}.{n}": (8, 16 + 16 * (n == "mlp.proj")) for i in range(4) for n in ("attn.q", "mlp.proj")}
+
+    def stacks(most: int = 1 << 30, **fields) -> int:
+        quant = QuantConfig(keep_numel=0, edge_layers=1, edge_bits=5, **fields)
+        parts = load_parts(Config(name="x", quant=quant))
+        monkeypatch.setattr("golf_core.quant.qat.STACKED_ELEMENTS", most)
+        return len(WeightSwap(NamedTensors(shapes), Quantizer(quant, 4, parts), QATConfig(kind="swap")).stacks)
+
+    assert stacks() == 4  # two roles, at the edges and between
+    assert stacks(group_rows=4) == stacks(clip="ratio_search") == stacks(clip="sd", clip_select="matrix") == 4
+    assert stacks(clip="ratio_search", clip_select="matrix") == 8
+    assert stacks(group_rows=3) == stacks(prune_fraction=0.1) == stacks(most=128) == 8
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_warm_up_leaves_no_trace(small_data, tmp_path, muon, loader):
 class CountingSwap:
     """Stands for the part that rounds weights: on from a step on; counts its use."""
 
-    first_step = 2
+    first_step, count = 2, 7
 
     def __init__(self, model, quantizer, qat) -> None:
         self.asked: list[tuple] = []
@@ -123,7 +123,7 @@ def test_weights_are_rounded_from_the_due_step_on(small_data, tmp_path, capsys):
     assert trainer.swap.uses == 1 + 3
     assert trainer.swap.asked == [(0, 5, None), (1, 5, None), (2, 5, None)]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("qat:")]
-    assert lines == ["qat:enabled step:3 scale:1.0000"]
+    assert lines == ["qat:enabled step:3 scale:1.0000 tensors:7"]
 
 
 def test_without_the_part_nothing_is_rounded(small_data, tmp_path, capsys):
