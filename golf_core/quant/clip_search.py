@@ -35,7 +35,8 @@ def _best_clip(weight_MN: Tensor, grid: Grid, clip_CM: Tensor, select: str) -> T
     """Rows that share a scale are chosen for together: their scale is that of the largest clip among them."""
     error_CG = torch.stack([grid.by_group(_squared_error(weight_MN, grid, clip)).sum(dim=1) for clip in clip_CM])
     if select == "matrix":
-        return clip_CM[error_CG.sum(dim=1).argmin()]
+        best_1 = error_CG.sum(dim=1).argmin(dim=0, keepdim=True)
+        return clip_CM.index_select(0, best_1)[0]  # an index in brackets would make a GPU's host wait for it
     best_M = error_CG.argmin(dim=0).repeat_interleave(grid.group_rows)[: len(weight_MN)]
     return clip_CM.gather(0, best_M[None])[0]
 

@@ -65,11 +65,12 @@ class Quantizer:
         self, state: Mapping[str, Tensor], hessians: Mapping[str, Tensor] | None = None
     ) -> dict[str, StoredTensor]:
         """Every tensor of `state` as it will be stored, on the CPU, in the state's order. `hessians`, by name, are
-        those of calibrate.py; a tensor is rounded on the device of its own."""
+        those of calibrate.py. A tensor is rounded where it lies, by the arithmetic that `fake` has there in training,
+        or where its Hessian lies."""
         stored = {}
         for name, value in state.items():
             hessian = hessians.get(name) if hessians else None
-            s = self.round(name, value.to("cpu" if hessian is None else hessian.device), hessian)
+            s = self.round(name, value if hessian is None else value.to(hessian.device), hessian)
             scale = None if s.scale is None else s.scale.cpu()
             stored[name] = StoredTensor(s.route, s.shape, s.codes.cpu(), s.bits, scale, s.group_rows)
         return stored

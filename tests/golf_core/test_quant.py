@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf_core.config import Config
 from golf_core.config_quant import QuantConfig
@@ -16,7 +17,7 @@ from golf_core.quant.clip_search import percentile_search_clip, ratio_search_cli
 from golf_core.quant.grid import Grid, config_grid
 from golf_core.quant.prune import zero_smallest
 from golf_core.quant.row_quantile import row_quantiles
-from golf_core.quant.rows import FP16_MAX, Quantizer, restore_state, restore_tensor
+from golf_core.quant.rows import FP16_MAX, Quantizer, StoredTensor, restore_state, restore_tensor
 from golf_core.routes import tensor_route
 
 BITS = st.sampled_from([4, 5, 6, 7, 8])
@@ -261,3 +262,46 @@ def test_a_model_comes_back_close(clip):
         assert back[name].shape == tensor.shape
         share = {"ratio_search": 5, "sd": 10}.get(clip, 50)
         torch.testing.assert_close(back[name], tensor, rtol=0, atol=float(tensor.abs().max()) / share + 1e-9)
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts the numbers that are read from tensors: on a GPU the host waits for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("select", ["row", "matrix"])
+@pytest.mark.parametrize("clip", ["max", "ratio_search", "sd"])
+def test_no_clip_is_waited_for(clip, select, group):
+    """Rounding reads no number from a tensor of the weight's device, so that a GPU's host runs ahead."""
+    q, weight = quantizer(clip=clip, clip_select=select, group_rows=group), weights(1, 12, 40)
+    with HostWaits() as waits:
+        q.fake("blocks.0.attn.c_q.weight", weight)
+    assert waits.count == 0
+    with HostWaits() as waits:
+        weight[weight.sum(dim=1).argmax()]
+    assert waits.count == 1  # what the searches once did is seen
+
+
+@pytest.mark.parametrize("hessian_on", [None, "cpu", "meta"])
+def test_export_rounds_where_the_tensor_lies(monkeypatch, hessian_on):
+    """A tensor is rounded on its own device, as in training, or on its Hessian's; what is stored is on the CPU."""
+    seen = []
+
+    def record(self, name, value, hessian=None):
+        seen.append((name, value.device.type))
+        return StoredTensor("fp32", tuple(value.shape), torch.zeros(value.shape))
+
+    monkeypatch.setattr(Quantizer, "round", record)
+    hessians = {} if hessian_on is None else {"a": torch.empty(3, 3, device=hessian_on)}
+    state = {"a": torch.zeros(2, 3), "b": torch.empty(2, 3, device="meta")}
+    stored = quantizer().export(state, hessians)
+    assert seen == [("a", hessian_on or "cpu"), ("b", "meta")]
+    assert all(s.codes.device.type == "cpu" for s in stored.values())
