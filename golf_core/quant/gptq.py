@@ -8,6 +8,9 @@ once for each percentile and keeps the least plain error: here the percentile is
 Shapes: M rows, N columns.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -36,8 +39,20 @@ def gptq_codes(weight_MN: Tensor, hessian_NN: Tensor, scale_M: Tensor, grid: Gri
             codes[j] = level[0]
             losses[j - low] = (weight[j] - (level * scale)[0]) / upper[j, j]
             weight[j:high] -= upper[j, j:high, None] * losses[j - low]
-        weight[high:] -= upper[low:high, high:].T @ losses
+        with _untruncated_products():
+            weight[high:] -= upper[low:high, high:].T @ losses
     return codes[order.argsort()].T.contiguous()
+
+
+@contextlib.contextmanager
+def _untruncated_products() -> Iterator[None]:
+    """fp32 products in fp32: training lets a GPU cut their factors to TF32, but losses must not be lost again."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _inverse_factor(hessian: Tensor, damp: float) -> Tensor:

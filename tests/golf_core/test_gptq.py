@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf_core.config import Config
 from golf_core.config_quant import QuantConfig
@@ -95,6 +96,39 @@ def test_moments_that_rounding_made_negative_are_damped_more():
     assert gptq_codes(weight, crooked, scale, grid, 0.01).abs().max() <= grid.top
     with pytest.raises(ValueError, match="no Cholesky factor"):
         gptq_codes(weight, hessian * torch.nan, scale, grid, 0.01)
+
+
+class PrecisionOfProducts(TorchDispatchMode):
+    """Records whether fp32 products may be cut to TF32 while matrices are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tf32: list[bool] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.mm.default and args[0].dtype == torch.float32:
+            self.tf32.append(torch.backends.cuda.matmul.allow_tf32)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_losses_are_made_up_for_without_tf32(tf32):
+    """Where training lets products be cut to TF32, those of the compensation are not, and afterwards, even after an
+    error in one, training's setting is back."""
+    weight, hessian, grid, scale = problem(1, 5, 300, 6)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        with PrecisionOfProducts() as products:
+            gptq_codes(weight, hessian, scale, grid, 0.01)
+        assert products.tf32 == [False] * 3  # a block each
+        assert torch.backends.cuda.matmul.allow_tf32 == tf32
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError):
+            patch.setattr(torch.Tensor, "__matmul__", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+            gptq_codes(weight, hessian, scale, grid, 0.01)
+        assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @pytest.mark.parametrize("clip", ["quantile", "max", "percentile_search", "ratio_search", "sd"])
