@@ -112,7 +112,7 @@ class Limits:
     evaluate_s: float
     kill_after_s: float
     startup_s: float  # from the start of a stage to its first phase; also the most that an untimed phase may take
-    silence_s: float  # without a line of output
+    silence_s: float  # without a line of output, on stdout or in metrics.jsonl
 
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from golf_core.rundir import LOG, PHASES
+from golf_core.rundir import LOG, METRICS, PHASES
 from orchestrator.spec import Limits
 from orchestrator.watch import kill_carriers
 
@@ -84,13 +84,20 @@ class Transcript:
     """What the bundle said: every byte into log.txt, phase lines stamped into phases.jsonl, errors remembered."""
 
     def __init__(self, folder: Path, stage: str, clock: Callable[[], float]) -> None:
-        self.stage, self.clock = stage, clock
+        self.stage, self.clock, self.metrics = stage, clock, folder / METRICS
         self.log = (folder / LOG).open("ab", buffering=0)
         self.phases = (folder / PHASES).open("ab", buffering=0)
         self.tail = b""
         self.fatal: tuple[str, str] | None = None
         self.exception = ""
         self.rank_killed = False
+
+    def measured(self) -> int:
+        """Bytes of metrics.jsonl, which the bundle writes itself: an evaluation may say nothing else for long."""
+        try:
+            return self.metrics.stat().st_size
+        except OSError:
+            return 0
 
     def close(self) -> None:
         self.log.close()
@@ -173,7 +180,7 @@ def _follow(
     os.set_blocking(process.stdout.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        open_pipe = True
+        open_pipe, measured = True, transcript.measured()
         while True:
             if open_pipe and selector.select(POLL):
                 chunk = os.read(process.stdout.fileno(), 1 << 16)
@@ -187,6 +194,8 @@ def _follow(
                 return None
             if not open_pipe and process.poll() is None:
                 time.sleep(0.01)
+            if (size := transcript.measured()) != measured:
+                measured, deadlines.last_output = size, clock()
             if (cls := stop()) is not None:
                 return cls, STOPPED.get(cls, cls)
             if (over := deadlines.over(clock())) is not None:

@@ -84,6 +84,12 @@ def test_a_hang_hits_its_deadline(tmp_path, behaviour, changed, cls, stage):
     assert left(folder) == []
 
 
+def test_what_measures_is_not_silent(tmp_path):
+    """An evaluation that prints nothing for longer than silence_s, but goes on writing metrics.jsonl, is let end."""
+    folder = attempt_folder(tmp_path, toy_text({"sliding": "measure"}), given_limits=limits(silence_s=2.0))
+    assert run_attempt(folder)["class"] == "completed"
+
+
 def test_a_bundle_that_never_begins_a_phase_is_ended(tmp_path):
     """Without a first phase within startup_s the class is startup."""
     text = "import time\nprint('importing', flush=True)\ntime.sleep(600)\n"
