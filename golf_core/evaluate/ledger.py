@@ -70,7 +70,7 @@ class ScoreLedger:
         self._open: list[ScoreWindow] = []
         self._mine = np.zeros(self.targets, dtype=bool)  # predicted here, and committed but for the open ones
         self._known = np.zeros(self.targets, dtype=bool)  # committed on any rank, as of the last merge
-        self._unsent: list[tuple[int, int]] = []
+        self._unsent: list[tuple[int, int]] = []  # runs of targets committed here since the last merge
         self._nats = torch.zeros((), dtype=torch.float64, device=device)
         self._bytes = 0
         self._round = 0
@@ -117,13 +117,16 @@ class ScoreLedger:
                 f"{self.stage}, rank {self.rank}: logits of shape {tuple(logits_NV.shape)} for {len(target)} targets "
                 f"from {windows[0].first} on"
             )
-        revealed = torch.from_numpy(target.astype(np.int64)).to(self.device)
+        revealed = self._on_device(target.astype(np.int64))
         nats = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double().sum()
         self._nats += nats
         self._bytes += int(target_bytes(previous, target, self._tables).sum())
         for w in windows:
             self._record(COMMIT, w.first, w.stop)
-            self._unsent.append((w.first, w.stop))
+            if self._unsent and self._unsent[-1][1] == w.first:
+                self._unsent[-1] = (self._unsent[-1][0], w.stop)  # neighbours are one run: merges are over few
+            else:
+                self._unsent.append((w.first, w.stop))
         return len(target), revealed
 
     def merge(self) -> None:
@@ -233,7 +236,14 @@ class ScoreLedger:
             if len(tokens) > len(row) or (length is None and len(tokens) < len(row)):
                 raise LedgerError(f"{self.stage}, rank {self.rank}: {len(tokens)} tokens in a row of {len(row)}")
             row[: len(tokens)] = tokens
-        return torch.from_numpy(table).to(self.device, non_blocking=True)
+        return self._on_device(table)
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        """A GPU's host does not wait: it copies from pinned memory, which torch keeps until the copy is done."""
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def event_bytes(self) -> bytes:
         """All ranks' events in order of rounds, packed; all ranks must call it together. Empty but on rank 0."""

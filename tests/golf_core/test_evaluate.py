@@ -133,6 +133,54 @@ def test_nothing_is_learned_before_it_is_scored():
         ledger.adapt([(5, 12)])
 
 
+@given(st.sets(st.integers(1, 119), max_size=12), st.data())
+def test_neighbours_are_told_as_one_run(cuts, data):
+    """However many windows were committed, a merge goes over as many runs as they make; every target is known then."""
+    edges = list(itertools.pairwise([0, *sorted(cuts), 120]))
+    left_out = data.draw(st.sets(st.sampled_from(edges), max_size=3))
+    ledger = make_ledger(stream(120))
+    for first, stop in edges:
+        if (first, stop) not in left_out:
+            ledger.predict([ScoreWindow(first, stop, first)])
+            ledger.commit(torch.zeros(stop - first, SMALL.vocab))
+    expected = np.ones(120, dtype=bool)
+    for first, stop in left_out:
+        expected[first:stop] = False
+    runs = list(ledger._unsent)
+    assert len(runs) <= len(left_out) + 1
+    assert all(stop < first for (_, stop), (first, _) in itertools.pairwise(runs))
+    ledger.merge()
+    assert np.array_equal(ledger._known, expected)
+    assert ledger._unsent == []
+
+
+def test_a_gpu_copies_from_pinned_memory(monkeypatch):
+    """On a GPU the inputs, and the targets that a commit reveals, are pinned before they are copied without waiting;
+    on a CPU nothing is pinned."""
+    pinned, copied, to = [], [], torch.Tensor.to
+
+    def record_pin(tensor):
+        pinned.append(tensor)
+        return tensor
+
+    def record_copy(tensor, *args, **kwargs):
+        if args and args[0] == torch.device("cuda"):
+            copied.append((tensor, kwargs))
+            return tensor
+        return to(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", record_pin)
+    monkeypatch.setattr(torch.Tensor, "to", record_copy)
+    for device, count in ((CPU, 0), (torch.device("cuda"), 2)):
+        ledger = make_ledger(stream(20))
+        ledger.device = device
+        ids = ledger.predict([ScoreWindow(0, 10, 0)])
+        _, revealed = ledger.commit(torch.zeros(10, SMALL.vocab))
+        assert torch.equal(ids[0, 1:], revealed[:-1])
+        assert len(pinned) == len(copied) == count
+    assert all(tensor is pin and kw == {"non_blocking": True} for (tensor, kw), pin in zip(copied, pinned, strict=True))
+
+
 def test_a_gap_or_an_open_prediction_is_no_score():
     """A stage with a target that was never scored, or predicted and never committed, has no result."""
     ledger = make_ledger(stream(20))
