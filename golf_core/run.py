@@ -21,6 +21,8 @@ from golf_core.model.gpt import GPT, Parts
 from golf_core.process import Place
 from golf_core.quant.rows import Quantizer, StoredTensor
 
+NOTE_SECONDS, SAY_SECONDS = 1.0, 30.0  # between reports of a stage: silence would be taken for a hang
+
 
 class Run:
     """One process of one run: the config, its parts, the place, and what the environment says."""
@@ -72,14 +74,19 @@ class Run:
         return ScoreLedger(stage, tokens, tables, self.place.device, self.place.rank, self.place.world)
 
     def progress(self, stage: str, ledger: ScoreLedger) -> typing.Callable[[int, int], None]:
-        """A callback that reports at most once a second."""
-        last = time.monotonic()
+        """A callback that notes at most once a second how far the stage is, and says it at most every SAY_SECONDS."""
+        noted = said = time.monotonic()
 
         def report(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= 1.0:
-                last = time.monotonic()
-                self.journal.note("eval", stage=stage, done=done, total=total, bpb=ledger.running_bpb())
+            nonlocal noted, said
+            now = time.monotonic()
+            if now - noted < NOTE_SECONDS:
+                return
+            noted, bpb = now, ledger.running_bpb()
+            self.journal.note("eval", stage=stage, done=done, total=total, bpb=bpb)
+            if now - said >= SAY_SECONDS:
+                said = now
+                self.journal.say(f"{stage}: {100 * done / max(total, 1):.1f}% bpb so far {bpb:.4f}")
 
         return report
 

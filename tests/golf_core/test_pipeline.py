@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ from golf_core.bundle import ROOT, build_bundle
 from golf_core.config import Config
 from golf_core.config_io import override, to_dict
 from golf_core.data.shards import SHARD_HEADER_BYTES
+from golf_core.parts import load_parts
+from golf_core.process import Place
 from golf_core.recipes import load_recipe
+from golf_core.run import Run
 
 TINY = [
     *("model.layers=2", "model.width=32", "model.heads=2", "model.kv_heads=1"),
@@ -267,6 +271,41 @@ def test_describe_counts_without_data(tmp_path):
     facts = json.loads(done.stdout)
     assert facts["parameters"] == 17_059_912
     assert 12e6 < facts["model_bytes_estimate"] < 17e6
+
+
+class Clock:
+    """Stands for `time`: moved by hand."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("stamp", ["", "DIAGNOSTIC ONLY "])
+def test_a_long_stage_is_not_silent(small_data, tmp_path, monkeypatch, capsys, rank, stamp):
+    """Rank 0 says how far a stage is once in 30 s at most, stamped where the run is a diagnostic, and notes it once a
+    second at most; nothing is worked out for reports that are not due."""
+    monkeypatch.setenv("DATA_PATH", str(small_data[0]))
+    monkeypatch.setenv("TOKENIZER_PATH", str(small_data[1]))
+    clock, config, asked = Clock(), tiny(), []
+    monkeypatch.setattr("golf_core.run.time", clock)
+    run = Run(config, load_parts(config), Place(rank, 2, torch.device("cpu"), torch.float32), tmp_path, clock.monotonic)
+    run.journal.diagnostic = bool(stamp)
+    ledger = SimpleNamespace(running_bpb=lambda: asked.append(clock.now) or 1.23456)
+    report = run.progress("sliding", ledger)
+    for done in range(250):  # 0.25 s apart
+        report(done, 250)
+        clock.now += 0.25
+    lines = [f"{stamp}sliding: {percent}% bpb so far 1.2346" for percent in ("48.0", "96.0")]
+    assert capsys.readouterr().out.splitlines() == (lines if rank == 0 else [])
+    assert asked == [101.0 + second for second in range(62)]
+    assert (tmp_path / "metrics.jsonl").exists() == (rank == 0)
+    if rank == 0:
+        notes = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert [note["done"] for note in notes] == list(range(4, 250, 4))
+        assert all(note.get("diagnostic_only", False) == bool(stamp) for note in notes)
 
 
 def test_threads_of_the_suite_are_one():
