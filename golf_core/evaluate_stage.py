@@ -7,8 +7,11 @@ import time
 import typing
 from pathlib import Path
 
+import numpy as np
+
 from golf_core.artifact.container import ArtifactError, decode_artifact
 from golf_core.data.loader import validation_tokens
+from golf_core.evaluate.compiled import compile_hidden, eager_hidden, hot_backend
 from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.model.gpt import GPT
@@ -34,6 +37,28 @@ def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
     return model.to(run.place.device), data
 
 
+def prepare(run: Run, artifact: Path) -> tuple[GPT, bytes, np.ndarray]:
+    """The model, ready to score; the artifact's bytes; the validation tokens."""
+    config, place = run.config, run.place
+    model, data = load_model(run, artifact)
+    validation = validation_tokens(run.data, config.model.vocab)
+    run.journal.note(
+        "start",
+        stage="evaluate",
+        parameters=count_parameters(model),
+        world=place.world,
+        dtype=place.dtype_name,
+        seed=run.seed,
+    )
+    if backend := hot_backend(config.train.compile, place.device):
+        compile_hidden(model, config.evaluate.batch_seqs, config.evaluate.seq_len, backend)
+    return model, data, validation
+
+
+def count_parameters(model: GPT) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
 def evaluate_stage(run: Run, artifact: Path) -> None:
     """Load the artifact and score it: plain, sliding, and learning as it goes, each through its own ledger."""
     config, journal, place = run.config, run.journal, run.place
@@ -41,12 +66,7 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
         f"stage:evaluate recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}"
     )
     with journal.phase("load"):
-        model, data = load_model(run, artifact)
-        validation = validation_tokens(run.data, config.model.vocab)
-        parameters = sum(p.numel() for p in model.parameters())
-        journal.note(
-            "start", stage="evaluate", parameters=parameters, world=place.world, dtype=place.dtype_name, seed=run.seed
-        )
+        model, data, validation = prepare(run, artifact)
     stages: dict[str, dict[str, typing.Any]] = {}
     ledgers: list[tuple[str, Score, str, bytes]] = []
 
@@ -85,6 +105,8 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             evaluate_windows(model, ledger, progress=run.progress("sliding", ledger), **windows)
             close("sliding", ledger.finish(), ledger, time.perf_counter() - begin)
     if evaluate_ttt := run.parts.get("ttt.kind"):
+        if config.ttt.kind == "lora":
+            eager_hidden(model)  # its additions are hooks
         with journal.phase("ttt"):
             begin = time.perf_counter()
             ledger = run.ledger("ttt", validation)
@@ -92,8 +114,9 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             chunks = evaluate_ttt(model, ledger, config.ttt, progress=run.progress("ttt", ledger), **windows)
             loop_seconds = time.perf_counter() - loop
             close("ttt", ledger.finish(), ledger, time.perf_counter() - begin, loop_seconds=loop_seconds, chunks=chunks)
+    eager_hidden(model)
     if place.first:
-        write_scores(run, stages, ledgers, data, parameters)
+        write_scores(run, stages, ledgers, data, count_parameters(model))
     barrier()
 
 
