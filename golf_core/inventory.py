@@ -109,5 +109,5 @@ def refuse_idle_switches(config: Config, shapes: Shapes) -> None:
         require(
             any(part in name for name in shapes),
             f"quant.keep_fp16 names {part!r}, which is in no tensor of this model; names are like "
-            f"{next(name for name in shapes if '.c_k.' in name)}",
+            f"{next(name for name in shapes if '.c_k.' in name)}; set quant.keep_fp16= to keep none",
         )

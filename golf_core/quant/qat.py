@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from golf_core.config_quant import QATConfig, QuantConfig
 from golf_core.quant.grid import Grid
 from golf_core.quant.rows import Quantizer
-from golf_core.routes import tensor_role
+from golf_core.routes import QAT_ROLES, tensor_role
 
 STACKED_ELEMENTS = 1 << 16  # rounded at a time on a CPU, where more would leave its cache; a GPU wants few launches
-SWAP_ROLES = {"all": ("embed", "table", "attn", "mlp"), "matrices": ("attn", "mlp"), "mlp": ("mlp",)}
 
 
 class WeightSwap:
@@ -33,7 +32,7 @@ class WeightSwap:
         self.params = {
             name: p
             for name, p in model.named_parameters()
-            if tensor_role(name) in SWAP_ROLES[qat.tensors] and quantizer.route(name, tuple(p.shape)).kind == "grid"
+            if tensor_role(name) in QAT_ROLES[qat.tensors] and quantizer.route(name, tuple(p.shape)).kind == "grid"
         }
         self.stacks = self._stacks()
         self.exact: list[Tensor] = []

@@ -10,8 +10,9 @@ import torch
 
 from golf_core.bundle import build_bundle
 from golf_core.bundle_pack import readable_source
-from golf_core.config import Config, TTTConfig
+from golf_core.config import ArtifactConfig, Config, TTTConfig
 from golf_core.config_io import from_dict, override, to_dict
+from golf_core.config_quant import QuantConfig
 from golf_core.data.shards import BOS_ID
 from golf_core.fields import ConfigError, chosen_parts
 from golf_core.inventory import take_inventory, tensor_shapes
@@ -157,6 +158,7 @@ def test_a_tiny_run_from_the_bundle_reloads_to_the_same_scores(name, small_data,
         assert score["verdict"] == ("SCORE_FIRST_OK" if stage == "ttt" else "TRACK_A")
 
 
+QUANT = QuantConfig(keep_numel=64)
 SWITCHED = {
     "gptq_train": ["quant.rounding=gptq", "quant.calibration=train", "quant.calibration_seqs=4"],
     "gptq_self_sd": ["quant.rounding=gptq", "quant.calibration=self", "quant.calibration_seqs=4", "quant.clip=sd"],
@@ -174,15 +176,52 @@ SWITCHED = {
 }
 
 
+PAIRS = [("naive_baseline", switch) for switch in SWITCHED]
+PAIRS += [("shared_kv_12l", switch) for switch in ("gptq_train", "bank_qat_tight_swa", "lora_coprime")]
+
+
+def plain(name: str) -> Config:
+    """The tiny recipe with plain rounding and no learning at test time, for switches to be set on."""
+    return tiny(replace(load_recipe(name).config, ttt=TTTConfig(), artifact=ArtifactConfig(), quant=QUANT))
+
+
+@pytest.fixture(scope="module")
+def plain_artifacts(tmp_path_factory, small_data) -> dict[str, bytes]:
+    made = {}
+    for name in dict(PAIRS):
+        folder = tmp_path_factory.mktemp(name)
+        assert run_bundle(folder, plain(name), small_data, "train").returncode == 0
+        made[name] = (folder / "artifact.bin").read_bytes()
+    return made
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("switch", SWITCHED)
-@pytest.mark.parametrize("name", ["naive_baseline", "shared_kv_12l"])
-def test_a_switch_runs_in_recipes_that_do_not_have_it(name, switch, small_data, tmp_path):
-    """Techniques that no recipe names run whole in a plain recipe and in one with shared projections."""
-    config = override(tiny(replace(load_recipe(name).config, ttt=TTTConfig())), SWITCHED[switch])
-    done = run_bundle(tmp_path, config, small_data)
+@pytest.mark.parametrize(("name", "switch"), PAIRS)
+def test_a_switch_runs_in_recipes_that_do_not_have_it(name, switch, plain_artifacts, small_data, tmp_path):
+    """Techniques that no recipe names run whole in a plain recipe and in one with shared projections, and what is
+    shipped is no more what it was."""
+    done = run_bundle(tmp_path, override(plain(name), SWITCHED[switch]), small_data)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (tmp_path / "artifact.bin").read_bytes() != plain_artifacts[name]
     assert scores_of(tmp_path)["stages"]
+
+
+IN_BF16 = {
+    "legal_ttt": [],
+    "shared_kv_12l": [*SWITCHED["lora_coprime"], *SWITCHED["gates_residual"]],
+    "int6_qat_warmdown": [*SWITCHED["gptq_self_sd"], "quant.group_rows=1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_BF16)
+def test_a_tiny_run_in_the_dtype_of_gpus(name, small_data, tmp_path):
+    """With activations in bf16, emulated here, training, calibration, export and learning while scoring run whole."""
+    config = override(tiny(load_recipe(name).config), IN_BF16[name])
+    done = run_bundle(tmp_path, config, small_data, "--dtype", "bf16")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    losses = [stage["val_loss"] for stage in scores_of(tmp_path)["stages"].values()]
+    assert all(0 < loss < 8 for loss in losses)
 
 
 @pytest.mark.slow
