@@ -77,7 +77,7 @@ TRAINED: dict[str, tuple[list[str], list[str]]] = {
     "phase resid_mix": (["model.resid_mix_init=phase"], []),
     "Muon decay 0.04": (["optim.matrix_decay=0.04"], []),
     "gradient clip 0.3": (["optim.grad_clip=0.3"], []),
-    "coprime loader": (["train.loader=coprime"], []),
+    "shards in order": (["train.loader=stream"], []),
     "EMA 0.98": (["average.kind=ema"], []),
     "SWA, tight": ([SWA, "average.swa_below=0.2", "average.swa_every=5"], []),
     "SWA, periodic": ([SWA, "average.swa_below=0.5", "average.swa_every=20"], []),

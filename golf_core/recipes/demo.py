@@ -32,6 +32,7 @@ def demo() -> Recipe:
                 batch_tokens=2048,
                 micro_batches=2,
                 seq_len=128,
+                loader="coprime",  # the corpus is in order of years
                 warmup_steps=0,
                 log_every=20,
             ),
