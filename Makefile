@@ -10,12 +10,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP_OPTIONS ?=
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint fix bench clean
+.PHONY: help setup demo test test-whole lint fix bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   three seeds of the demo recipe on this CPU: tables and a submission folder under runs/"
-	@echo "make test   everything CI runs: lint, types, tests"
+	@echo "make test   everything CI runs: lint, types, tests; make test-whole runs what it takes a slice of"
 	@echo "make bench  the measured claims, peers side by side; ten minutes on a quiet machine"
 	@echo "make lint | fix | setup | clean"
 
@@ -44,6 +44,10 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_OPTIONS)
+
+# What `make test` takes a slice of: every variant of every grid, and the slowest codecs at full size.
+test-whole: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m whole $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff check .

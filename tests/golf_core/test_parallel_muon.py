@@ -14,6 +14,8 @@ from golf_core.recipes import load_recipe
 from tests.golf_core.parallel_ranks import STEPS, Matrices, gradients_of
 from tests.golf_core.test_worlds import launch
 
+pytestmark = pytest.mark.xdist_group("parallel_muon")  # one launch a world size serves all of the file
+
 WORLDS = (1, 2, 4)
 CHECKS = ("bare", "decay", "clip", "clip_above")
 

@@ -138,7 +138,7 @@ def test_no_recipe_looks_ahead(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [*RECIPES, *(pytest.param(name, marks=pytest.mark.whole) for name in VARIANTS)])
 def test_a_tiny_run_from_the_bundle_reloads_to_the_same_scores(name, small_data, tmp_path):
     """Trained, averaged, rounded, compressed, reloaded and scored by the bundle alone; scored again from the artifact
     the losses are the same, to the bit."""
@@ -224,13 +224,17 @@ def test_a_tiny_run_in_the_dtype_of_gpus(name, small_data, tmp_path):
     assert all(0 < loss < 8 for loss in losses)
 
 
+REHEARSED = ["naive_baseline", "long_context_4096", "qat_int4_16l", "legal_ttt", "shared_kv_16l", "shared_kv_12l"]
+REHEARSED_SLOWLY = ["int6_qat_warmdown", *VARIANTS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "demo"])
+@pytest.mark.parametrize("name", [*REHEARSED, *(pytest.param(n, marks=pytest.mark.whole) for n in REHEARSED_SLOWLY)])
 def test_a_full_size_recipe_is_rehearsed_without_a_gpu(name, tmp_path, small_data):
     """Built at full size, one forward and backward pass, rounded, compressed and reloaded to the same values; the
     size is reported with the code's bytes."""
     script = tmp_path / "train_gpt.py"
-    script.write_text(build_bundle(load_recipe(name).config))
+    script.write_text(build_bundle(EVERY[name].config))
     done = subprocess.run(
         [sys.executable, str(script), "rehearse"],
         env=environment(small_data, 1337),
@@ -240,7 +244,7 @@ def test_a_full_size_recipe_is_rehearsed_without_a_gpu(name, tmp_path, small_dat
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["parameters"] == take_inventory(load_recipe(name).config).parameters
-    assert said["model_bytes_estimate"] == take_inventory(load_recipe(name).config).model_bytes
+    assert said["parameters"] == take_inventory(EVERY[name].config).parameters
+    assert said["model_bytes_estimate"] == take_inventory(EVERY[name].config).model_bytes
     assert 6 < said["loss"] < 9
     assert said["total_bytes"] == said["model_bytes"] + script.stat().st_size

@@ -10,6 +10,8 @@ import pytest
 
 from tests.golf_core.tiny import every_recipe
 
+pytestmark = pytest.mark.xdist_group("worlds")  # one launch a world size serves all of the file
+
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4)
 
