@@ -1,6 +1,7 @@
 """Parallel Muon computes what the plain one does, in any number of processes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,9 @@ from golf_core.config_io import override
 from golf_core.optim.groups import Optimizers
 from golf_core.optim.parallel_muon import ParallelMuon
 from golf_core.recipes import load_recipe
+from tests.golf_core.conftest import made_once
 from tests.golf_core.parallel_ranks import STEPS, Matrices, gradients_of
 from tests.golf_core.test_worlds import launch
-
-pytestmark = pytest.mark.xdist_group("parallel_muon")  # one launch a world size serves all of the file
 
 WORLDS = (1, 2, 4)
 CHECKS = ("bare", "decay", "clip", "clip_above")
@@ -22,9 +22,11 @@ CHECKS = ("bare", "decay", "clip", "clip_above")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[int, dict]:
-    out = tmp_path_factory.mktemp("parallel")
-    for world in WORLDS:
-        launch("parallel_ranks.py", world, str(out))
+    def step(out: Path) -> None:
+        for world in WORLDS:
+            launch("parallel_ranks.py", world, str(out))
+
+    out = made_once(tmp_path_factory, "parallel", step)
     return {world: json.loads((out / f"parallel{world}.json").read_text()) for world in WORLDS}
 
 

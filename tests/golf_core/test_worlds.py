@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.golf_core.conftest import made_once
 from tests.golf_core.tiny import every_recipe
-
-pytestmark = pytest.mark.xdist_group("worlds")  # one launch a world size serves all of the file
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4)
@@ -40,9 +39,12 @@ def launch(program: str, processes: int, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, small_data) -> dict[int, dict]:
     """What each world size made of every recipe: one launch a world size."""
-    out = tmp_path_factory.mktemp("worlds")
-    for world in WORLDS:
-        launch("worlds.py", world, str(out), str(small_data[0]))
+
+    def train(out: Path) -> None:
+        for world in WORLDS:
+            launch("worlds.py", world, str(out), str(small_data[0]))
+
+    out = made_once(tmp_path_factory, "worlds", train)
     return {world: json.loads((out / f"world{world}.json").read_text()) for world in WORLDS}
 
 
