@@ -13,7 +13,7 @@ from golf_core.config_model import GATE_WINDOW, ModelConfig
 
 
 class HeadGate(nn.Module):
-    """y_h <- g_h y_h; a form says how many channels it reads and what g is."""
+    """y_h <- g_h y_h; a form says how many channels it reads, and by its `gate` what g is."""
 
     def __init__(self, config: ModelConfig, columns: int) -> None:
         super().__init__()
@@ -23,9 +23,6 @@ class HeadGate(nn.Module):
     def init_weights(self, generator: torch.Generator) -> None:
         """Zero weights, unless a form differs."""
         self.weight.zero_()
-
-    def gate(self, z_BTH: Tensor) -> Tensor:
-        raise NotImplementedError
 
     def forward(self, y_BTHD: Tensor, n_BTC: Tensor) -> Tensor:
         z = F.linear(n_BTC[..., : self.columns], self.weight.to(n_BTC.dtype))
