@@ -179,7 +179,7 @@ def test_the_seed_decides_and_repeats(finished, small_data, tmp_path):
 
 def test_the_time_cap_holds(small_data, tmp_path):
     """With a cap of seconds training ends by the clock, before the cap; validations are phases of their own."""
-    config = tiny("train.iterations=1000000", "train.max_seconds=1.5", "train.val_every=5")
+    config = tiny("train.iterations=1000000", "train.max_seconds=1.5", "train.val_every=12")
     done = run_bundle(tmp_path, config, small_data, "train")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
