@@ -249,3 +249,11 @@ def test_a_chunk_longer_than_the_window_is_refused():
     with pytest.raises(ConfigError, match=r"ttt.lora_chunk_tokens=2048 is more than evaluate.seq_len=1024"):
         Config(name="x", ttt=TTTConfig(kind="lora", lora_chunk_tokens=2048))
     Config(name="x", ttt=TTTConfig(kind="lora", lora_chunk_tokens=64), evaluate=EvaluateConfig(seq_len=64, stride=64))
+
+
+def test_a_stream_of_document_starts_has_no_score():
+    """Targets without a byte of text are scored, and the ledger refuses to make bits per byte of them."""
+    tokens = documents(1)
+    tokens[-1] = BOS_ID
+    with pytest.raises(LedgerError, match="the targets hold no bytes"):
+        learned(tokens).finish()
