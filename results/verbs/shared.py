@@ -1,0 +1,68 @@
+"""What the verbs of the command line share: exit codes, options, and how an error becomes one line."""
+
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+if typing.TYPE_CHECKING:
+    from results.collect import Collected
+    from results.project import Project
+
+EXIT_CODES = (
+    "Exit codes: 0 ok; 1 a run failed; 2 usage; 3 not finished; 4 a gate failed or a number is not supported; "
+    "5 files damaged or not writable; 130 interrupted."
+)
+FAILED, USAGE, NOT_FINISHED, GATE, BACKEND = 1, 2, 3, 4, 5
+FORMATS = ("table", "csv", "md", "json")
+
+SUBMISSION_ID = typer.Argument(help="Id of the submission, or its first digits.", show_default=False)
+RUNS_DIR = typer.Option(
+    "--runs-dir",
+    envvar="GOLF_RUNS_DIR",
+    help="Folder of runs [default: runs_dir of golf.toml, else runs].",
+    show_default=False,
+)
+JSON = typer.Option("--json", help="Print JSON with schema_version.")
+DEBUG = typer.Option("--debug", help="Show the trace of an error.")
+
+
+def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
+    """Run a command and leave with its exit code; known errors become one line and theirs."""
+    from golf_core.rundir import RunDirError
+    from results.pack import NotFinished, PackError
+    from results.project import ProjectError
+    from results.spec import UnknownSubmission
+
+    codes: tuple[tuple[type[BaseException], int], ...] = (
+        (UnknownSubmission, USAGE),
+        (ProjectError, USAGE),
+        (NotFinished, NOT_FINISHED),
+        (PackError, USAGE),
+        (RunDirError, BACKEND),
+        (OSError, BACKEND),
+    )
+    try:
+        code = command()
+    except tuple(error for error, _ in codes) as error:
+        if debug:
+            traceback.print_exc()
+        print(error, file=sys.stderr)
+        code = next(code for kind, code in codes if isinstance(error, kind))
+    sys.exit(code)
+
+
+def opened(submission_id: str, runs_dir: Path | None) -> "tuple[Collected, Project]":
+    from results.collect import collect as collect_submission
+    from results.project import load_project
+    from results.spec import find_submission
+
+    project = load_project()
+    folder = find_submission(runs_dir or Path(project.runs_dir), submission_id)
+    found = collect_submission(folder)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    return found, project
