@@ -69,6 +69,14 @@ def variants(found: Recipe | Grid) -> tuple[Recipe, ...]:
     return found.recipes if isinstance(found, Grid) else (found,)
 
 
+def grid_place(found: Recipe | Grid, position: int) -> dict[str, typing.Any] | None:
+    """What spec.json tells of a variant's grid, for the tables: its base is the grid's first."""
+    if not isinstance(found, Grid):
+        return None
+    base = found.recipes[0].config.name
+    return {"name": found.name, "base": base, "position": position, "of": len(found.recipes)}
+
+
 def build(config: Config) -> str:
     """The text of the bundle of a config."""
     from golf_core.bundle import BundleError, build_bundle

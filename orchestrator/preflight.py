@@ -18,7 +18,7 @@ from golf_core.hardware import DTYPES, cpu_dtype
 from golf_core.policy import load_policy
 from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
-from orchestrator.catalogue import build, changed, variants
+from orchestrator.catalogue import build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.settings import Settings
@@ -198,11 +198,12 @@ def prepare(
                 data=data,
                 bundle=text,
                 published=None if recipe.published is None else asdict(recipe.published),
+                grid=grid_place(found, number),
             ),
             recipe,
             config,
         )
-        for (recipe, config), target, text in zip(asked, targets, texts, strict=True)
+        for number, ((recipe, config), target, text) in enumerate(zip(asked, targets, texts, strict=True), 1)
     ]
 
 

@@ -137,6 +137,7 @@ class Submission:
     data: Data
     bundle: str  # the text of train_gpt.py
     published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
+    grid: dict[str, typing.Any] | None = None  # of a grid's variant: name, base, position, of; part of no id
 
     @property
     def readable(self) -> str | None:
@@ -191,6 +192,7 @@ class Submission:
             "config": self.config,
             "data": self.data.to_dict(),
             "published": self.published,
+            "grid": self.grid,
             "registered_at": registered_at,
         }
 

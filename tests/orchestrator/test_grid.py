@@ -95,6 +95,13 @@ def test_each_variant_becomes_a_submission(make_bench):
     assert (machine["grid"], machine["exit_code"]) == ("pair", 0)
     assert [one["recipe"] for one in machine["submissions"]] == ["pair.a", "pair.b"]
     assert all(one["seeds"] == {"1": "done", "2": "done"} and one["mean_bpb"] for one in machine["submissions"])
+    specs = [
+        json.loads((bench.runs_dir / one["submission_id"][:12] / "spec.json").read_text())
+        for one in machine["submissions"]
+    ]
+    assert [spec["grid"] for spec in specs] == [
+        {"name": "pair", "base": "pair.a", "position": position, "of": 2} for position in (1, 2)
+    ]
     quiet = run(bench, "--seeds", "1,2", "-q").stdout.split()
     assert quiet == [one["submission_id"] for one in machine["submissions"]]
 
