@@ -55,6 +55,7 @@ def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidenc
         "submission_id": spec.submission_id,
         "recipe": spec.recipe,
         "overrides": " ".join(spec.overrides),
+        "source": "recipe",
         "seed": seed,
         "status": status,
         "diagnostic_only": diagnostic,

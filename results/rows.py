@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 
 
-def column(unit: str, meaning: str, *, score: bool = False, required: bool = False) -> typing.Any:
+def column(
+    unit: str, meaning: str, *, score: bool = False, required: bool = False, default: typing.Any = None
+) -> typing.Any:
     """A column; `score` puts it into scores.csv too, which holds nothing that differs between two equal runs."""
     metadata = {"unit": unit, "meaning": meaning, "score": score}
-    return field(metadata=metadata) if required else field(default=None, metadata=metadata)
+    return field(metadata=metadata) if required else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +20,18 @@ class Row:
     submission_id: str = column("", "hash of the ordered run ids", required=True)
     recipe: str = column("", "name of the recipe", required=True)
     overrides: str = column("", "what --set changed, in order, with spaces between", required=True)
+    source: str = column(
+        "", "recipe, or script: somebody's own train_gpt.py, whose numbers are read from its log", default="recipe"
+    )
+    script_env: str | None = column("", "environment of a script as registered, K=V with spaces between")
     seed: int = column("", "as registered, in the order of the submission", score=True, required=True)
     status: str = column("", "counted; failed (class), void, damaged, unfinished or missing", score=True, required=True)
     diagnostic_only: bool = column(
         "", "True: the run may learn before it scores; none of its scores is a score", score=True, required=True
     )
-    run_id: str = column("", "hash of bundle, seed, data, tokenizer and target", required=True)
+    run_id: str = column(
+        "", "hash of bundle, or of script and environment, and of seed, data, tokenizer and target", required=True
+    )
     attempt_id: str | None = column("", "the counted attempt: a folder under runs/attempts")
     attempts: int = column("", "attempts of this run, counted or not", required=True)
     target_class: str = column("", "cpu, simulated, exploratory or record", required=True)
@@ -75,6 +83,7 @@ class Row:
     model_bytes: int | None = column("B", "artifact.bin", score=True)
     code_bytes: int | None = column("B", "train_gpt.py", score=True)
     artifact_bytes: int | None = column("B", "code and model: what the cap is about", score=True)
+    log_artifact_bytes: int | None = column("B", "of a script: what its log says of code and model; no gate takes it")
     artifact_sha256: str | None = column("", "of artifact.bin", score=True)
     peak_memory_bytes: int | None = column("B", "of training, as the trainer reports it")
     bundle_sha256: str = column("", "of train_gpt.py", required=True)
