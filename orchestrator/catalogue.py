@@ -77,6 +77,13 @@ def grid_place(found: Recipe | Grid, position: int) -> dict[str, typing.Any] | N
     return {"name": found.name, "base": base, "position": position, "of": len(found.recipes)}
 
 
+def base_of(found: Recipe | Grid, recipe: Recipe) -> dict[str, typing.Any]:
+    """What spec.json tells of where the config comes from: the recipe as it stood at submit, of a variant the grid's
+    first. The tables tell a change against it, whatever becomes of the recipe later."""
+    base = found.recipes[0] if isinstance(found, Grid) else recipe
+    return {"recipe": base.config.name, "source": recipe.source, "config": to_dict(base.config)}
+
+
 def build(config: Config) -> str:
     """The text of the bundle of a config."""
     from golf_core.bundle import BundleError, build_bundle

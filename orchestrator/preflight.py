@@ -18,7 +18,7 @@ from golf_core.hardware import DTYPES, cpu_dtype
 from golf_core.policy import load_policy
 from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
-from orchestrator.catalogue import build, changed, grid_place, variants
+from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.settings import Settings
@@ -199,6 +199,7 @@ def prepare(
                 bundle=text,
                 published=None if recipe.published is None else asdict(recipe.published),
                 grid=grid_place(found, number),
+                base=base_of(found, recipe),
             ),
             recipe,
             config,

@@ -138,6 +138,7 @@ class Submission:
     bundle: str  # the text of train_gpt.py
     published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
     grid: dict[str, typing.Any] | None = None  # of a grid's variant: name, base, position, of; part of no id
+    base: dict[str, typing.Any] | None = None  # what the config started from: recipe, source, config; part of no id
 
     @property
     def readable(self) -> str | None:
@@ -193,6 +194,7 @@ class Submission:
             "data": self.data.to_dict(),
             "published": self.published,
             "grid": self.grid,
+            "base": self.base,
             "registered_at": registered_at,
         }
 

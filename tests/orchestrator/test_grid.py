@@ -102,6 +102,8 @@ def test_each_variant_becomes_a_submission(make_bench):
     assert [spec["grid"] for spec in specs] == [
         {"name": "pair", "base": "pair.a", "position": position, "of": 2} for position in (1, 2)
     ]
+    assert [spec["base"]["recipe"] for spec in specs] == ["pair.a"] * 2
+    assert specs[0]["base"]["config"] == specs[1]["base"]["config"] == specs[0]["config"]
     quiet = run(bench, "--seeds", "1,2", "-q").stdout.split()
     assert quiet == [one["submission_id"] for one in machine["submissions"]]
 
