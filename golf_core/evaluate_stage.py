@@ -85,6 +85,8 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
         stages[stage] = facts
         ledgers.append((stage, score, ledger.verdict, ledger.event_bytes()))
         journal.note("score", stage=stage, **facts)
+        nats, count = ledger.parts()
+        journal.note("score_parts", stage=stage, part=ledger.part, nats=nats, bytes=count)
         journal.say(
             f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
         )

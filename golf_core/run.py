@@ -22,6 +22,7 @@ from golf_core.process import Place
 from golf_core.quant.rows import Quantizer, StoredTensor
 
 NOTE_SECONDS, SAY_SECONDS = 1.0, 30.0  # between reports of a stage: silence would be taken for a hang
+SCORE_PARTS = 64  # at most, of the validation stream, that a stage's nats are told for
 
 
 class Run:
@@ -71,7 +72,9 @@ class Run:
 
     def ledger(self, stage: str, tokens: np.ndarray) -> ScoreLedger:
         tables = byte_tables(self.tokenizer, self.config.model.vocab)
-        return ScoreLedger(stage, tokens, tables, self.place.device, self.place.rank, self.place.world)
+        chunk = self.config.ttt.chunk_tokens
+        part = chunk * max(1, -(-len(tokens) // (chunk * SCORE_PARTS)))  # whole chunks of test-time training
+        return ScoreLedger(stage, tokens, tables, self.place.device, self.place.rank, self.place.world, part)
 
     def progress(self, stage: str, ledger: ScoreLedger) -> typing.Callable[[int, int], None]:
         """A callback that notes at most once a second how far the stage is, and says it at most every SAY_SECONDS."""

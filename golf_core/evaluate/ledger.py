@@ -61,11 +61,17 @@ class ScoreLedger:
         device: torch.device,
         rank: int,
         world: int,
+        part: int | None = None,
     ) -> None:
+        """`part`: how many targets make a part of the stream that `parts` tells of; without it all are one."""
         if len(tokens) < 2:
             raise LedgerError(f"{stage}: a stream of {len(tokens)} tokens has no target")
         self.stage, self.device, self.rank, self.world = stage, device, rank, world
         self.targets = len(tokens) - 1
+        self.part = min(part or self.targets, self.targets)
+        count = -(-self.targets // self.part)
+        self._part_nats = torch.zeros(count, dtype=torch.float64, device=device)
+        self._part_bytes = np.zeros(count, dtype=np.int64)
         self._tokens, self._tables = tokens, tables
         self._open: list[ScoreWindow] = []
         self._mine = np.zeros(self.targets, dtype=bool)  # predicted here, and committed but for the open ones
@@ -118,9 +124,13 @@ class ScoreLedger:
                 f"from {windows[0].first} on"
             )
         revealed = self._on_device(target.astype(np.int64))
-        nats = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double().sum()
-        self._nats += nats
-        self._bytes += int(target_bytes(previous, target, self._tables).sum())
+        nats_N = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double()
+        bytes_N = target_bytes(previous, target, self._tables)
+        parts_N = np.concatenate([np.arange(w.first, w.stop) for w in windows]) // self.part
+        self._nats += nats_N.sum()
+        self._bytes += int(bytes_N.sum())
+        self._part_nats.index_add_(0, self._on_device(parts_N), nats_N)
+        np.add.at(self._part_bytes, parts_N, bytes_N)
         for w in windows:
             self._record(COMMIT, w.first, w.stop)
             if self._unsent and self._unsent[-1][1] == w.first:
@@ -215,6 +225,15 @@ class ScoreLedger:
         if count <= 0:
             raise LedgerError(f"{self.stage}: the targets hold no bytes")
         return Score(nats / self.targets, nats / math.log(2) / count, self.targets, round(count))
+
+    def parts(self) -> tuple[list[float], list[int]]:
+        """Nats and bytes of each part of the stream over all ranks, for a look at where a stage gains; the score is
+        `finish`'s. All ranks must call it together, after it."""
+        sums = torch.stack([self._part_nats, torch.from_numpy(self._part_bytes).to(self._part_nats)])
+        if self.world > 1:
+            dist.all_reduce(sums)
+        nats, count = sums.tolist()
+        return nats, [round(one) for one in count]
 
     @property
     def verdict(self) -> str:

@@ -110,6 +110,24 @@ def test_any_split_gives_the_same_sums(cuts, world):
     assert sum(ledger._bytes for ledger in ledgers) == whole._bytes
 
 
+@given(st.sets(st.integers(1, 119)), st.integers(1, 130))
+def test_the_parts_of_a_stream_sum_to_its_score(cuts, part):
+    """However windows lie, each part has the nats and bytes of its own targets, and they sum to the whole (1e-12)."""
+    tokens, edges = stream(120), [0, *sorted(cuts), 120]
+    logits = torch.randn(120, SMALL.vocab, generator=torch.Generator().manual_seed(4)) * 4
+    ledger = ScoreLedger("test", tokens, TABLES, CPU, 0, 1, part)
+    for first, stop in itertools.pairwise(edges):
+        ledger.predict([ScoreWindow(first, stop, first)])
+        ledger.commit(logits[first:stop])
+    score = ledger.finish()
+    nats, count = ledger.parts()
+    targets = torch.from_numpy(tokens[1:].astype(np.int64))
+    each = F.cross_entropy(logits, targets, reduction="none").double()
+    assert nats == pytest.approx([float(one.sum()) for one in each.split(part)], rel=1e-12)
+    assert sum(nats) == pytest.approx(score.val_loss * 120, rel=1e-12)
+    assert sum(count) == score.bytes
+
+
 def test_a_target_cannot_be_scored_twice():
     """Predicting a scored target raises with its position and the rank."""
     ledger = make_ledger(stream(20))
@@ -155,8 +173,8 @@ def test_neighbours_are_told_as_one_run(cuts, data):
 
 
 def test_a_gpu_copies_from_pinned_memory(monkeypatch):
-    """On a GPU the inputs, and the targets that a commit reveals, are pinned before they are copied without waiting;
-    on a CPU nothing is pinned."""
+    """On a GPU the inputs, the targets that a commit reveals and their parts of the stream are pinned before they
+    are copied without waiting; on a CPU nothing is pinned."""
     pinned, copied, to = [], [], torch.Tensor.to
 
     def record_pin(tensor):
@@ -171,7 +189,7 @@ def test_a_gpu_copies_from_pinned_memory(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", record_pin)
     monkeypatch.setattr(torch.Tensor, "to", record_copy)
-    for device, count in ((CPU, 0), (torch.device("cuda"), 2)):
+    for device, count in ((CPU, 0), (torch.device("cuda"), 3)):
         ledger = make_ledger(stream(20))
         ledger.device = device
         ids = ledger.predict([ScoreWindow(0, 10, 0)])
