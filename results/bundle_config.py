@@ -1,7 +1,9 @@
 """The config that a bundle was frozen with, read from its text, packed or not: parsed, never executed."""
 
 import ast
+import functools
 import typing
+import unicodedata
 
 from golf_core.bundle_pack import readable_source
 
@@ -15,7 +17,11 @@ def frozen_config(code: str) -> dict[str, typing.Any] | None:
     True
     """
     try:
-        tree = ast.parse(readable_source(code))
+        source = readable_source(code)
+        head, mark, tail = source.partition("\nCONFIG = Config(")
+        if mark and _never_writes_config(head + "\n"):  # two whole programs are, one after the other, one
+            source = mark + tail
+        tree = ast.parse(source)
         writes = [node for node in ast.walk(tree) if _writes_config(node)]
         for node in tree.body:
             if isinstance(node, ast.Assign) and node.targets == writes and isinstance(node.value, ast.Call):
@@ -23,6 +29,17 @@ def frozen_config(code: str) -> dict[str, typing.Any] | None:
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass  # another program, whatever it is
     return None
+
+
+@functools.lru_cache(maxsize=16)
+def _never_writes_config(code: str) -> bool:
+    """Whether this is a whole program that leaves CONFIG alone. Many bundles begin with the same one."""
+    try:
+        nodes = ast.walk(ast.parse(code))
+    except (SyntaxError, ValueError):
+        return False
+    named = "CONFIG" in unicodedata.normalize("NFKC", code)  # as Python reads names
+    return not named or not any(_writes_config(node) for node in nodes)
 
 
 def _writes_config(node: ast.AST) -> bool:

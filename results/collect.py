@@ -5,6 +5,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from results.content import FRESH, Fresh
 from results.evidence import STAGES, Evidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
@@ -34,14 +35,14 @@ class Collected:
         return any(row.status.startswith("failed") for row in self.rows)
 
 
-def collect(folder: Path) -> Collected:
+def collect(folder: Path, content: Fresh = FRESH) -> Collected:
     """A row for every registered seed, in order, whether it has a counted attempt or not. Raises RunDirError."""
-    spec = load_spec(folder)
+    spec = load_spec(folder, content)
     rows: list[Row] = []
     evidence: dict[int, Evidence] = {}
     notes: list[str] = []
     for seed, run_id in spec.runs:
-        standing = standing_of(spec, seed, run_id)
+        standing = standing_of(spec, seed, run_id, content)
         notes += standing.notes
         if standing.evidence is not None:
             evidence[seed] = standing.evidence

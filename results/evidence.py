@@ -5,7 +5,6 @@ whose files contradict each other or the submission is not evidence but an error
 """
 
 import math
-import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from golf_core.rundir import (
     read_jsonl,
     verify_seal,
 )
+from results.content import FRESH, Fresh
 from results.facts import Facts
 from results.spec import Spec
 
@@ -85,13 +85,13 @@ class Standing:
     notes: tuple[str, ...] = ()
 
 
-def standing_of(spec: Spec, seed: int, run_id: str) -> Standing:
+def standing_of(spec: Spec, seed: int, run_id: str, content: Fresh = FRESH) -> Standing:
     """The standing of one run. Raises RunDirError where counted evidence contradicts itself."""
     status = "missing"
     notes: list[str] = []
-    folders = _attempt_folders(spec.runs_dir / ATTEMPTS, run_id)
+    folders = _attempt_folders(spec.runs_dir / ATTEMPTS, run_id, content)
     for folder in folders:
-        status, note, seal = _status(folder)
+        status, note, seal = _status(folder, content)
         if status == "counted":
             evidence = _read(folder, Facts(seal, str(folder / SEAL)), spec, seed, run_id)
             return Standing("counted", len(folders), evidence, tuple(notes))
@@ -99,21 +99,19 @@ def standing_of(spec: Spec, seed: int, run_id: str) -> Standing:
     return Standing(status, len(folders), None, tuple(notes))
 
 
-def _attempt_folders(parent: Path, run_id: str) -> list[Path]:
-    pattern = re.compile(rf"{run_id[:ATTEMPT_DIGITS]}-a([1-9][0-9]{{0,8}})")
-    if not parent.is_dir():
-        return []
-    found = [(int(match[1]), path) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if path.is_dir() and not path.is_symlink()]
+def _attempt_folders(parent: Path, run_id: str, content: Fresh) -> list[Path]:
+    run = run_id[:ATTEMPT_DIGITS]
+    found = [parent / f"{run}-a{number}" for number in content.attempts(parent).get(run, [])]
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
-def _status(folder: Path) -> tuple[str, str, dict[str, typing.Any]]:
+def _status(folder: Path, content: Fresh) -> tuple[str, str, dict[str, typing.Any]]:
     """(status, what more to say of it, the seal if it is counted)."""
     if (folder / VOID).exists():
         return "void", _why(folder / VOID), {}
     if (folder / SEAL).exists():
         try:
-            seal = verify_seal(folder)
+            seal = verify_seal(folder, sha256_of=content.sha256)
         except RunDirError as error:
             return "damaged", f" ({error})", {}
         if missing := [file for file in SEALED if file not in seal["files"]]:

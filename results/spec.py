@@ -7,8 +7,8 @@ from pathlib import Path
 
 from golf_core.fields import ConfigError
 from golf_core.policy import load_policy, policy_names
-from golf_core.rundir import BUNDLE, RunDirError, content_id, file_sha256, read_json
-from results.bundle_config import frozen_config
+from golf_core.rundir import BUNDLE, RunDirError, content_id, read_json
+from results.content import FRESH, Fresh
 from results.facts import Facts
 
 SPEC = "spec.json"
@@ -75,7 +75,7 @@ def find_submission(runs_dir: Path, prefix: str) -> Path:
     return found[0]
 
 
-def load_spec(folder: Path) -> Spec:
+def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
     """Read and check spec.json and the bundle beside it. Raises RunDirError."""
     facts = Facts(read_json(folder / SPEC), str(folder / SPEC))
     facts.expect("schema_version", 1, "this version of the program")
@@ -105,8 +105,7 @@ def load_spec(folder: Path) -> Spec:
         raise RunDirError(f"{facts.place}: target_class is {facts.text('target_class')!r}; there are {TARGET_CLASSES}")
     _check_policy(facts.child("policy"))
     _check_target_class(facts, target)
-    _check_bundle(folder / BUNDLE, hashes["bundle_sha256"], facts.integer("code_bytes"))
-    frozen = frozen_config((folder / BUNDLE).read_text(encoding="utf-8", errors="replace"))
+    _check_bundle(folder / BUNDLE, hashes["bundle_sha256"], facts.integer("code_bytes"), content)
     overrides = Facts(dict(enumerate_text(facts.items("overrides"))), f"{facts.place}: overrides")
     return Spec(
         folder=folder,
@@ -120,7 +119,7 @@ def load_spec(folder: Path) -> Spec:
         code_bytes=facts.integer("code_bytes"),
         config=dict(facts.child("config").values),
         registered_at=facts.maybe_text("registered_at"),
-        diagnostic_only=None if frozen is None else frozen.get("diagnostic_only", False) is True,
+        diagnostic_only=content.diagnostic_only(folder / BUNDLE, hashes["bundle_sha256"]),
         published=_published(facts),
         **hashes,
     )
@@ -172,8 +171,8 @@ def _check_target_class(facts: Facts, target: Facts) -> None:
         facts.expect("target_class", expected, "its target and policy")
 
 
-def _check_bundle(path: Path, sha256: str, size: int) -> None:
+def _check_bundle(path: Path, sha256: str, size: int, content: Fresh) -> None:
     if path.is_symlink() or not path.is_file():
         raise RunDirError(f"{path} is missing or not a plain file")
-    if path.stat().st_size != size or file_sha256(path) != sha256:
+    if path.stat().st_size != size or content.sha256(path) != sha256:
         raise RunDirError(f"{path} is not the bundle that {path.with_name(SPEC)} names")
