@@ -56,6 +56,7 @@ def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidenc
         "submission_id": spec.submission_id,
         "recipe": spec.recipe,
         "overrides": " ".join(spec.overrides),
+        **(spec.grid or {}),
         "source": "recipe",
         "seed": seed,
         "status": status,

@@ -20,6 +20,9 @@ class Row:
     submission_id: str = column("", "hash of the ordered run ids", required=True)
     recipe: str = column("", "name of the recipe", required=True)
     overrides: str = column("", "what --set changed, in order, with spaces between", required=True)
+    grid: str | None = column("", "name of the grid that the recipe was first submitted as a variant of")
+    grid_base: str | None = column("", "recipe of the grid's first variant, which the others are held against")
+    grid_position: int | None = column("", "place of the variant in its grid, from 1")
     source: str = column(
         "", "recipe, or script: somebody's own train_gpt.py, whose numbers are read from its log", default="recipe"
     )

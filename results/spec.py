@@ -40,6 +40,7 @@ class Spec:
     tokenizer_sha256: str
     registered_at: str | None
     diagnostic_only: bool | None  # what the bundle is frozen with; None: no bundle of ours
+    grid: dict[str, typing.Any] | None  # the columns of the grid that it is a variant of
     published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
 
     @property
@@ -120,6 +121,7 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
         config=dict(facts.child("config").values),
         registered_at=facts.maybe_text("registered_at"),
         diagnostic_only=content.diagnostic_only(folder / BUNDLE, hashes["bundle_sha256"]),
+        grid=_grid(facts),
         published=_published(facts),
         **hashes,
     )
@@ -134,6 +136,14 @@ def _content_id(value: typing.Any, place: str) -> str:
         return content_id(value)
     except (ValueError, UnicodeError, RecursionError) as error:
         raise RunDirError(f"{place} cannot be hashed: {error}") from None
+
+
+def _grid(facts: Facts) -> dict[str, typing.Any] | None:
+    """The variant's place in its grid, for the order and the base of a table; an older spec.json tells none."""
+    if not facts.has("grid"):
+        return None
+    said = facts.child("grid")
+    return {"grid": said.text("name"), "grid_base": said.text("base"), "grid_position": said.integer("position")}
 
 
 def _published(facts: Facts) -> dict[str, typing.Any] | None:
