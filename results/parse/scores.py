@@ -1,0 +1,138 @@
+"""Lines that state a score, and the stage that their words name. Stages are never mixed.
+
+350 labels were counted in public logs, so words decide, not whole labels: `final_int6_sliding_window_s64_exact` is
+a sliding evaluation, `legal_ttt_exact` one after test-time training.
+"""
+
+import re
+from dataclasses import dataclass
+
+RAW, PRE_QUANT, ROUNDTRIP, SLIDING, TTT, OTHER, SUMMARY = (
+    "last_step",
+    "pre_quant",
+    "roundtrip",
+    "sliding",
+    "ttt",
+    "other",
+    "summary",
+)
+# How late a stage comes: each is evaluated on what the ones before it made. OTHER is a later mixture of any kind.
+RANK = {RAW: 0, PRE_QUANT: 1, ROUNDTRIP: 2, SLIDING: 3, TTT: 4, OTHER: 5}
+
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+# A score: `val_bpb:1.2244`, `bpb=1.2`, `BPB: 1.2`, `val_bpb = 1.2`; but not `..._bpb_gap:` or `bpb_loss=`.
+BPB = re.compile(rf"(?<![\w.])(?P<key>(?:\w*_)?bpb)\"?\s*(?:\([^)]*\)\s*)?[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE)
+LOSS = re.compile(rf"(?<![\w.])(?P<key>(?:\w*_)?(?:val_loss|loss|vl))\"?\s*[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE)
+SECONDS = re.compile(
+    r"(?<![\w.])(?P<key>eval_time_ms|eval_time|elapsed|time|duration|t)\s*[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?(?P<unit>ms|s|m)?\b"
+)
+# A score on the way: of a chunk, a batch, an epoch, a rank; or a difference, not a score.
+PROGRESS = re.compile(
+    r"\b(?:chunk|batch|progress|epoch|running|partial|warmup|sweep|trial|candidate|phase|rank|b\d+)\w*[ :=\[]|running_|_progress"
+    r"|\[\s*\d+(?:\.\d+)?\s?%?\]|\b\d+/\d+\b|\d\s?%|\bdelta|gain|gap|degradation|improve|baseline:|\btarget|\bbest so far|threshold"
+    r"|sweep_result|probe|diagnostics|est_bpb|train_bpb",
+    re.IGNORECASE,
+)
+WORD = re.compile(r"[a-z]+|\d+")
+
+PRE_WORDS = {"pre", "prequant", "prequantization", "ema", "swa", "lawa", "raw", "unquantized", "sdttt", "averaged", "fp", "soup", "bf"}
+TTT_WORDS = {"ttt", "lora", "adapt", "adapted", "tta", "tto"}
+SLIDING_WORDS = {"sliding", "slide", "slid", "sw", "strided", "overlap"}
+OTHER_WORDS = {
+    "slot", "ngram", "ppm", "mix", "mixture", "cache", "ens", "ensemble", "knn", "tilt", "backoff", "dirichlet", "hedge", "mixer", "oracle", "peer", "xsa",
+}  # fmt: skip
+QUANT_WORDS = {
+    "roundtrip", "quantized", "quant", "dequantized", "dequant", "ternary", "binary", "int", "codebook", "zlib", "zstd", "lzma", "brotli", "gptq", "compressed", "xnor", "standard", "temped",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    line: int
+    text: str
+    label: str  # the words before the numbers, lower case
+    stage: str
+    bpb: float
+    digits: int  # decimals that the score was printed with
+    loss: float | None
+    loss_digits: int
+    seconds: float | None
+    exact: bool  # the label's twin that only repeats it with more digits
+    done: bool = False  # printed by the adaptation loop itself, whose clock `seconds` is
+
+    @property
+    def ratio(self) -> float | None:
+        """val_loss over val_bpb: one number for all scores of one text and one tokenizer."""
+        return None if self.loss is None or not self.bpb else self.loss / self.bpb
+
+
+def decimals(number: str) -> int:
+    return len(number.partition(".")[2])
+
+
+def words_of(label: str) -> set[str]:
+    return set(WORD.findall(label.lower()))
+
+
+def stage_of(label: str) -> str:
+    """
+    >>> [stage_of(label) for label in ("final_int6_sliding_window_exact", "legal_ttt", "DIAGNOSTIC post_ema", "quantized")]
+    ['sliding', 'ttt', 'pre_quant', 'roundtrip']
+    >>> stage_of("post-prequant-ttt"), stage_of("val_bpb"), stage_of("pre_quant_eval")
+    ('pre_quant', 'summary', 'pre_quant')
+    """
+    words = words_of(label)
+    if words & OTHER_WORDS:
+        return OTHER
+    if words & {"prequant", "prequantization", "sdttt", "unquantized"} or {"pre", "quant"} <= words or {"pre", "quantization"} <= words:
+        return PRE_QUANT
+    if words & TTT_WORDS:
+        return TTT
+    if words & SLIDING_WORDS:
+        return SLIDING
+    if words & QUANT_WORDS:
+        return ROUNDTRIP
+    if words & PRE_WORDS:
+        return PRE_QUANT
+    return SUMMARY
+
+
+def read_score(number: int, text: str) -> Score | None:
+    """The score that a line states as a result; None where it states none, or one on the way."""
+    found = BPB.search(text)
+    if found is None:
+        return None
+    loss = LOSS.search(text)
+    start = found.start() if loss is None else min(found.start(), loss.start())
+    label, tail = text[:start], text[start:]
+    key = found["key"].lower()
+    if PROGRESS.search(label) or PROGRESS.search(key + " ") or re.search(r"running|batch|chunk|delta", tail):
+        return None
+    if len(label) > 120 or label.count(" ") > 8:
+        return None  # a sentence that mentions a score
+    stage = stage_of(f"{label} {key if key not in ('bpb', 'val_bpb') else ''} {mode_of(tail)}")
+    seconds, unit = None, None
+    if (time := SECONDS.search(tail)) is not None:
+        unit = time["unit"] or ("ms" if time["key"].endswith("ms") else None)
+        if unit is not None:
+            seconds = float(time["value"]) * {"ms": 1e-3, "s": 1.0, "m": 60.0}[unit]
+    value = found["value"]
+    return Score(
+        line=number,
+        text=text[:200],
+        label=label.strip(" \t:=-").lower(),
+        stage=stage,
+        bpb=float(value),
+        digits=decimals(value),
+        loss=None if loss is None else float(loss["value"]),
+        loss_digits=0 if loss is None else decimals(loss["value"]),
+        seconds=seconds,
+        exact="exact" in label,
+        done=":done" in label,
+    )
+
+
+def mode_of(tail: str) -> str:
+    """Words behind the numbers that say how it was evaluated: `eval_mode:score_first_ttt`."""
+    found = re.search(r"(?:eval_mode|mode|method)\s*[:=]\s*(\w+)", tail)
+    return found[1] if found else ""
