@@ -2,13 +2,37 @@
 
 import tomllib
 import typing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from golf_core.config_io import from_dict
 from golf_core.fields import ConfigError, nearest, require
+from golf_core.frontier import BEST
 
 FOLDER = Path(__file__).parent / "policies"
+WRITTEN, PRACTISED = "record-2026-03", "frontier-2026-04"  # the race's two rules for a claim, by name in every output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """When scores are better than a row of the frontier: a one-sided Welch test with p below `alpha`."""
+
+    alpha: float
+    frontier: str  # date of a shipped frontier, or a TOML file
+    margin_nats: float = 0.0  # nats per token by which the mean must be better; in BPB it depends on the tokenizer
+    against: str = BEST  # of the frontier: best, or a pull request
+
+    def __post_init__(self) -> None:
+        require(0 < self.alpha < 0.5, f"claim.alpha={self.alpha} must lie between 0 and 0.5")
+        require(0 <= self.margin_nats < 1, f"claim.margin_nats={self.margin_nats} must be from 0 to below 1")
+
+    def describe(self) -> str:
+        """
+        >>> load_policy("record-2026-03").claim.describe()
+        'p < 0.01 for a mean better by more than 0.005 nats per token'
+        """
+        beyond = f"better by more than {self.margin_nats:g} nats per token" if self.margin_nats else "better at all"
+        return f"p < {self.alpha:g} for a mean {beyond}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +48,16 @@ class Policy:
     seeds: int  # that a claim needs at least
     gpu: str | None = None  # model that the race asks for; None: any hardware, a CPU too
     gpus: int = 0
+    claim: Claim | None = None  # None: nothing can be claimed under it
 
     def __post_init__(self) -> None:
         for name in ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds"):
             require(getattr(self, name) > 0, f"policy {self.name}: {name}={getattr(self, name)} must be positive")
 
     def to_dict(self) -> dict[str, typing.Any]:
-        return asdict(self)
+        """Without a claim there is no key for it, as in what was registered before there were claims."""
+        told = asdict(self)
+        return told if self.claim else {key: value for key, value in told.items() if key != "claim"}
 
 
 def policy_names() -> list[str]:
@@ -44,8 +71,20 @@ def load_policy(name: str) -> Policy:
         raise ConfigError(f"there is no policy {name!r}; {nearest(name, policy_names())}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
     data.setdefault("name", path.stem)
-    policy: Policy = from_dict(Policy, data)
-    return policy
+    claim = data.pop("claim", None)
+    try:
+        policy: Policy = from_dict(Policy, data)
+        return policy if claim is None else replace(policy, claim=claim_from(claim))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def claim_from(data: typing.Any) -> Claim:
+    """The rule in a policy's [claim], from a file or from what was registered. Raises ConfigError."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"claim={data!r:.80} must be a table: alpha, frontier, and if need be margin_nats, against")
+    claim: Claim = from_dict(Claim, data, "claim.")
+    return claim

@@ -157,17 +157,17 @@ def _published(facts: Facts) -> dict[str, typing.Any] | None:
 
 
 def _check_policy(policy: Facts) -> None:
-    """A policy with the name of one that we ship has its caps."""
+    """A policy with the name of one that we ship has its caps and its claim; from before there were claims, none."""
     if policy.values.get("name") not in policy_names():
         return
     try:
         shipped = load_policy(policy.text("name")).to_dict()
     except ConfigError as error:
         raise RunDirError(f"{policy.place}: {error}") from None
-    for key in CAPS:
-        if policy.values.get(key) != shipped[key]:
+    for key in (*CAPS, *(["claim"] if "claim" in policy.values else [])):
+        if policy.values.get(key) != shipped.get(key):
             raise RunDirError(
-                f"{policy.place}: {key} is {policy.values.get(key)!r:.80}, but {shipped[key]!r} in the policy "
+                f"{policy.place}: {key} is {policy.values.get(key)!r:.80}, but {shipped.get(key)!r} in the policy "
                 f"{policy.text('name')!r} that we ship"
             )
 

@@ -29,13 +29,19 @@ LIGHT = (
     "rundir",
     "policy",
     "hardware",
+    "significance",
+    "frontier",
 )
 
 # Who may import whom of ours. An absent arrow is a decision. (results reads packed bundles without running them.)
 MAY_IMPORT = {
     "golf_core": {"golf_core"},
     "orchestrator": {"orchestrator", *(f"golf_core.{name}" for name in LIGHT)},
-    "results": {"results", *(f"golf_core.{name}" for name in ("rundir", "policy", "config", "fields", "bundle_pack"))},
+    "results": {
+        "results",
+        *(f"golf_core.{name}" for name in ("rundir", "policy", "config", "fields", "bundle_pack")),
+        *(f"golf_core.{name}" for name in ("significance", "frontier")),
+    },
     "jobs": {"jobs", "orchestrator", "golf_core"},
 }
 
