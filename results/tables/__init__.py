@@ -1,0 +1,47 @@
+"""Tables: values in, text out. Each is made from one frame; `render` knows the forms."""
+
+from results.tables.figures import NOTHING, bits, gain, megabytes, milliseconds, seconds, stamped
+from results.tables.render import Cells, Column, Table, markdown_table, plain_table
+from results.tables.seeds import (
+    DIAGNOSTIC,
+    LEGEND,
+    SIMULATED,
+    SeedLine,
+    line_of_parsed,
+    line_of_row,
+    seed_cells,
+    seed_table,
+    spread,
+    spread_line,
+    spread_lines,
+)
+from results.tables.submission import gate_cells, published_lines, report
+
+__all__ = [
+    "DIAGNOSTIC",
+    "LEGEND",
+    "NOTHING",
+    "SIMULATED",
+    "Cells",
+    "Column",
+    "SeedLine",
+    "Table",
+    "bits",
+    "gain",
+    "gate_cells",
+    "line_of_parsed",
+    "line_of_row",
+    "markdown_table",
+    "megabytes",
+    "milliseconds",
+    "plain_table",
+    "published_lines",
+    "report",
+    "seconds",
+    "seed_cells",
+    "seed_table",
+    "spread",
+    "spread_line",
+    "spread_lines",
+    "stamped",
+]
