@@ -27,6 +27,7 @@ from golf_core.rundir import (
     write_json,
 )
 from orchestrator.proc import is_locked
+from orchestrator.script import SCRIPT, SCRIPT_STAGE
 from orchestrator.spec import ATTEMPT_ID_DIGITS, attempt_id
 
 ATTEMPTS = "attempts"
@@ -40,7 +41,7 @@ def now_utc() -> str:
 class Attempt:
     """One attempt folder. `state`:
 
-    counted    sealed, completed: evidence
+    counted    sealed, completed: evidence; `message` says what a script did not leave
     damaged    sealed once, but a file differs from the seal now
     void       never counts
     busy       a worker holds the folder
@@ -87,11 +88,18 @@ def inspect(folder: Path, number: int) -> Attempt:
         except RunDirError as error:
             return Attempt(folder, number, "damaged", "damaged", message=str(error))
         if result.get("outcome") == "completed":
-            return Attempt(folder, number, "counted", "completed", train_sealed=True)
+            note = str(result.get("artifact_note") or "")
+            return Attempt(folder, number, "counted", "completed", message=note, train_sealed=True)
     sealed = is_sealed(folder, TRAIN_SEAL)
     if not result:
-        return Attempt(folder, number, "lost", "worker_lost", "evaluate" if sealed else "train", train_sealed=sealed)
+        stage = "evaluate" if sealed else first_stage(folder)
+        return Attempt(folder, number, "lost", "worker_lost", stage, train_sealed=sealed)
     return Attempt(folder, number, "failed", cls or "user_error", stage, message, sealed)
+
+
+def first_stage(folder: Path) -> str:
+    """What an attempt begins with: a recipe's trains, a script's is one stage."""
+    return SCRIPT_STAGE if _read(folder / RUN).get("kind") == SCRIPT else "train"
 
 
 def inspect_all(runs_dir: Path, run_id: str) -> list[Attempt]:

@@ -93,6 +93,17 @@ def submit(
     bundle: typing.Annotated[
         Path | None, typer.Option(help="Run this train_gpt.py (an edited bundle) instead of the recipe's.")
     ] = None,
+    script: typing.Annotated[
+        Path | None,
+        typer.Option(help="Run this train_gpt.py of anybody's, unedited, instead of a recipe; see docs/scripts.md."),
+    ] = None,
+    env: typing.Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For --script: a variable; repeatable.")
+    ] = None,
+    artifact: typing.Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="For --script: the file of weights that it leaves. Default: *.ptz and such."),
+    ] = None,
     retry_failed: typing.Annotated[
         bool, typer.Option("--retry-failed", help="Try failures of the code again.")
     ] = False,
@@ -102,9 +113,11 @@ def submit(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train, score and package every seed of a recipe. The same submit again resumes, or prints the finished table.
+    """Train, score and package every seed of a recipe, or run a script for each. The same submit again resumes, or
+    prints the finished table.
 
     Of a grid: every variant, one after another, with the same seeds and --set; the exit code is the worst of them.
+    Of a script: its numbers are read from its log, and gates that need our evaluator stay unknown.
 
     Settings: flag, else GOLF_* environment variable, else golf.toml, else default; the plan shows which.
     """
@@ -121,6 +134,9 @@ def submit(
         request = Request(
             overrides=tuple(set_ or ()),
             bundle=bundle,
+            script=script,
+            env=tuple(env or ()),
+            artifact=artifact,
             dry_run=dry_run,
             json=json,
             quiet=quiet,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.attempts import Attempt, counted, create, inspect, inspect_all, write_void
+from orchestrator.attempts import Attempt, counted, create, first_stage, inspect, inspect_all, write_void
 from orchestrator.backends.base import Backend, BackendError, Handle, Job, State, Unavailable
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger import Lease, Ledger
@@ -172,7 +172,7 @@ class Controller:
         name = attempt_id(case.run.run_id, number)
         self._write("attempt_created", case, name)
         folder = create(self.runs_dir, self.submission.run_json(case.run, number, self.limits), self.submission.bundle)
-        self._launch(case, folder, number, "train")
+        self._launch(case, folder, number, first_stage(folder))
 
     def _launch(self, case: Case, folder: Path, number: int, stage: str) -> None:
         job = Job(folder.name, folder, self.submission.target.processes * self.submission.target.threads)
@@ -214,7 +214,7 @@ class Controller:
         case.live, case.cancelling = None, False
         case.fresh.add(number)
         if attempt.state != "counted":
-            stage = attempt.stage or "train"
+            stage = attempt.stage or first_stage(case.live_folder)
             data = {"class": attempt.cls, "stage": stage, "message": attempt.message or state.message}
             self._write("attempt_ended", case, attempt.attempt_id, data)
             if attempt.cls != "cancelled":
@@ -222,7 +222,8 @@ class Controller:
         return False
 
     def _count_fault(self, case: Case, stage: str) -> None:
-        case.faults[stage] = case.faults.get(stage, 0) + 1
+        """A fault of a script's one stage counts as one in training: the whole run is repeated."""
+        case.faults["evaluate" if stage == "evaluate" else "train"] += 1
         case.fault_at = self.clock()
 
     def _void(self, case: Case, attempt: Attempt) -> None:

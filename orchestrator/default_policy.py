@@ -16,21 +16,24 @@ from orchestrator.spec import Target, target_class
 RECORD, EXPLORATION = "record-2026-03", "exploration"
 
 
-def settings_of_policy(found: Recipe | Grid, settings: Settings, overrides: Sequence[str]) -> Settings:
-    """The settings with the policy that the target asks for, where nobody gave one. A grid has one for all variants."""
+def settings_of_policy(found: Recipe | Grid | None, settings: Settings, overrides: Sequence[str]) -> Settings:
+    """The settings with the policy that the target asks for, where nobody gave one. A grid has one for all variants;
+    of a script (None) nobody says what it is meant for."""
     if settings["device"] != "cuda" or settings.source("policy") != DEFAULT:
         return settings
+    if found is None:
+        return settings.with_default("policy", *default_policy(None, [make_target(settings, None)]))
     targets = [make_target(settings, changed(recipe, overrides)) for recipe in variants(found)]
     return settings.with_default("policy", *default_policy(found.target, targets))
 
 
-def default_policy(meant_for: str, targets: Sequence[Target]) -> tuple[str, str]:
+def default_policy(meant_for: str | None, targets: Sequence[Target]) -> tuple[str, str]:
     """Name and source. `meant_for`: of the recipe or grid, such as H100:1."""
     record = load_policy(RECORD)
     other = next((target for target in targets if target_class(target, record) != "record"), None)
     if other is not None:
         return EXPLORATION, f"default for {other.gpus}x{other.gpu}"
-    if is_meant_for_fewer(meant_for, record):
+    if meant_for is not None and is_meant_for_fewer(meant_for, record):
         return EXPLORATION, f"default for what is meant for {meant_for}"
     return RECORD, f"default for {record.gpus}x{record.gpu}"
 

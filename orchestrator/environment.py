@@ -1,4 +1,4 @@
-"""The environment of a run: what of it the bundle sees, and what of the machine is written down. No secrets."""
+"""The environment of a run: what of it bundle or script see, and what of the machine is written down. No secrets."""
 
 import contextlib
 import os
@@ -25,6 +25,24 @@ SECRET_VALUE = re.compile(r"://[^/\s]*:[^/\s]*@|\b(?:hf_|ghp_|gho_|github_pat_|g
 FOREIGN = re.compile(
     r"^(?:SEED|DATA_PATH|TOKENIZER_PATH|PYTHONSTARTUP|RANK|WORLD_SIZE|LOCAL_.*|MASTER_.*|GROUP_.*|ROLE_.*|"
     r"TORCHELASTIC_.*|RAY_.*|GOLF_WORKER_FOLDER|OMP_NUM_THREADS|MKL_NUM_THREADS)$"
+)
+
+# What a script cannot be given, since its run depends on our setting it, and who does.
+SET_BY_US = (
+    (re.compile("SEED"), "--seeds sets it, a run each"),
+    (re.compile("DATA_PATH"), "--data sets it"),
+    (re.compile("TOKENIZER_PATH"), "--tokenizer sets it"),
+    (re.compile("OMP_NUM_THREADS|MKL_NUM_THREADS"), "--threads sets it"),
+    (re.compile("CUDA_VISIBLE_DEVICES|HIP_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES"), "set it for submit itself"),
+    (re.compile("RANK|WORLD_SIZE|(?:LOCAL|MASTER|GROUP|ROLE|TORCHELASTIC)_.*"), "torchrun sets it"),
+    (re.compile("GOLF_.*|RAY_.*|PYTHONUNBUFFERED|PYTHONPATH|PYTHONSTARTUP"), "it belongs to what runs the script"),
+)
+
+# What a script gets of ours without being named: what a program needs to find its machine, nothing that tunes one.
+OF_THE_MACHINE = re.compile(
+    r"^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|LD_LIBRARY_PATH|LIBRARY_PATH|CPATH|CC|CXX|"
+    r"VIRTUAL_ENV|CONDA_PREFIX|CUDA_HOME|CUDA_PATH|CUDA_DEVICE_ORDER|CUDA_VISIBLE_DEVICES|HIP_VISIBLE_DEVICES|"
+    r"ROCR_VISIBLE_DEVICES|ROCM_PATH|NVIDIA_.*|XDG_CACHE_HOME|TRITON_CACHE_DIR|TORCHINDUCTOR_CACHE_DIR|PYTHONPATH)$"
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,15 +74,24 @@ def bundle_environment(environ: Mapping[str, str], target: Mapping[str, typing.A
     return kept
 
 
-def describe_machine(target: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
-    """env.json: versions, processor, GPUs, and the few variables that change what a run computes."""
+def script_environment(
+    environ: Mapping[str, str], target: Mapping[str, typing.Any], given: Mapping[str, str]
+) -> dict[str, str]:
+    """What a script's processes get: of ours what names the machine, and what was given for it."""
+    ours = {name: value for name, value in environ.items() if OF_THE_MACHINE.match(name)}
+    return bundle_environment(ours, target) | dict(given)
+
+
+def describe_machine(target: Mapping[str, typing.Any], seen: Mapping[str, str] | None = None) -> dict[str, typing.Any]:
+    """env.json: versions, processor, GPUs, and the few variables that change what a run computes, of those that it
+    sees: what a bundle would, where nothing else is said."""
+    seen = bundle_environment(os.environ, target) if seen is None else seen
     packages: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             packages[name] = None
-    seen = bundle_environment(os.environ, target)
     return {
         "schema_version": 1,
         "python": platform.python_version(),

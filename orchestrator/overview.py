@@ -10,6 +10,7 @@ from orchestrator.attempts import Attempt, counted, folders_of, inspect
 from orchestrator.ledger import Ledger
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
+from orchestrator.script import SCRIPT_STAGE
 
 FINAL = ("done", "failed", "stopped")
 
@@ -53,7 +54,8 @@ class Overview:
         tail = self._tails.setdefault(shown.folder, Tail(shown.folder))
         state, why = _state(shown, controlled)
         diagnostic = self.diagnostic_only or (state == "done" and is_diagnostic(shown.folder))
-        return Row(seed, run_id, state, shown.number, len(attempts), why or note, tail.read(), shown.folder, diagnostic)
+        said = why if state == "done" else why or note
+        return Row(seed, run_id, state, shown.number, len(attempts), said, tail.read(), shown.folder, diagnostic)
 
     def _inspect(self, folder: Path, number: int) -> Attempt:
         known = self._settled.get(folder)
@@ -88,7 +90,7 @@ def _scores(folder: Path) -> dict[str, typing.Any]:
 
 def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:
     if attempt.state == "counted":
-        return "done", ""
+        return "done", attempt.message
     if attempt.state == "busy":
         return "running", ""
     if attempt.state == "lost" and controlled:  # its worker has not begun yet, or its end was not noticed yet
@@ -129,4 +131,4 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
 
 
 def _gerund(stage: typing.Any) -> str:
-    return {"train": "training", "evaluate": "evaluating"}.get(str(stage), str(stage))
+    return {"train": "training", "evaluate": "evaluating", SCRIPT_STAGE: "running"}.get(str(stage), str(stage))

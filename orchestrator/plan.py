@@ -7,6 +7,7 @@ from orchestrator.attempts import Attempt, counted
 from orchestrator.errors import UsageError
 from orchestrator.policy import OUTSIDE
 from orchestrator.preflight import Prepared
+from orchestrator.script import Script, hints
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.size import Size, estimate
 from orchestrator.spec import SUBMISSION_DIGITS, Run, Submission, Target, attempt_id, target_class
@@ -26,8 +27,8 @@ class Plan:
     submission: Submission
     runs: tuple[PlannedRun, ...]
     sources: Mapping[str, str]
-    size: Size
-    meant_for: str  # the target of the recipe
+    size: Size | None  # None: of a script nothing is known before it has run
+    meant_for: str | None  # the target of the recipe
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
 
     @property
@@ -35,19 +36,26 @@ class Plan:
         return all(planned.done for planned in self.runs)
 
     @property
+    def hints(self) -> list[str]:
+        """What somebody who reads the script would ask about its environment."""
+        return [] if self.submission.script is None else hints(self.submission.bundle, self.submission.script)
+
+    @property
     def refused(self) -> bool:
         """Nobody rents the record's GPUs for what cannot pass; elsewhere it may be worth a look."""
         record = target_class(self.submission.target, self.submission.policy) == "record"
-        return record and self.size.verdict == "cannot fit" and not self.edited and not self.finished
+        cannot = self.size is not None and self.size.verdict == "cannot fit"
+        return record and cannot and not self.edited and not self.finished
 
     def to_dict(self) -> dict[str, object]:
         spec = self.submission.to_dict(registered_at="")
         del spec["registered_at"]
         runs = [{"seed": p.run.seed, "run_id": p.run.run_id, "done": p.done, "plan": p.what} for p in self.runs]
         more = {
-            "size": self.size.to_dict(),
+            "size": None if self.size is None else self.size.to_dict(),
             "meant_for": self.meant_for,
-            "as_meant": is_as_meant(self.meant_for, self.submission.target),
+            "as_meant": None if self.meant_for is None else is_as_meant(self.meant_for, self.submission.target),
+            "hints": self.hints,
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
         }
@@ -66,24 +74,26 @@ def make_plan(
     runs = []
     for run in submission.runs:
         there = list(attempts.get(run.run_id, ()))
-        runs.append(PlannedRun(run, counted(there) is not None, _what(run, there, retry_failed)))
+        verb = "train and evaluate" if submission.script is None else "run"
+        runs.append(PlannedRun(run, counted(there) is not None, _what(run, there, verb, retry_failed)))
+    config, recipe = prepared.config, prepared.recipe
     return Plan(
         submission=submission,
         runs=tuple(runs),
         sources={name: setting.source for name, setting in settings.values.items()},
-        size=estimate(prepared.config, submission.code_bytes, submission.policy.artifact_bytes),
-        meant_for=prepared.recipe.target,
+        size=None if config is None else estimate(config, submission.code_bytes, submission.policy.artifact_bytes),
+        meant_for=None if recipe is None else recipe.target,
         edited=edited,
     )
 
 
-def _what(run: Run, there: list[Attempt], retry_failed: bool) -> str:
+def _what(run: Run, there: list[Attempt], verb: str, retry_failed: bool) -> str:
     done = counted(there)
     if done is not None:
         return f"done: {done.attempt_id} is counted"
     if busy := [one for one in there if one.state == "busy"]:
         return f"running: {busy[-1].attempt_id}"
-    following = f"train and evaluate as {attempt_id(run.run_id, 1 + max((one.number for one in there), default=0))}"
+    following = f"{verb} as {attempt_id(run.run_id, 1 + max((one.number for one in there), default=0))}"
     left = [one for one in there if one.state != "void"]
     if not left:
         return following
@@ -106,7 +116,7 @@ def is_as_meant(meant_for: str, target: Target) -> bool:
 def check_sizes(plans: Sequence[Plan]) -> None:
     """Refuse, before anything is paid for, what cannot pass its policy."""
     for plan in plans:
-        if plan.refused:
+        if plan.refused and plan.size is not None:
             raise UsageError(
                 f"{plan.submission.recipe} cannot fit under policy {plan.submission.policy.name}: "
                 f"{plan.size.describe()}; make it smaller with --set, or try it out with --policy exploration"
@@ -117,18 +127,10 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
     """(name, value, source) rows for the eye."""
     submission = plan.submission
     corpus = "embedded corpus" if settings["data"] is None else submission.data.path
-    words = " ".join(f"--set {one}" for one in submission.overrides)
-    packed = "" if submission.readable is None else f", packed ({len(submission.readable.encode()):,} readable)"
-    code = f"{submission.code_bytes:,} bytes{packed}, sha256 {submission.bundle_sha256[:12]}"
-    counted = "of the recipe, not of the given bundle" if plan.edited else "counted from the config"
-    size = plan.size.describe() + ("; submit refuses it on record hardware" if plan.refused else "")
     target = f"{submission.target.describe()} ({target_class(submission.target, submission.policy)})"
     rows = [
         ("submission", submission.submission_id[:SUBMISSION_DIGITS], "content of everything below"),
-        ("recipe", f"{submission.recipe} {words}".strip(), plan.sources["recipe"]),
-        ("bundle", code, bundle or "built from the recipe"),
-        ("parameters", f"{plan.size.parameters:,}", counted),
-        ("size", size, "estimate"),
+        *(_recipe_lines(plan, bundle) if submission.script is None else _script_lines(plan, submission.script)),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
         ("target", target, _target(plan)),
@@ -139,10 +141,38 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
     return rows + _warnings(plan)
 
 
+def _recipe_lines(plan: Plan, bundle: str | None) -> list[Line]:
+    submission, size = plan.submission, plan.size
+    assert size is not None
+    words = " ".join(f"--set {one}" for one in submission.overrides)
+    packed = "" if submission.readable is None else f", packed ({len(submission.readable.encode()):,} readable)"
+    code = f"{submission.code_bytes:,} bytes{packed}, sha256 {submission.bundle_sha256[:12]}"
+    counted = "of the recipe, not of the given bundle" if plan.edited else "counted from the config"
+    told = size.describe() + ("; submit refuses it on record hardware" if plan.refused else "")
+    return [
+        ("recipe", f"{submission.recipe} {words}".strip(), plan.sources["recipe"]),
+        ("bundle", code, bundle or "built from the recipe"),
+        ("parameters", f"{size.parameters:,}", counted),
+        ("size", told, "estimate"),
+    ]
+
+
+def _script_lines(plan: Plan, script: Script) -> list[Line]:
+    submission = plan.submission
+    code = f"{script.name}, {submission.code_bytes:,} bytes, sha256 {submission.bundle_sha256[:12]}"
+    given = script.describe_environment() or "nothing of yours"
+    looked_for = "--artifact" if script.artifact else "the challenge's names; --artifact names another"
+    return [
+        ("script", code, "--script, as it is; this file alone counts as code"),
+        ("environment", given, "--env, in order" if script.env else "--env NAME=VALUE gives more"),
+        ("artifact", script.describe_artifact(), looked_for),
+    ]
+
+
 def _warnings(plan: Plan) -> list[Line]:
-    submission, found = plan.submission, []
-    target = submission.target
-    if not is_as_meant(plan.meant_for, target):
+    submission, target = plan.submission, plan.submission.target
+    found = [("look at", hint, "read in the script, which was not run") for hint in plan.hints]
+    if plan.meant_for is not None and not is_as_meant(plan.meant_for, target):
         here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
         way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""
         found.append(("meant for", f"{plan.meant_for}; this target is {here}{way}", "the recipe"))

@@ -15,14 +15,15 @@ from golf_core.config import Config
 from golf_core.config_io import to_dict
 from golf_core.fields import ConfigError
 from golf_core.hardware import DTYPES, cpu_dtype
-from golf_core.policy import load_policy
+from golf_core.policy import Policy, load_policy
 from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
+from orchestrator.script import Script, check_artifact, parse_environment, read_script
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
+from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
 
 SPEC = "spec.json"
 EMBEDDED, IDENTITY = "golf_core.data.embedded", "golf_core.data.identity"
@@ -39,28 +40,29 @@ def read_bundle(path: Path) -> str:
     return text
 
 
-def make_target(settings: Settings, config: Config) -> Target:
+def make_target(settings: Settings, config: Config | None) -> Target:
+    """What the settings ask for, as far as this machine has it. Without a config it is a script's, which splits its
+    batches and chooses its dtype itself."""
     device, cores = settings["device"], len(os.sched_getaffinity(0))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
     gpus = visible_gpus() if device == "cuda" else []
-    processes = settings["processes"]
+    processes, pieces = settings["processes"], 0 if config is None else config.train.micro_batches
     if processes is None and device == "cuda":
         most = 1 if settings["launcher"] == "python" else len(gpus)  # every GPU, as far as the recipe can be split
-        processes = next(n for n in range(most, 0, -1) if config.train.micro_batches % n == 0)
+        processes = next(n for n in range(most, 0, -1) if pieces % n == 0)
     elif processes is None:
-        single = settings["launcher"] == "python" or cores < 2 or config.train.micro_batches % 2
+        single = settings["launcher"] == "python" or cores < 2 or pieces % 2 or not pieces
         processes = 1 if single else 2
     if device == "cuda" and processes > len(gpus):
         raise UsageError(
             f"processes={processes} is more than the GPUs visible here ({len(gpus)}); a process needs a GPU of its own"
         )
-    if processes < 1 or config.train.micro_batches % processes:
-        pieces = config.train.micro_batches
+    if pieces and (processes < 1 or pieces % processes):
         good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
         raise UsageError(f"processes={processes} does not divide train.micro_batches={pieces}; it may be {good}")
-    dtype = settings["dtype"] or (cpu_dtype() if device == "cpu" else "bf16")
-    if dtype not in DTYPES:
+    dtype = settings["dtype"] or (cpu_dtype() if device == "cpu" else "bf16") if config is not None else OWN_DTYPE
+    if config is not None and dtype not in DTYPES:
         raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
     return Target(
         device=device,
@@ -93,7 +95,7 @@ def visible_gpus() -> list[str]:
 class DataCheck:
     """The identity of shards and tokenizer, computed by a process of its own while we do something else."""
 
-    def __init__(self, data: str | None, tokenizer: str | None, vocab: int) -> None:
+    def __init__(self, data: str | None, tokenizer: str | None, vocab: int | None) -> None:
         if (data is None) != (tokenizer is None):
             given, other = ("--data", "--tokenizer") if data else ("--tokenizer", "--data")
             raise UsageError(
@@ -117,7 +119,8 @@ class DataCheck:
         )
 
     def _identity(self, data: str, tokenizer: str) -> "subprocess.Popen[str]":
-        return self._start(IDENTITY, "--data", data, "--tokenizer", tokenizer, "--vocab", str(self.vocab))
+        vocab = () if self.vocab is None else ("--vocab", str(self.vocab))
+        return self._start(IDENTITY, "--data", data, "--tokenizer", tokenizer, *vocab)
 
     def result(self) -> Data:
         """Waits for it. Raises UsageError with what the check said about bad data."""
@@ -154,11 +157,11 @@ def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any
 
 @dataclass(frozen=True)
 class Prepared:
-    """A submission that could be made, and what it was made from."""
+    """A submission that could be made, and the recipe and config that it was made from; of a script there are none."""
 
     submission: Submission
-    recipe: Recipe
-    config: Config
+    recipe: Recipe | None = None
+    config: Config | None = None
 
 
 def prepare(
@@ -172,12 +175,8 @@ def prepare(
 
     `meanwhile` is called while data is read.
     """
-    seeds = parse_seeds(settings["seeds"])
+    seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
     asked = [(recipe, changed(recipe, overrides)) for recipe in variants(found)]
-    try:
-        policy = load_policy(settings["policy"])
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
     targets = [make_target(settings, config) for _, config in asked]
     check = DataCheck(settings["data"], settings["tokenizer"], _one_vocab([config for _, config in asked]))
     try:
@@ -208,6 +207,41 @@ def prepare(
     ]
 
 
+def find_policy(settings: Settings) -> Policy:
+    try:
+        return load_policy(settings["policy"])
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def prepare_script(
+    settings: Settings, path: Path, env: Sequence[str], artifact: str | None, meanwhile: Callable[[], None]
+) -> Prepared:
+    """The same for somebody's own program."""
+    seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
+    script = Script(name=path.name, env=parse_environment(env), artifact=check_artifact(artifact))
+    text, target = read_script(path), make_target(settings, None)
+    check = DataCheck(settings["data"], settings["tokenizer"], None)
+    try:
+        meanwhile()
+        data = check.result()
+    finally:
+        check.close()
+    return Prepared(
+        Submission(
+            recipe=script.name,
+            overrides=(),
+            seeds=seeds,
+            target=target,
+            policy=policy,
+            config={},
+            data=data,
+            bundle=text,
+            script=script,
+        )
+    )
+
+
 def _one_vocab(configs: Sequence[Config]) -> int:
     vocabs = {config.name: config.model.vocab for config in configs}
     if len(set(vocabs.values())) > 1:
@@ -227,8 +261,11 @@ def check_folder(runs_dir: Path, submission: Submission) -> bool:
         raise UsageError(f"output folder {folder} is not ours ({error}); nothing was touched: move it away") from None
     if spec.get("submission_id") != submission.submission_id or not (folder / BUNDLE).is_file():
         raise UsageError(f"output folder {folder} holds another submission; nothing was touched: move it away")
-    if spec.get("policy") != submission.policy.to_dict():
-        registered = spec.get("policy", {}).get("name")
+    policy, registered_policy = submission.policy.to_dict(), spec.get("policy", {})
+    if "claim" not in registered_policy:  # from before policies had one: the rest must still be equal
+        policy.pop("claim", None)
+    if registered_policy != policy:
+        registered = registered_policy.get("name")
         raise UsageError(
             f"this submission is registered under policy {registered!r}, not {submission.policy.name!r}: "
             f"submit it with --policy {registered}, or into another --runs-dir"

@@ -1,13 +1,26 @@
-"""How far an attempt is, from the lines its bundle writes while it runs. For the eye only, never for a table."""
+"""How far an attempt is, from the lines its program writes while it runs. For the eye only, never for a table.
+
+A bundle writes events. A script prints what it likes: the common shapes of a step's line are looked for, the last of
+each figure is shown as it was printed, and nothing of it is shown as a result.
+"""
 
 import json
+import re
 import time
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.rundir import METRICS, PHASES
+from golf_core.rundir import ENV, LOG, METRICS, PHASES
+from orchestrator.script import SCRIPT_STAGE
+
+# `step:200/20000 train_loss:3.1`, `  200/20000 train_loss: 3.1`, `step=200 loss=3.1`; a time may stand before.
+STEP = re.compile(r"(?:\bstep[ :=]+|^\s*|\]\s+|^[0-9.]+\s+)([0-9]{1,9})(?:/([0-9]{1,9}))?\b(?=.*loss)")
+LOSS = re.compile(r"\b(?:train_|train )?loss[ :=]+([0-9]{1,4}\.[0-9]{1,12})\b")
+BPB = re.compile(r"\bval_bpb[ :=]+([0-9]{1,3}\.[0-9]{1,12})\b")
+MAX_LINE = 2000  # bytes of a line that may be a step's
+LATE_BYTES = 1 << 16
 
 
 @dataclass
@@ -21,13 +34,30 @@ class Progress:
     bpb: float | None = None
     fraction: float | None = None  # of the phase
     seconds_left: float | None = None  # likewise
+    elapsed_s: float | None = None  # of a script that runs, which tells no phases
+
+    @property
+    def trains(self) -> bool:
+        """Whether step and loss are what goes on."""
+        return self.phase == "train" or self.stage == SCRIPT_STAGE
+
+    def take_line(self, line: str) -> None:
+        """Fold in one line of a script's log."""
+        if match := STEP.search(line):
+            self.step, self.steps = int(match[1]), int(match[2]) if match[2] else self.steps
+            self.fraction = min(1.0, self.step / self.steps) if self.steps else None
+            if found := LOSS.search(line):
+                self.loss = float(found[1])
+            if found := BPB.search(line):
+                self.bpb = float(found[1])
 
     def take(self, event: Mapping[str, typing.Any], now: float) -> None:
         """Fold in one line of metrics.jsonl or phases.jsonl. What is not understood is left alone."""
         if "edge" in event:
             if event.get("phase") == "stage":
                 self.stage = str(event.get("stage", ""))
-                if self.stage == "evaluate" and event["edge"] == "begin":  # what training said is over
+                over = self.stage == SCRIPT_STAGE and event["edge"] == "end"  # what it printed last is no result
+                if over or (self.stage == "evaluate" and event["edge"] == "begin"):  # what training said is over
                     self.step = self.steps = self.loss = self.tokens_per_s = self.bpb = None
             elif event["edge"] == "begin":
                 self.phase, self.fraction, self.seconds_left = str(event.get("phase", "")), None, None
@@ -61,21 +91,36 @@ class Progress:
 
 
 class Tail:
-    """Follows the two files of an attempt; where one was cut back, both are read again."""
+    """Follows the files of an attempt; where one was cut back, all are read again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.progress = Progress()
-        self._offsets = {PHASES: 0, METRICS: 0}
+        self._offsets = {PHASES: 0, METRICS: 0, LOG: 0}
 
     def read(self) -> Progress:
         now = time.monotonic()
         if any(self._size(name) < offset for name, offset in self._offsets.items()):
             self._offsets, self.progress = dict.fromkeys(self._offsets, 0), Progress()
-        for name in self._offsets:
-            for event in self._new(name):
+        begun = self.progress.stage == SCRIPT_STAGE
+        for name in (PHASES, METRICS):
+            for event in self._new_events(name):
                 self.progress.take(event, now)
+        if self.progress.stage == SCRIPT_STAGE:
+            self._read_script(begun)
         return self.progress
+
+    def _read_script(self, begun: bool) -> None:
+        """Where a look comes late, the end of the log is enough."""
+        if not begun:
+            self._offsets[LOG] = max(0, self._size(LOG) - LATE_BYTES)
+        for line in self._new(LOG):
+            if len(line) <= MAX_LINE:
+                self.progress.take_line(line.decode("utf-8", errors="replace"))
+        try:
+            self.progress.elapsed_s = max(0.0, time.time() - (self.folder / ENV).stat().st_mtime)
+        except OSError:
+            self.progress.elapsed_s = None
 
     def _size(self, name: str) -> int:
         try:
@@ -83,7 +128,8 @@ class Tail:
         except OSError:
             return 0
 
-    def _new(self, name: str) -> list[dict[str, typing.Any]]:
+    def _new(self, name: str) -> list[bytes]:
+        """Whole lines that were not read yet."""
         path = self.folder / name
         try:
             with path.open("rb") as file:
@@ -93,8 +139,11 @@ class Tail:
             return []
         whole, newline, _ = data.rpartition(b"\n")
         self._offsets[name] += len(whole) + len(newline)
+        return whole.splitlines()
+
+    def _new_events(self, name: str) -> list[dict[str, typing.Any]]:
         found = []
-        for line in whole.splitlines():
+        for line in self._new(name):
             try:
                 value = json.loads(line)
             except ValueError:

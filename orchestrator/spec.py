@@ -12,11 +12,13 @@ from golf_core.bundle_pack import readable_source
 from golf_core.policy import Policy
 from golf_core.rundir import content_id
 from orchestrator.errors import UsageError
+from orchestrator.script import RECIPE, SCRIPT, Script
 
 SCHEMA_VERSION = 1
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 DEFAULT_SEEDS = "1337,42,2025"
 ATTEMPT_ID_DIGITS, SUBMISSION_DIGITS = 16, 12
+OWN_DTYPE = "own"  # of a target whose script is not told one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Target:
     gpus: int = 0
     processes: int = 1
     threads: int = 1  # a process, on a CPU
-    dtype: str = "fp32"
+    dtype: str = "fp32"  # OWN_DTYPE: a script chooses
     launcher: str = "torchrun"  # or python: one process without torchrun
 
     def __post_init__(self) -> None:
@@ -45,7 +47,8 @@ class Target:
     def describe(self) -> str:
         each = f"{self.threads} thread{'s' if self.threads > 1 else ''} each"
         what = f"{self.gpus}x{self.gpu or 'GPU'}" if self.device == "cuda" else f"CPU, {each}"
-        return f"{self.processes} process{'es' if self.processes > 1 else ''} on {what}, {self.dtype}, {self.launcher}"
+        dtype = "the script's own dtype" if self.dtype == OWN_DTYPE else self.dtype
+        return f"{self.processes} process{'es' if self.processes > 1 else ''} on {what}, {dtype}, {self.launcher}"
 
 
 def target_class(target: Target, policy: Policy) -> str:
@@ -114,6 +117,11 @@ class Limits:
     startup_s: float  # from the start of a stage to its first phase; also the most that an untimed phase may take
     silence_s: float  # without a line of output, on stdout or in metrics.jsonl
 
+    @property
+    def whole_s(self) -> float:
+        """Of a script, which tells no phases: everything together."""
+        return self.startup_s + self.train_s + self.evaluate_s + self.kill_after_s
+
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)
 
@@ -126,9 +134,9 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A recipe with overrides, a list of seeds in order, a target. All that spec.json says."""
+    """A recipe with overrides, or a script, a list of seeds in order, a target. All that spec.json says."""
 
-    recipe: str
+    recipe: str  # of a script its file's name
     overrides: tuple[str, ...]
     seeds: tuple[int, ...]
     target: Target
@@ -136,9 +144,14 @@ class Submission:
     config: dict[str, typing.Any]
     data: Data
     bundle: str  # the text of train_gpt.py
+    script: Script | None = None  # where `bundle` is somebody's own program
     published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
     grid: dict[str, typing.Any] | None = None  # of a grid's variant: name, base, position, of; part of no id
     base: dict[str, typing.Any] | None = None  # what the config started from: recipe, source, config; part of no id
+
+    @property
+    def kind(self) -> str:
+        return RECIPE if self.script is None else SCRIPT
 
     @property
     def readable(self) -> str | None:
@@ -163,9 +176,11 @@ class Submission:
         return tuple(Run(seed=seed, run_id=self._run_id(seed)) for seed in self.seeds)
 
     def _run_id(self, seed: int) -> str:
+        sha256 = self.bundle_sha256
+        what = {"bundle_sha256": sha256} if self.script is None else self.script.content(sha256)
         return content_id(
             {
-                "bundle_sha256": self.bundle_sha256,
+                **what,
                 "seed": seed,
                 "data_sha256": self.data.sha256,
                 "tokenizer_sha256": self.data.tokenizer_sha256,
@@ -181,8 +196,10 @@ class Submission:
         return {
             "schema_version": SCHEMA_VERSION,
             "submission_id": self.submission_id,
+            "kind": self.kind,
             "recipe": self.recipe,
             "overrides": list(self.overrides),
+            "script": None if self.script is None else self.script.to_dict(),
             "seeds": list(self.seeds),
             "runs": [{"seed": run.seed, "run_id": run.run_id} for run in self.runs],
             "target": self.target.to_dict(),
@@ -207,7 +224,9 @@ class Submission:
             "attempt": number,
             "submission_id": self.submission_id,
             "seed": run.seed,
+            "kind": self.kind,
             "recipe": self.recipe,
+            "script": None if self.script is None else self.script.to_dict(),
             "bundle_sha256": self.bundle_sha256,
             "code_bytes": self.code_bytes,
             "data": self.data.to_dict(),

@@ -1,4 +1,4 @@
-"""One stage of an attempt: start the bundle, read what it says, stamp its phases, end it when it must end.
+"""One stage of an attempt: start the program, read what it says, stamp its phases, end it when it must end.
 
 The clock is the worker's own and monotonic. How a stage ended is told from what the bundle and torchrun said
 and from how they ended; where nothing is said the class is `user_error`, which is never retried.
@@ -66,6 +66,8 @@ class Deadlines:
 
     def over(self, now: float) -> tuple[str, str] | None:
         """(class, message) once a deadline has passed."""
+        if self.stage not in TIMED:
+            return self._whole_over(now)
         limits, here = self.limits, now - self.phase_began
         if not self.first_phase and now - self.began > limits.startup_s:
             return "startup", f"no phase began within {limits.startup_s:g} s of the start of {self.stage}"
@@ -79,9 +81,21 @@ class Deadlines:
             return "silent", f"no output for {limits.silence_s:g} s in phase {self.phase or 'none'}"
         return None
 
+    def _whole_over(self, now: float) -> tuple[str, str] | None:
+        """Of a program that tells no phases: one deadline for all that it does."""
+        limits = self.limits
+        if (ran := now - self.began) > limits.whole_s:
+            parts = (limits.startup_s, limits.train_s, limits.evaluate_s, limits.kill_after_s)
+            added = " + ".join(f"{part:g}" for part in parts)
+            return "deadline", f"{ran:.1f} s in all; {limits.whole_s:g} s are allowed ({added})"
+        if now - self.last_output > limits.silence_s:
+            return "silent", f"no output for {limits.silence_s:g} s"
+        return None
+
 
 class Transcript:
-    """What the bundle said: every byte into log.txt, phase lines stamped into phases.jsonl, errors remembered."""
+    """What the program said: every byte into log.txt, errors remembered; of a bundle, whose lines we know, phase lines
+    stamped into phases.jsonl."""
 
     def __init__(self, folder: Path, stage: str, clock: Callable[[], float]) -> None:
         self.stage, self.clock, self.metrics = stage, clock, folder / METRICS
@@ -112,13 +126,13 @@ class Transcript:
         self.log.write(chunk)
         *lines, self.tail = (self.tail + chunk).split(b"\n")
         self.tail = self.tail[-MAX_LINE:]
-        edges = []
+        edges, ours = [], self.stage in TIMED
         for raw in lines:
             line = raw.decode("utf-8", errors="replace").strip()
-            if match := re.fullmatch(r"phase:(begin|end) (\w+)", line):
+            if ours and (match := re.fullmatch(r"phase:(begin|end) (\w+)", line)):
                 self.stamp(match[2], match[1])
                 edges.append((match[2], match[1]))
-            elif match := re.match(r"fatal:(\w+)\s*(.*)", line):
+            elif ours and (match := re.match(r"fatal:(\w+)\s*(.*)", line)):
                 self.fatal = self.fatal or (FATAL.get(match[1], "user_error"), match[2])
             elif RANK_KILLED.search(line):
                 self.rank_killed = True
@@ -136,8 +150,10 @@ def run_stage(
     clock: Callable[[], float],
     stop: Stop,
     marker: str,
+    cwd: Path | None = None,
 ) -> Ended:
-    """Run one stage to its end. When this returns no process with the marker is left."""
+    """Run one stage to its end, in the attempt's folder or another. When this returns no process with the marker is
+    left."""
     transcript = Transcript(folder, stage, clock)
     transcript.stamp("stage", "begin")
     kills_before = memory_kills()
@@ -149,7 +165,7 @@ def run_stage(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=dict(env),
-            cwd=folder,
+            cwd=cwd or folder,
             start_new_session=True,
         )
         broken = _follow(process, transcript, Deadlines(limits, stage, clock()), clock, stop)

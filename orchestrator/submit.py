@@ -20,14 +20,15 @@ from orchestrator.backends import check_backend, load_backend, warm_up
 from orchestrator.catalogue import find
 from orchestrator.controller import Case, Controller, lease_of_submission
 from orchestrator.default_policy import settings_of_policy
+from orchestrator.errors import UsageError
 from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid, variant_heading
 from orchestrator.ledger import Lease, Ledger, check_ownership
 from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Overview
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
-from orchestrator.preflight import ROOT, SPEC, check_folder, prepare
+from orchestrator.preflight import ROOT, SPEC, check_folder, prepare, prepare_script
 from orchestrator.proc import folder_lock
-from orchestrator.settings import Settings
+from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission
 from orchestrator.view import View, make_view
 
@@ -42,6 +43,9 @@ class Request:
 
     overrides: tuple[str, ...] = ()
     bundle: Path | None = None
+    script: Path | None = None
+    env: tuple[str, ...] = ()  # NAME=VALUE, for the script
+    artifact: str | None = None  # glob, for the script
     dry_run: bool = False
     json: bool = False
     quiet: bool = False
@@ -53,14 +57,20 @@ def submit(settings: Settings, request: Request) -> int:
     check_backend(settings["on"])
     runs_dir = Path(settings["runs_dir"])
     check_ownership(runs_dir)
-    found = find(settings["recipe"])
-    grid = found if isinstance(found, Grid) else None
-    if grid is not None:
-        settings = settings_of_grid(grid, settings, request.bundle)
-    settings = settings_of_policy(found, settings, request.overrides)
+    check_script_flags(settings, request)
+    grid: Grid | None = None
     meanwhile = (lambda: None) if request.dry_run else (lambda: warm_up(settings["on"]))
+    if request.script is not None:
+        settings = settings_of_policy(None, settings, ())
+        prepared = [prepare_script(settings, request.script, request.env, request.artifact, meanwhile)]
+    else:
+        found = find(settings["recipe"])
+        if isinstance(found, Grid):
+            grid, settings = found, settings_of_grid(found, settings, request.bundle)
+        settings = settings_of_policy(found, settings, request.overrides)
+        prepared = prepare(settings, found, request.overrides, request.bundle, meanwhile)
     plans = []
-    for one in prepare(settings, found, request.overrides, request.bundle, meanwhile):
+    for one in prepared:
         check_folder(runs_dir, one.submission)
         attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in one.submission.runs}
         plans.append(make_plan(one, attempts, settings, request.retry_failed, edited=request.bundle is not None))
@@ -83,6 +93,25 @@ def submit(settings: Settings, request: Request) -> int:
     if grid is None:
         _tell(outcomes[0], request)
     return worst(outcome.exit_code for outcome in outcomes)
+
+
+def check_script_flags(settings: Settings, request: Request) -> None:
+    """A script is an alternative to a recipe; what belongs to one is refused with the other."""
+    if request.script is None:
+        if request.env or request.artifact is not None:
+            flag = "--env" if request.env else "--artifact"
+            raise UsageError(f"{flag} is for --script, somebody's own program; a recipe has its values by --set")
+        return
+    given = [f"--{name}" for name in ("recipe", "dtype") if settings.source(name) == f"--{name}"]
+    given += ["--set"] * bool(request.overrides) + ["--bundle"] * (request.bundle is not None)
+    why = {
+        "--recipe": "a submission runs either a recipe or a script",
+        "--set": "a script's values are environment variables: --env NAME=VALUE",
+        "--bundle": "a bundle is an edited train_gpt.py of a recipe",
+        "--dtype": "a script chooses its dtype itself",
+    }
+    if given:
+        raise UsageError(f"--script {request.script} excludes {given[0]}: {why[given[0]]}")
 
 
 def print_plan(plans: Sequence[Plan], grid: Grid | None, settings: Settings, request: Request) -> None:
@@ -184,7 +213,7 @@ def _drive(
         evaluate_s=policy.evaluate_seconds,
         kill_after_s=policy.kill_after_seconds,
         startup_s=settings["startup_seconds"],
-        silence_s=settings["silence_seconds"],
+        silence_s=_silence(submission, settings),
     )
     slots = max(1, len(os.sched_getaffinity(0)) // (target.processes * target.threads)) if target.device == "cpu" else 1
     controller = Controller(
@@ -206,6 +235,14 @@ def _drive(
         controller.drive(watch)
     finally:
         ledger.release(lease)
+
+
+def _silence(submission: Submission, settings: Settings) -> float:
+    """Where nobody gave one, a script may be silent for as long as an evaluation: most print nothing in theirs."""
+    seconds, policy = float(settings["silence_seconds"]), submission.policy
+    if submission.script is None or settings.source("silence_seconds") != DEFAULT:
+        return seconds
+    return max(seconds, policy.evaluate_seconds + policy.kill_after_seconds)
 
 
 def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:

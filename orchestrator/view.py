@@ -7,6 +7,8 @@ import typing
 from collections.abc import Sequence
 
 from orchestrator.overview import Row
+from orchestrator.progress import Progress
+from orchestrator.script import SCRIPT_STAGE
 
 REDRAW_SECONDS = 0.25
 
@@ -34,10 +36,14 @@ def describe(row: Row) -> str:
         parts += _figures(row)
         if p.seconds_left is not None:
             parts.append(f"{clock(p.seconds_left)} left")
+        elif p.elapsed_s is not None:
+            parts.append(f"{clock(p.elapsed_s)} so far")
     elif row.state == "done":
         parts.append(f"attempt {row.attempt} is counted")
         if p.bpb is not None:
             parts.append(f"BPB {p.bpb:.4f}{_stamp(row)}")
+        if row.note:
+            parts.append(row.note)
     elif row.note != row.state and row.note:
         parts.append(row.note)
     return f"seed {row.seed}: " + " · ".join(parts)
@@ -45,7 +51,7 @@ def describe(row: Row) -> str:
 
 def _figures(row: Row) -> list[str]:
     p, parts = row.progress, []
-    if p.phase == "train":
+    if p.trains:
         if p.step is not None:
             parts.append(f"step {p.step}" + (f"/{p.steps}" if p.steps else ""))
         if p.loss is not None:
@@ -54,13 +60,22 @@ def _figures(row: Row) -> list[str]:
             parts.append(f"{p.tokens_per_s:,.0f} tokens/s")
     elif p.fraction is not None:
         parts.append(f"{p.fraction:.0%}")
-    if p.bpb is not None and p.phase != "train":
+    if p.bpb is not None and p.stage == SCRIPT_STAGE:
+        parts.append(f"last val_bpb printed {p.bpb:.4f}")
+    elif p.bpb is not None and not p.trains:
         parts.append(f"BPB so far {p.bpb:.4f}{_stamp(row)}")
     return parts
 
 
 def _stamp(row: Row) -> str:
     return " (diagnostic)" if row.diagnostic_only else ""
+
+
+def _time(p: Progress) -> str:
+    """What is left, or what has gone by where nobody can tell."""
+    if p.seconds_left is not None:
+        return clock(p.seconds_left)
+    return "" if p.elapsed_s is None else f"({clock(p.elapsed_s)})"
 
 
 def clock(seconds: float) -> str:
@@ -121,7 +136,7 @@ class LiveView:
             table.add_column(name, justify="left" if words else "right", no_wrap=name != "state", min_width=width)
         for row in rows:
             p, running = row.progress, row.state == "running"
-            training = running and p.phase == "train"
+            training = running and p.trains
             bar = ProgressBar(total=1.0, completed=p.fraction or 0.0, width=10) if running else ""
             state = row.state + (f" (attempt {row.attempt})" if row.attempt > 1 else "")
             state += f": {row.note}" if row.note and row.state in ("failed", "stopped", "waiting") else ""
@@ -135,7 +150,7 @@ class LiveView:
                 f"{p.loss:.4f}" if training and p.loss is not None else "",
                 "" if p.tokens_per_s is None or not training else f"{p.tokens_per_s:,.0f}",
                 "" if p.bpb is None else f"{p.bpb:.4f}{_stamp(row)}",
-                clock(p.seconds_left) if running and p.seconds_left is not None else "",
+                _time(p) if running else "",
             )
         self.live.update(table, refresh=True)
 

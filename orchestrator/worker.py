@@ -2,8 +2,8 @@
 
 Two stages, each a process tree of its own: `train`, then `evaluate` from the artifact alone, shown only
 the validation shards (isolation is not claimed: run.json and the links tell where the rest lies). Where the train
-stage is sealed already, only evaluation runs, and what an earlier evaluation left behind is cut off first. The worker
-never reads a score.
+stage is sealed already, only evaluation runs, and what an earlier evaluation left behind is cut off first. A script,
+somebody's own program, has one stage and one seal. The worker never reads a score.
 """
 
 import hashlib
@@ -25,7 +25,6 @@ from golf_core.rundir import (
     BUNDLE,
     ENV,
     LOG,
-    METRICS,
     PHASES,
     RESULT,
     RUN,
@@ -44,13 +43,16 @@ from golf_core.rundir import (
     write_seal,
 )
 from orchestrator.attempts import now_utc
-from orchestrator.environment import bundle_environment, describe_machine
+from orchestrator.environment import bundle_environment, describe_machine, script_environment
 from orchestrator.proc import Locked, folder_lock
+from orchestrator.script import RECIPE, SCRIPT, SCRIPT_STAGE, Script
+from orchestrator.script_stage import WORK, Left, lay_out, take_artifact
 from orchestrator.spec import Limits
 from orchestrator.stage import TIMED, Ended, Stop, phase_seconds, run_stage
 from orchestrator.watch import VARIABLE, guard, kill_carriers
 
 FINAL_FILES = (*TRAIN_FILES, TRAIN_SEAL, SCORES, SCORE_LEDGER, RESULT)
+SCRIPT_FILES = (RUN, BUNDLE, ENV, LOG, PHASES, RESULT)  # and ARTIFACT, where the script left one
 LOCK_PATIENCE = 5.0  # seconds for a look at the lock, or for a dying predecessor, to end
 
 
@@ -74,24 +76,30 @@ class _Execution:
         self.folder, self.stop = folder, stop
         self.began, self.started_at = time.monotonic(), now_utc()
         self.marker = f"{folder_key(folder)}:{secrets.token_hex(8)}"
+        self.left: Left | None = None  # of a script
 
     def clock(self) -> float:
         return time.monotonic() - self.began
 
     def run(self) -> dict[str, typing.Any]:
-        stage, scratch = "train", tempfile.mkdtemp(prefix="golf-val-")
+        if kind_of(self.folder) == SCRIPT:
+            stage, scratch = SCRIPT_STAGE, str(self.folder / WORK)
+        else:
+            stage, scratch = "train", tempfile.mkdtemp(prefix="golf-val-")
         kill_carriers(self.marker.partition(":")[0] + ":")  # of an execution that was killed a moment ago
         watchdog = guard(self.marker, scratch)
         try:
             self.asked = read_json(self.folder / RUN)
             self.limits = Limits(**self.asked["limits"])
             (self.folder / RESULT).unlink(missing_ok=True)
-            if is_sealed(self.folder, TRAIN_SEAL):
+            if stage == SCRIPT_STAGE:
+                ended = self.script()
+            elif is_sealed(self.folder, TRAIN_SEAL):
                 cut_to_train_seal(self.folder)
                 ended = Ended("completed", "", 0)
             else:
                 ended = self.train()
-            if ended.cls == "completed":
+            if stage == "train" and ended.cls == "completed":
                 stage = "evaluate"
                 ended = self.evaluate(Path(scratch))
         except (OSError, RunDirError) as error:  # disk full, permissions: of the machine, not of the run
@@ -102,11 +110,7 @@ class _Execution:
         return self.finish(stage, ended)
 
     def train(self) -> Ended:
-        for name in (LOG, METRICS, PHASES):  # never a second training in one folder
-            if (self.folder / name).exists():
-                return Ended("launch_error", f"{self.folder / name} is there already: this attempt was begun", None)
-        for name in APPENDED:
-            (self.folder / name).touch()
+        self.begin(APPENDED)
         write_json(self.folder / ENV, describe_machine(self.asked["target"]))
         ended = self.stage("train", ["train", "--out", str(self.folder)], self.asked["data"]["path"])
         if ended.cls != "completed":
@@ -115,6 +119,39 @@ class _Execution:
             return Ended("artifact", f"the train stage ended well but left no {missing}", 0)
         write_seal(self.folder, TRAIN_SEAL, TRAIN_FILES, {**self.facts(), "stage": "train"})
         return ended
+
+    def script(self) -> Ended:
+        """Somebody's own program, from its start to its end."""
+        self.begin((LOG, PHASES))
+        target, script = self.asked["target"], Script.from_dict(self.asked["script"])
+        env = script_environment(os.environ, target, dict(script.env))
+        write_json(self.folder / ENV, describe_machine(target, env))
+        work = lay_out(self.folder)
+        env |= self.variables(self.asked["data"]["path"])
+        command = launch_command(target, work / BUNDLE)
+        ended = run_stage(
+            SCRIPT_STAGE, command, env, self.folder, self.limits, self.clock, self.stop, self.marker, work
+        )
+        if ended.cls == "completed":
+            self.left = take_artifact(self.folder, script)
+        return ended
+
+    def begin(self, names: tuple[str, ...]) -> None:
+        """The files that grow, empty. Never a second training in one folder."""
+        for name in names:
+            if (self.folder / name).exists():
+                raise RunDirError(f"{self.folder / name} is there already: this attempt was begun")
+        for name in names:
+            (self.folder / name).touch()
+
+    def variables(self, data_path: str) -> dict[str, str]:
+        """What every program of ours or others is told of its run."""
+        return {
+            "SEED": str(self.asked["seed"]),
+            "DATA_PATH": data_path,
+            "TOKENIZER_PATH": self.asked["data"]["tokenizer_path"],
+            VARIABLE: self.marker,
+        }
 
     def evaluate(self, scratch: Path) -> Ended:
         shown = scratch / "validation"
@@ -129,13 +166,7 @@ class _Execution:
 
     def stage(self, stage: str, arguments: list[str], data_path: str) -> Ended:
         target = self.asked["target"]
-        env = bundle_environment(os.environ, target)
-        env |= {
-            "SEED": str(self.asked["seed"]),
-            "DATA_PATH": data_path,
-            "TOKENIZER_PATH": self.asked["data"]["tokenizer_path"],
-            VARIABLE: self.marker,
-        }
+        env = bundle_environment(os.environ, target) | self.variables(data_path)
         command = [*launch_command(target, self.folder / BUNDLE), *arguments, "--dtype", target["dtype"]]
         return run_stage(stage, command, env, self.folder, self.limits, self.clock, self.stop, self.marker)
 
@@ -146,7 +177,6 @@ class _Execution:
         return {key: self.asked[key] for key in ("run_id", "attempt_id", "seed")}
 
     def finish(self, stage: str, ended: Ended) -> dict[str, typing.Any]:
-        rows = read_jsonl(self.folder / PHASES)
         result = {
             "schema_version": SCHEMA_VERSION,
             "outcome": "completed" if ended.cls == "completed" else "failed",
@@ -154,17 +184,36 @@ class _Execution:
             "stage": stage,
             "message": ended.message,
             "exit_code": ended.exit_code,
-            "train_seconds": phase_seconds(rows, TIMED["train"]),
-            "evaluate_seconds": phase_seconds(rows, TIMED["evaluate"]),
+            **self.seconds(stage),
             "started_at": self.started_at,
             "ended_at": now_utc(),
             "worker_seconds": self.clock(),
         }
+        if self.left is not None:
+            result |= self.left.to_dict()
         write_json(self.folder / RESULT, result)
-        if ended.cls == "completed":
+        if ended.cls == "completed" and self.left is not None:
+            artifact = (ARTIFACT,) if self.left.artifact is not None else ()
+            write_seal(self.folder, SEAL, (*SCRIPT_FILES, *artifact), self.facts())
+        elif ended.cls == "completed":
             voided_logs = [path.name for path in self.folder.glob("evaluate-*.void.log")]
             write_seal(self.folder, SEAL, [*FINAL_FILES, *voided_logs], self.facts())
         return result
+
+    def seconds(self, stage: str) -> dict[str, float | None]:
+        """By the worker's clock. When a script trains and when it evaluates, its log alone can tell."""
+        rows = read_jsonl(self.folder / PHASES)
+        if stage == SCRIPT_STAGE:
+            return {"train_seconds": None, "evaluate_seconds": None, "run_seconds": phase_seconds(rows, ("stage",))}
+        return {f"{name}_seconds": phase_seconds(rows, phases) for name, phases in TIMED.items()}
+
+
+def kind_of(folder: Path) -> str:
+    """What run.json says that this is an attempt at; where it cannot be read, the attempt fails by that."""
+    try:
+        return str(read_json(folder / RUN).get("kind", RECIPE))
+    except RunDirError:
+        return RECIPE
 
 
 def launch_command(target: Mapping[str, typing.Any], bundle: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m golf_core.data.identity --data DIR --tokenizer FILE --vocab N`: what a run will read, checked and hashed.
+"""`python -m golf_core.data.identity --data DIR --tokenizer FILE [--vocab N]`: what a run will read, checked, hashed.
 
 Prints one JSON line: {"data_sha256", "tokenizer_sha256", "train_tokens", "val_tokens", "vocab"}. Every shard is read
 whole: its header, its size, and that no token is beyond the vocabulary. The hash covers the content of the shards in
@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from golf_core.data.byte_count import byte_tables
+from golf_core.data.byte_count import byte_tables, load_tokenizer
 from golf_core.data.shards import SHARD_HEADER_BYTES, DataError, read_shard, shard_paths
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
 
 REMEMBER_BYTES = 64_000_000  # hashing this takes a tenth of a second; below, remembering is not worth a file
 BLOCK_TOKENS = 1 << 22
+MAX_VOCAB = 1 << 16  # shards hold 16-bit tokens
 
 
 def memory_path() -> Path:
@@ -54,9 +55,14 @@ def remembered_facts(path: Path, memory: dict[str, typing.Any]) -> dict[str, typ
     return known
 
 
-def data_identity(data: Path, tokenizer: Path, vocab: int) -> dict[str, typing.Any]:
-    """Hashes and counts of a data folder and a tokenizer. Raises DataError for anything a run could not use."""
-    byte_tables(tokenizer, vocab)  # a tokenizer that cannot be loaded or counted with is refused here
+def data_identity(data: Path, tokenizer: Path, vocab: int | None) -> dict[str, typing.Any]:
+    """Hashes and counts of a data folder and a tokenizer. Raises DataError for anything a run could not use. Without
+    `vocab` the program is not ours: it may read a tokenizer of another kind, and its model may have any size."""
+    if vocab is not None:
+        byte_tables(tokenizer, vocab)  # a tokenizer that cannot be loaded or counted with is refused here
+    elif tokenizer.suffix == ".model" or not tokenizer.is_file():
+        load_tokenizer(tokenizer)
+    vocab = MAX_VOCAB if vocab is None else vocab
     try:
         memory = read_json(memory_path())
     except RunDirError:
@@ -93,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m golf_core.data.identity", description="hash and check a data set")
     parser.add_argument("--data", type=Path, required=True, help="folder of *_train_*.bin and *_val_*.bin")
     parser.add_argument("--tokenizer", type=Path, required=True, help="SentencePiece .model file")
-    parser.add_argument("--vocab", type=int, required=True, help="model.vocab of the recipe")
+    parser.add_argument("--vocab", type=int, help="model.vocab of the recipe")
     args = parser.parse_args()
     try:
         identity = data_identity(args.data, args.tokenizer, args.vocab)
