@@ -23,6 +23,7 @@ from results.readme import readme_text
 from results.requirements import requirements_text
 from results.rows import Row
 from results.stats import mean, sample_sd
+from results.untrusted import Folder, plain
 
 FOLDER = "submission"
 SUBMISSION = "submission.json"
@@ -240,24 +241,27 @@ def _refuse_foreign(out: Path, submission_id: str) -> None:
             raise PackError(f"{path} was changed by hand; {away}")
 
 
-def verify(found: Collected, folder: Path) -> list[Difference]:
+def verify(found: Collected, folder: Folder) -> list[Difference]:
     """Where a packed folder says other than what the sealed evidence gives. Names are its own, no evidence has them."""
-    says = Facts(read_json(folder / SUBMISSION), str(folder / SUBMISSION))
+    says = Facts(read_json(folder.path / SUBMISSION), plain(folder.path / SUBMISSION))
     author, github_id, name = (says.maybe_text(key) for key in ("author", "github_id", "name"))
     expected = submission_files(found, Project(author=author, github_id=github_id, name=name))
     differences: list[Difference] = []
     for name, data in expected.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
+        if not folder.has(name):
             differences.append(Difference(name, "missing", f"{len(data)} bytes"))
         elif name == SUBMISSION:
             differences += compare("", says.values, json.loads(data))
-        elif (actual := path.read_bytes()) != data:
-            said, ours = _fingerprint(actual), _fingerprint(data)
-            differences.append(Difference(name, f"SHA-256 {said['sha256'][:12]}", f"SHA-256 {ours['sha256'][:12]}"))
-    for name in sorted({path.name for path in folder.iterdir()} - set(expected)):
+        elif folder.files[name].size != len(data) or (actual := folder.read(name, len(data))) != data:
+            said = f"{folder.files[name].size} bytes" if folder.files[name].size != len(data) else _short(actual)
+            differences.append(Difference(name, said, f"{len(data)} bytes, {_short(data)}"))
+    for name in sorted(set(folder.files) - set(expected)):
         differences.append(Difference(name, "there", "not part of the submission"))
     return differences
+
+
+def _short(data: bytes) -> str:
+    return f"SHA-256 {sha256(data).hexdigest()[:12]}"
 
 
 def compare(place: str, says: typing.Any, evidence: typing.Any) -> list[Difference]:

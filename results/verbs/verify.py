@@ -1,48 +1,135 @@
-"""results verify: every number of a submission folder, derived again."""
+"""results verify: every number of a submission folder, ours or anybody's, derived again."""
 
 import json
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, GATE, JSON, RUNS_DIR, USAGE, guarded, opened
+from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded
+
+if typing.TYPE_CHECKING:
+    from results.untrusted import Folder
+    from results.verify.check import Checked
+
+FORMS = ("table", "md", "json")
+DEFAULT_POLICY = "record-2026-03"
 
 
 def verify(
-    folder: typing.Annotated[Path, typer.Argument(help="A packed submission folder.", show_default=False)],
+    folder: typing.Annotated[
+        str,
+        typer.Argument(metavar="FOLDER|SUBMISSION", help="A submission folder, or an id of ours.", show_default=False),
+    ],
+    policy: typing.Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            help=f"Name or TOML file [default: of ours the registered one, else {DEFAULT_POLICY}].",
+            show_default=False,
+        ),
+    ] = None,
     runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
+    form: typing.Annotated[str, typer.Option("--format", help="table, md or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Derive every file and number of a packed folder again from its sealed attempts, and judge its gates."""
+    """Derive every number of a submission folder again, and judge its gates; 4 unless all is supported.
+
+    FOLDER holds README.md, submission.json, train_gpt.py and logs, and need not be of ours. Where the sealed attempts
+    of one of ours are at hand, they are the evidence, else its logs. Whatever the evidence does not tell is unknown,
+    and unknown is not a pass. A draft is refused with 3, a folder that cannot be read safely with 5.
+    """
+    form = "json" if as_json else form
+    if form not in FORMS:
+        print(f"--format {form!r} is not known; there are {', '.join(FORMS)}", file=sys.stderr)
+        sys.exit(USAGE)
 
     def run() -> int:
-        from golf_core.rundir import read_json
-        from results.facts import Facts
-        from results.pack import FOLDER, SUBMISSION
-        from results.pack import verify as verify_folder
-        from results.spec import SPEC
-        from results.tables import gate_cells, plain_table
-
-        if not (folder / SUBMISSION).exists() and (folder / SPEC).is_file():
-            made = "" if (folder / FOLDER).is_dir() else f", once `python -m results pack {folder.name}` has made it"
-            print(f"{folder} holds a submission's outputs; verify {folder / FOLDER}{made}", file=sys.stderr)
+        asked = None if policy is None else _policy(policy)
+        if (path := _folder_of(folder, runs_dir)) is None:
             return USAGE
-        facts = Facts(read_json(folder / SUBMISSION), str(folder / SUBMISSION))
-        found, _ = opened(facts.text("submission_id"), runs_dir)
-        differences = verify_folder(found, folder)
-        failed = [gate for gate in found.gates if gate.verdict != "pass"]
-        if as_json:
-            told = [{"place": one.place, "says": one.says, "evidence": one.evidence} for one in differences]
-            gates = [gate.to_dict() for gate in found.gates]
-            print(json.dumps({"schema_version": 1, "unsupported": told, "gates": gates}, indent=1, ensure_ascii=False))
-        else:
-            for one in differences:
-                print(f"not supported: {one.place} says {one.says!r}, the evidence {one.evidence!r}")
-            print(plain_table(gate_cells(found.gates)), end="")
-            print(f"{len(differences)} not supported, {len(failed)} gates not passed")
-        return GATE if differences or failed else 0
+        from results.untrusted import Folder
+
+        opened = Folder(path)
+        if (code := _not_final(opened)) is not None:
+            return code
+        checked = _check(opened, asked, runs_dir)
+        _show(checked, form)
+        return 0 if checked.passed else GATE
 
     guarded(run, debug)
+
+
+def _policy(name: str) -> dict[str, typing.Any]:
+    from golf_core.fields import ConfigError
+    from golf_core.policy import load_policy
+    from results.project import ProjectError
+
+    try:
+        return load_policy(name).to_dict()
+    except ConfigError as error:
+        raise ProjectError(str(error)) from None
+
+
+def _folder_of(text: str, runs_dir: Path | None) -> Path | None:
+    """The folder to check: the one that is named, or the packed one of a submission. None where that is missing."""
+    from results.pack import FOLDER
+    from results.project import load_project
+    from results.spec import SPEC, UnknownSubmission, find_submission
+
+    path = Path(text)
+    if not path.is_dir() and not path.is_symlink() and "/" not in text:
+        runs = runs_dir or Path(load_project().runs_dir)
+        try:
+            path = find_submission(runs, text)
+        except UnknownSubmission as error:
+            raise UnknownSubmission(f"there is no folder {text!r}, and {error}") from None
+    if not (path / SPEC).is_file():
+        return path
+    if (path / FOLDER).is_dir():
+        return path / FOLDER
+    print(f"{path} is not packed; `python -m results pack {path.name}` makes {path / FOLDER}", file=sys.stderr)
+    return None
+
+
+def _not_final(folder: "Folder") -> int | None:
+    from results.draft import pending_in
+
+    if (told := pending_in(folder)) is None:
+        return None
+    print(f"{folder.path} is a draft, not a submission: {told}", file=sys.stderr)
+    return NOT_FINISHED
+
+
+def _check(folder: "Folder", asked: Mapping[str, typing.Any] | None, runs_dir: Path | None) -> "Checked":
+    """By sealed attempts where the folder is of ours and they are at hand, else by the logs."""
+    from results.collect import collect
+    from results.project import load_project
+    from results.spec import UnknownSubmission, find_submission
+    from results.verify.check import SUBMISSION, check_logs
+    from results.verify.sealed import check_sealed, id_of_ours
+
+    facts = folder.document(SUBMISSION) if folder.has(SUBMISSION) else {}
+    if (submission_id := id_of_ours(facts)) is not None:
+        runs = runs_dir or Path(load_project().runs_dir)
+        try:
+            return check_sealed(folder, collect(find_submission(runs, submission_id)), asked)
+        except UnknownSubmission:
+            print(
+                f"the sealed attempts of {submission_id[:12]} are not in {runs}: judged by the logs alone "
+                "(--runs-dir names another folder)",
+                file=sys.stderr,
+            )
+    return check_logs(folder, asked or _policy(DEFAULT_POLICY))
+
+
+def _show(checked: "Checked", form: str) -> None:
+    from results.verify.show import markdown_text, table_text
+
+    if form == "json":
+        print(json.dumps(checked.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        print(table_text(checked) if form == "table" else markdown_text(checked), end="")

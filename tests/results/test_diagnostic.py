@@ -15,6 +15,7 @@ from results.outputs import write_outputs
 from results.pack import PackError, pack, verify
 from results.project import Project
 from results.tables import DIAGNOSTIC, plain_table, published_lines, report
+from results.untrusted import Folder
 from tests.results.attempts import Runs, stage
 
 FROZEN = "import torch\n\nCONFIG = Config(name='demo', diagnostic_only={})\n"
@@ -73,7 +74,7 @@ def test_a_diagnostic_run_is_neither_packed_nor_verified(tmp_path):
     out.mkdir()
     write_json(out / "submission.json", {"submission_id": runs.submission_id})
     with pytest.raises(PackError, match="diagnostic_only"):
-        verify(found, out)
+        verify(found, Folder(out))
     for verb, what in (("pack", runs.submission_id[:12]), ("verify", str(out))):
         command = [sys.executable, "-m", "results", verb, what, "--runs-dir", str(runs.runs_dir)]
         done = subprocess.run(command, capture_output=True, text=True)

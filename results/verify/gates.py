@@ -1,0 +1,359 @@
+"""The gates of a policy, judged by the logs and files of a folder alone. What these cannot tell is unknown.
+
+Limits are inclusive. The logs of others stop a step after the cap: that much is tolerated, under its name; those of
+our own worker have no tolerance.
+"""
+
+import os.path
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from golf_core.rundir import BUNDLE
+from results.gates import Gate
+from results.untrusted import Folder
+from results.verify.assign import Assigned
+from results.verify.finding import FAIL, PASS, UNKNOWN
+from results.verify.logtext import LogText
+from results.verify.seen import Seen
+from results.verify.words import BPB
+
+# 45 % of the race's merged logs end at 600.0xx s: the last step ends after the cap. The largest has 0.137 s.
+OVERSHOOT_S, OVERSHOOT = 0.15, "last-step overshoot"
+# Bytes of text a token, as the race's logs give it, by tokenizer.
+BYTES_PER_TOKEN = {"SP1024": 2.4423, "SP4096": 3.3197, "SP8192": 3.7266, "CaseOps SP8192": 3.1572, "byte260": 0.9997}
+RATIO_TOLERANCE = 0.002  # between a log's ratio, of figures with four decimals at least, and a tokenizer's
+OTHER_CODE = (".py", ".c", ".cc", ".cpp", ".cu", ".h", ".so", ".sh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A gate's line: what it was judged on, and why it is not passed."""
+
+    name: str
+    value: str
+    limit: str
+    margin: str = ""
+    seed: int | None = None
+    source: str = ""
+    verdict: str
+    why: str = ""
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that the gates look at."""
+
+    folder: Folder
+    policy: Mapping[str, typing.Any]
+    seeds: list[int]
+    assigned: Assigned
+    texts: Mapping[str, LogText]  # by file
+    ours: bool  # logs of our own worker
+
+    @property
+    def runs(self) -> dict[int, Seen]:
+        return self.assigned.runs
+
+    @property
+    def incomplete(self) -> str:
+        """Why not every claimed seed has a run; empty where each has."""
+        for seed in self.seeds:
+            if seed not in self.runs:
+                return self.assigned.lies.get(seed) or self.assigned.unknown.get(
+                    seed, f"there is no log of seed {seed}"
+                )
+        return "" if self.seeds else "no seed is claimed, and no log tells one"
+
+    def largest(self, figure: str) -> tuple[int, float] | None:
+        known = {seed: run.values[figure] for seed, run in self.runs.items() if figure in run.values}
+        return max(known.items(), key=lambda pair: pair[1]) if known else None
+
+    def missing(self, figure: str) -> str:
+        """Why the figure is not known of every claimed seed; empty where it is."""
+        silent = [run for run in self.runs.values() if figure not in run.values]
+        return self.incomplete or (silent[0].why(figure) if silent else "")
+
+
+def gates_of(case: Case) -> list[Check]:
+    checks = [artifact(case), train_seconds(case), training_data(case), *evaluation(case), hardware(case), seeds(case)]
+    return [*checks, same_config(case), score_first(case), byte_accounting(case), timing(case)]
+
+
+def artifact(case: Case) -> Check:
+    """The largest seed's log value, and the same with the code file of the folder instead of the log's code."""
+    limit = case.policy["artifact_bytes"]
+    name, asked = "artifact", f"{limit:,} B"
+    found, missing = case.largest("artifact_bytes"), case.missing("artifact_bytes")
+    if found is None:
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=missing)
+    seed, logged = found
+    run = case.runs[seed]
+    value, why = logged, ""
+    shipped = case.folder.files[BUNDLE].size if case.folder.has(BUNDLE) else None
+    if shipped is None:
+        why = f"there is no {BUNDLE} in the folder: its bytes cannot be counted"
+    elif "model_bytes" in run.values:
+        value = max(logged, run.values["model_bytes"] + shipped)
+        if run.values.get("code_bytes") != shipped:
+            why = f"the log counts {run.values['code_bytes']:,.0f} B of code, {BUNDLE} has {shipped:,} B: larger taken"
+    else:
+        why = f"the log tells no bytes of code apart; {BUNDLE} has {shipped:,} B"
+    side = sum(
+        file.size
+        for file in case.folder.files.values()
+        if file.name != BUNDLE and os.path.splitext(file.name)[1] in OTHER_CODE
+    )
+    verdict = (
+        FAIL if value > limit else UNKNOWN if missing or shipped is None or "model_bytes" not in run.values else PASS
+    )
+    if verdict == PASS and value + side > limit:
+        verdict, why = UNKNOWN, f"with the other code files ({side:,} B) it is over; whether they count is not ruled"
+    return Check(
+        name=name,
+        value=f"{value:,.0f} B",
+        limit=asked,
+        margin=f"{limit - value:,.0f} B",
+        seed=seed,
+        source=run.source("artifact_bytes"),
+        verdict=verdict,
+        why=missing if verdict == UNKNOWN and missing else why,
+    )
+
+
+def _under(case: Case, name: str, figure: str, limit: float, tolerance: float, word: str) -> Check:
+    """A time of the largest seed against a cap, with a named tolerance above it."""
+    asked = f"{limit:.3f} s" + (f" + {tolerance:g} ({word})" if tolerance else "")
+    found, missing = case.largest(figure), case.missing(figure)
+    if found is None:
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=missing)
+    seed, value = found
+    late = value > limit
+    verdict = FAIL if value > limit + tolerance else UNKNOWN if missing else PASS
+    why = missing if verdict == UNKNOWN else f"over the cap, within the tolerance for {word}" if late else ""
+    return Check(
+        name=name,
+        value=f"{value:.3f} s",
+        limit=asked,
+        margin=f"{limit - value:.3f} s",
+        seed=seed,
+        source=case.runs[seed].source(figure),
+        verdict=verdict,
+        why="" if verdict == FAIL else why,
+    )
+
+
+def train_seconds(case: Case) -> Check:
+    tolerance = 0.0 if case.ours else OVERSHOOT_S
+    return _under(case, "train", "train_time_s", case.policy["train_seconds"], tolerance, OVERSHOOT)
+
+
+def training_data(case: Case) -> Check:
+    """Training and, where the log times it, the collection of Hessians after it: both read training data."""
+    name, limit = "training data", case.policy["train_seconds"]
+    tolerance = 0.0 if case.ours else OVERSHOOT_S
+    asked = f"{limit:.3f} s" + (f" + {tolerance:g} ({OVERSHOOT})" if tolerance else "")
+    worst: tuple[float, int, str] | None = None
+    why = case.incomplete
+    for seed, run in case.runs.items():
+        text = case.texts.get(run.file, LogText())
+        if "train_time_s" not in run.values:
+            why = why or run.why("train_time_s")
+        elif run.runs > 1:
+            why = why or f"{run.file} holds {run.runs} runs: what was collected when is not told apart"
+        elif text.hessians and not text.self_made:
+            total = run.values["train_time_s"] + sum(seconds for _, seconds in text.hessians)
+            worst = max(worst or (0.0, 0, ""), (total, seed, f"{run.file}:{text.hessians[-1][0]}"))
+        elif text.hessians_begun is not None and not text.self_made:
+            why = why or f"{run.file}:{text.hessians_begun} collects Hessians and does not say for how long"
+        else:
+            why = why or "the log does not say what is read after training"
+    if worst is None:
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=why)
+    total, seed, source = worst
+    verdict = FAIL if total > limit + tolerance else UNKNOWN if why else PASS
+    note = "training and Hessians together"
+    return Check(
+        name=name,
+        value=f"{total:.3f} s",
+        limit=asked,
+        margin=f"{limit - total:.3f} s",
+        seed=seed,
+        source=source,
+        verdict=verdict,
+        why=why if verdict == UNKNOWN else note,
+    )
+
+
+def evaluation(case: Case) -> list[Check]:
+    """The longest stage, and the sum of all stages that the log times."""
+    limit = case.policy["evaluate_seconds"]
+    asked = f"{limit:.3f} s"
+    stage = _under(case, "evaluate: stage", "eval_time_s", limit, 0.0, "")
+    sums: dict[int, tuple[float, int]] = {}
+    why = case.incomplete
+    for seed, run in case.runs.items():
+        text = case.texts.get(run.file, LogText())
+        if run.runs > 1 or not text.eval_times:
+            why = why or f"{run.place}: the log does not time every stage"
+        else:
+            sums[seed] = (sum(seconds for _, seconds in text.eval_times), len(text.eval_times))
+    if not sums:
+        return [stage, Check(name="evaluate: sum", value="", limit=asked, verdict=UNKNOWN, why=why)]
+    seed = max(sums, key=lambda one: sums[one][0])
+    total, stages = sums[seed]
+    if total > limit:
+        verdict, why = FAIL, f"{stages} evaluations in the log together"
+    elif stage.verdict == FAIL or why:
+        verdict, why = UNKNOWN, why or "a stage alone is over"
+    else:
+        verdict, why = PASS, f"{stages} evaluations in the log together, diagnostic ones too"
+    summed = Check(
+        name="evaluate: sum",
+        value=f"{total:.3f} s",
+        limit=asked,
+        margin=f"{limit - total:.3f} s",
+        seed=seed,
+        source=case.runs[seed].file,
+        verdict=verdict,
+        why=why,
+    )
+    return [stage, summed]
+
+
+def hardware(case: Case) -> Check:
+    gpu, gpus = case.policy.get("gpu"), case.policy.get("gpus")
+    asked = "any" if gpu is None else f"{gpus}x{gpu}"
+    shown = sorted({f"{run.gpus or '?'}x{run.gpu or '?'}" for run in case.runs.values()})
+    value = ", ".join(shown)
+    if gpu is None:
+        return Check(name="hardware", value=value, limit=asked, verdict=PASS)
+    for seed, run in case.runs.items():
+        wrong = (run.gpu is not None and run.gpu != gpu) or (run.gpus is not None and run.gpus != gpus)
+        if wrong:
+            why = f"{run.gpus or '?'}x{run.gpu or '?'} is not what the policy asks for"
+            source = run.source("gpu" if run.gpu is not None and run.gpu != gpu else "world_size")
+            return Check(name="hardware", value=value, limit=asked, seed=seed, source=source, verdict=FAIL, why=why)
+    silent = [run for run in case.runs.values() if run.gpu is None or run.gpus is None]
+    why = case.incomplete or (silent[0].why("gpu" if silent[0].gpu is None else "world_size") if silent else "")
+    source = next((run.source("gpu") for run in case.runs.values()), "")
+    return Check(name="hardware", value=value, limit=asked, source=source, verdict=UNKNOWN if why else PASS, why=why)
+
+
+def seeds(case: Case) -> Check:
+    """Enough seeds with runs of their own; and no run here of a seed that nobody tells of."""
+    limit = int(case.policy["seeds"])
+    count = len(case.runs)
+    told = sorted({run.seed for run in case.assigned.others if run.seed is not None} - set(case.seeds))
+    why = case.incomplete
+    if len(case.seeds) < limit:
+        verdict, why = FAIL, f"{len(case.seeds)} claimed; the policy asks for {limit}"
+    elif case.assigned.lies:
+        verdict = FAIL
+    elif why:
+        verdict = UNKNOWN
+    elif told:
+        verdict, why = UNKNOWN, f"logs of seeds {', '.join(map(str, told))} are here and not claimed: best of more?"
+    else:
+        verdict, why = PASS, "that every started seed is told, no folder can show"
+    return Check(
+        name="seeds", value=str(count), limit=f"at least {limit}", margin=f"{count - limit}", verdict=verdict, why=why
+    )
+
+
+def same_config(case: Case) -> Check:
+    """Different code, parameters, or printed settings refute it; only settings that every log prints show it."""
+    name, asked = "same config", "one for all seeds"
+    for figure, word in (("model_params", "parameters"), ("code_bytes", "bytes of code")):
+        values = {run.values[figure] for run in case.runs.values() if figure in run.values}
+        if len(values) > 1:
+            told = " / ".join(f"{value:,.0f}" for value in sorted(values))
+            return Check(name=name, value="differs", limit=asked, verdict=FAIL, why=f"{word} differ: {told}")
+    texts = [case.texts.get(run.file, LogText()) for run in case.runs.values() if run.runs == 1]
+    settings = [text.settings for text in texts if text.settings and text.blocks == 1]
+    if settings and (keys := sorted(_different(settings))):
+        told = "; ".join(
+            f"{key}: {' / '.join(sorted({one.get(key, 'absent') for one in settings}))}" for key in keys[:3]
+        )
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        return Check(name=name, value="differs", limit=asked, verdict=FAIL, why=f"settings differ: {told}{more}")
+    if case.incomplete:
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=case.incomplete)
+    if len(case.runs) == 1:
+        return Check(name=name, value="one seed", limit=asked, verdict=PASS)
+    if len(settings) == len(case.runs):
+        equal = f"{len(settings[0])} printed settings"
+        return Check(name=name, value="equal", limit=asked, verdict=PASS, why=f"{equal}, code and parameters are equal")
+    why = "the logs print no list of settings to compare; code and parameters do not differ"
+    return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=why)
+
+
+def _different(settings: list[dict[str, str]]) -> set[str]:
+    keys = {key for one in settings for key in one}
+    return {key for key in keys if len({one.get(key) for one in settings}) > 1}
+
+
+def score_first(case: Case) -> Check:
+    why = "a log does not show in which order tokens were scored and learned; the ledger of a sealed attempt does"
+    return Check(name="score first", value="", limit="each token scored before learned", verdict=UNKNOWN, why=why)
+
+
+def byte_accounting(case: Case) -> Check:
+    """Loss over BPB gives the bytes a token: one that no tokenizer of the race has is wrong or unknown; one that fits
+    does not show that all of the text was scored."""
+    name, asked = "byte accounting", "a known tokenizer's"
+    ratios = {seed: ratio for seed, run in case.runs.items() if (ratio := run.bytes_per_token) is not None}
+    if not ratios:
+        why = case.incomplete or "the logs give no loss beside the BPB"
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=why)
+    seed = next(iter(ratios))
+    low, high = min(ratios.values()), max(ratios.values())
+    value = f"{ratios[seed]:.4f} B/token"
+    source = case.runs[seed].source(BPB)
+    if high - low > RATIO_TOLERANCE * low:
+        why = f"the seeds differ: {low:.4f} to {high:.4f} bytes a token on the same text"
+        return Check(name=name, value=value, limit=asked, source=source, verdict=FAIL, why=why)
+    known = [word for word, ratio in BYTES_PER_TOKEN.items() if abs(ratios[seed] - ratio) <= RATIO_TOLERANCE * ratio]
+    if known:
+        why = f"fits {known[0]}; that all of the text was scored, no log shows"
+    else:
+        why = "no tokenizer of the race has this: another tokenizer, or bytes counted wrongly"
+    return Check(name=name, value=value, limit=asked, source=source, verdict=UNKNOWN, why=why)
+
+
+def timing(case: Case) -> Check:
+    why = "a log does not show whether the run was interrupted or its clock stopped"
+    return Check(name="timing", value="", limit="one run, never stopped", verdict=UNKNOWN, why=why)
+
+
+def of_sealed(gates: list[Gate], sources: Mapping[int, str]) -> list[Check]:
+    """The gates of a submission of ours, as judged on its sealed attempts."""
+    found = []
+    for gate in gates:
+        value, limit, margin = (_amount(one, gate.unit) for one in (gate.value, gate.limit, gate.margin))
+        source = sources.get(gate.seed, "") if gate.seed is not None else ""
+        why = "" if gate.verdict != UNKNOWN else "the sealed evidence does not tell it"
+        found.append(
+            Check(
+                name=gate.name,
+                value=value,
+                limit=limit,
+                margin=margin,
+                seed=gate.seed,
+                source=source,
+                verdict=gate.verdict,
+                why=why,
+            )
+        )
+    return found
+
+
+def _amount(value: float | str | None, unit: str) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if unit == "p":
+        return f"{value:.4g}"
+    return f"{value:.3f} s" if unit == "s" else f"{value:,.0f} {unit}".rstrip()

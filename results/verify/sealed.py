@@ -1,0 +1,50 @@
+"""The strongest check: a folder that we packed, against the sealed attempts that it was packed from.
+
+Every file is made again and compared to the byte; every claim is derived from the sealed figures, not from the log's
+rounded ones; the gates are those of the collected submission.
+"""
+
+import typing
+from collections.abc import Mapping
+
+from results.collect import Collected
+from results.gates import check_gates
+from results.pack import verify
+from results.untrusted import Folder, plain
+from results.verify.check import Checked, judged, read_claims
+from results.verify.finding import FAIL, PASS, Finding
+from results.verify.gates import of_sealed
+from results.verify.seen import seen_in_rows
+
+
+def id_of_ours(facts: Mapping[str, typing.Any]) -> str | None:
+    """The submission that a document says it was packed from, if it says so."""
+    told = facts.get("submission_id")
+    return told if isinstance(told, str) and len(told) == 64 and set(told) <= set("0123456789abcdef") else None
+
+
+def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.Any] | None) -> Checked:
+    """`policy` is another than the one that the submission was registered under."""
+    read = read_claims(folder)
+    findings, _, _ = judged(read, seen_in_rows(found.rows))
+    differences = verify(found, folder)
+    findings += [
+        Finding(
+            f"sealed: {plain(one.place, 60)}",
+            plain(one.says, 40),
+            plain(one.evidence, 40),
+            found.spec.folder.name,
+            FAIL,
+            "not what the sealed attempts give",
+        )
+        for one in differences
+    ]
+    if not differences:
+        count = len(folder.files)
+        told = f"{count} files"
+        findings.append(Finding("files", told, told, found.spec.folder.name, PASS, "the same to the byte, made again"))
+    gates = found.gates if policy is None else check_gates(found.rows, policy, found.spec.target_class)
+    sources = {row.seed: f"attempts/{row.attempt_id}" for row in found.rows if row.counted}
+    name = found.spec.policy_name if policy is None else str(policy.get("name"))
+    basis = f"the sealed attempts of {found.spec.folder.name}"
+    return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [])
