@@ -1,0 +1,70 @@
+"""results report: one self-contained HTML page of one submission, or of several side by side."""
+
+import json
+import sys
+import typing
+from pathlib import Path
+
+import typer
+
+from results.verbs.shared import DEBUG, FAILED, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded
+
+FORMATS = ("html", "json")
+
+
+def report(
+    submissions: typing.Annotated[
+        list[str],
+        typer.Argument(
+            help="Ids of submissions, or their first digits. The first is what the others are held against.",
+            show_default=False,
+        ),
+    ],
+    runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
+    out: typing.Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="File to write [default: report.html beside the tables; of several, in the folder of runs]."
+        ),
+    ] = None,
+    charts: typing.Annotated[
+        Path | None, typer.Option("--charts", help="Folder for each chart as SVG and PNG [default: none].")
+    ] = None,
+    form: typing.Annotated[str, typer.Option("--format", help="html, or json: what the page says.")] = "html",
+    as_json: typing.Annotated[bool, JSON] = False,
+    debug: typing.Annotated[bool, DEBUG] = False,
+) -> None:
+    """Write one HTML page: verdict, tables, charts. It loads nothing, prints well, and prints its path here."""
+    form = "json" if as_json else form
+    if form not in FORMATS:
+        print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
+        sys.exit(USAGE)
+
+    def run() -> int:
+        from results.project import load_project
+        from results.report.make import REPORT, charts_of, report_object, write_charts, write_page
+        from results.report.subject import load_subjects
+        from results.spec import find_submission
+
+        folder = runs_dir or Path(load_project().runs_dir)
+        found = [find_submission(folder, one) for one in dict.fromkeys(submissions)]
+        subjects = load_subjects(list(dict.fromkeys(found)))
+        for note in (note for one in subjects for note in one.found.notes):
+            print(note, file=sys.stderr)
+        drawn = charts_of(subjects)
+        if charts is not None:
+            for path in write_charts(drawn, charts):
+                print(path, file=sys.stderr)
+        if form == "json":
+            told = json.dumps(report_object(subjects, drawn), indent=1, ensure_ascii=False, allow_nan=False)
+            print(told)
+            if out is not None:
+                write_page(subjects, drawn, out)
+        else:
+            path = out or (found[0] if len(subjects) == 1 else folder) / REPORT
+            write_page(subjects, drawn, path)
+            print(path)
+        failed, finished = (any(one.found.failed for one in subjects), all(one.found.finished for one in subjects))
+        return FAILED if failed else 0 if finished else NOT_FINISHED
+
+    guarded(run, debug)
