@@ -16,7 +16,7 @@ from golf_core.significance import NotTestable, Sample, sample_of
 FRONTIERS = Path(__file__).parent / "frontiers"
 BEST = "best"  # the word for the accepted row of the lowest mean
 ROW_KEYS = ("pr", "name", "date", "tokenizer", "scores", "values", "n", "mean", "sd", "source", "accepted", "note")
-FRONTIER_KEYS = ("as_of", "text", "typical_sd", "bytes_per_token", "row")
+FRONTIER_KEYS = ("as_of", "text", "text_bytes", "typical_sd", "bytes_per_token", "row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Frontier:
     name: str
     as_of: str
     text: str  # which validation text the scores are of
+    text_bytes: int | None = None  # its size; None: not told
     typical_sd: float  # BPB, of seeds of one configuration
     bytes_per_token: Mapping[str, float]  # of that text, by tokenizer
     rows: tuple[FrontierRow, ...]
@@ -104,6 +105,7 @@ def load_frontier(name: str) -> Frontier:
         name=path.stem,
         as_of=str(_value(data, "as_of", datetime.date, place)),
         text=_value(data, "text", str, place),
+        text_bytes=_value(data, "text_bytes", int, place) if "text_bytes" in data else None,
         typical_sd=sd,
         bytes_per_token={tokenizer: float(ratio) for tokenizer, ratio in ratios.items()},
         rows=rows,

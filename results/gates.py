@@ -30,18 +30,21 @@ class Gate:
     margin: float | None  # limit - value: what is left
     seed: int | None  # where the value is from
     verdict: str
+    note: str | None = None  # what a reader needs beside the numbers
 
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)
 
 
-def check_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any], target_class: str) -> list[Gate]:
-    """Artifact bytes, train and evaluate seconds, number of seeds, hardware, legality; diagnostic_only where it is
-    one. Raises RunDirError for a bad policy."""
+def check_gates(
+    rows: Sequence[Row], policy: Mapping[str, typing.Any], target_class: str, more: Sequence[Gate] = ()
+) -> list[Gate]:
+    """Artifact bytes, train and evaluate seconds, number of seeds, hardware, legality, then `more`; diagnostic_only
+    where it is one. Raises RunDirError for a bad policy."""
     gates = [_cap_gate(rows, policy, *cap) for cap in CAPS]
-    gates.append(_seeds_gate(rows, _limit(policy, "seeds")))
+    gates.append(_seeds_gate(rows, limit_of(policy, "seeds")))
     gates.append(_hardware_gate(rows[0], policy, target_class))
-    gates.append(_legality_gate(rows))
+    gates += [_legality_gate(rows), *more]
     diagnostic = any(row.diagnostic_only for row in rows)
     if diagnostic:
         gates.append(_diagnostic_gate(rows))
@@ -50,7 +53,8 @@ def check_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any], target_cl
     return gates
 
 
-def _limit(policy: Mapping[str, typing.Any], key: str) -> float:
+def limit_of(policy: Mapping[str, typing.Any], key: str) -> float:
+    """A number above 0 of a policy as it was registered. Raises RunDirError."""
     limit = policy.get(key)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e18:
         raise RunDirError(f"policy {policy.get('name')!r:.80}: {key} is {limit!r:.80}, not a number above 0")
@@ -60,7 +64,7 @@ def _limit(policy: Mapping[str, typing.Any], key: str) -> float:
 def _cap_gate(
     rows: Sequence[Row], policy: Mapping[str, typing.Any], column: str, name: str, key: str, unit: str
 ) -> Gate:
-    limit = _limit(policy, key)
+    limit = limit_of(policy, key)
     known = {row.seed: getattr(row, column) for row in rows if getattr(row, column) is not None}
     seed = max(known, key=lambda one: known[one], default=None)
     value = None if seed is None else known[seed]

@@ -4,6 +4,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from golf_core.significance import student_quantile
+
 
 def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
@@ -20,9 +22,7 @@ def t_half_width(values: Sequence[float], confidence: float = 0.95) -> float | N
     >>> round(t_half_width([1.0, 2.0, 3.0]), 4)
     2.4841
     """
-    from scipy.special import stdtrit  # scipy.stats would take a second to import
-
     if (sd := sample_sd(values)) is None:
         return None
     n = len(values)
-    return float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / math.sqrt(n)
+    return -student_quantile((1 - confidence) / 2, n - 1) * sd / math.sqrt(n)
