@@ -5,11 +5,14 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from results.attempt import Evidence
+from results.claims import claim_gates
 from results.content import FRESH, Fresh
-from results.evidence import STAGES, Evidence, standing_of
+from results.evidence import STAGES, RecipeEvidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
 from results.rows import Row
+from results.script_evidence import ScriptEvidence, script_cells
 from results.spec import Spec, load_spec
 
 
@@ -47,7 +50,8 @@ def collect(folder: Path, content: Fresh = FRESH) -> Collected:
         if standing.evidence is not None:
             evidence[seed] = standing.evidence
         rows.append(_row(spec, seed, run_id, standing.status, standing.attempts, standing.evidence))
-    return Collected(spec, rows, evidence, check_gates(rows, spec.policy, spec.target_class), notes)
+    gates = check_gates(rows, spec.policy, spec.target_class, claim_gates(rows, spec.policy))
+    return Collected(spec, rows, evidence, gates, notes)
 
 
 def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidence: Evidence | None) -> Row:
@@ -57,7 +61,8 @@ def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidenc
         "recipe": spec.recipe,
         "overrides": " ".join(spec.overrides),
         **(spec.grid or {}),
-        "source": "recipe",
+        "source": spec.kind,
+        "script_env": None if spec.script is None else spec.script.words,
         "seed": seed,
         "status": status,
         "diagnostic_only": diagnostic,
@@ -70,26 +75,23 @@ def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidenc
         "tokenizer_sha256": spec.tokenizer_sha256,
         **{key: spec.target.get(key) for key in ("device", "gpu", "gpus", "processes", "threads", "dtype")},
     }
-    return Row(**asked, **({} if evidence is None else {**_training(evidence), **_scoring(evidence)}))
+    return Row(**asked, **({} if evidence is None else _machine(evidence) | _cells(evidence)))
 
 
-def _training(evidence: Evidence) -> dict[str, typing.Any]:
-    end, result, env = evidence.train_end, evidence.result, evidence.env
-    trainer, worker = end.maybe_number("train_seconds"), result.maybe_number("train_seconds")
+def _cells(evidence: Evidence) -> dict[str, typing.Any]:
+    if isinstance(evidence, ScriptEvidence):
+        return script_cells(evidence)
+    assert isinstance(evidence, RecipeEvidence)
+    return {**_training(evidence), **_scoring(evidence)}
+
+
+def _machine(evidence: Evidence) -> dict[str, typing.Any]:
+    """What the worker says, whatever ran."""
+    result, env = evidence.result, evidence.env
     packages = env.child("packages") if env.has("packages") else None
     return {
         "attempt_id": evidence.attempt_id,
-        "parameters": end.maybe_integer("parameters"),
-        "steps": end.maybe_integer("steps"),
-        "stopped_by": end.maybe_text("stopped_by"),
-        "step_avg_ms": end.maybe_number("step_avg_ms"),
-        "train_seconds": larger(trainer, worker),
-        "train_seconds_trainer": trainer,
-        "train_seconds_worker": worker,
         "worker_seconds": result.maybe_number("worker_seconds"),
-        "pre_quant_loss": end.maybe_number("pre_quant_loss"),
-        "pre_quant_bpb": end.maybe_number("pre_quant_bpb"),
-        "peak_memory_bytes": end.maybe_integer("peak_memory_bytes"),
         "hardware": _hardware(evidence),
         "torch": packages.maybe_text("torch") if packages else None,
         "started_at": result.maybe_text("started_at"),
@@ -97,7 +99,24 @@ def _training(evidence: Evidence) -> dict[str, typing.Any]:
     }
 
 
-def _scoring(evidence: Evidence) -> dict[str, typing.Any]:
+def _training(evidence: RecipeEvidence) -> dict[str, typing.Any]:
+    end, result = evidence.train_end, evidence.result
+    trainer, worker = end.maybe_number("train_seconds"), result.maybe_number("train_seconds")
+    return {
+        "parameters": end.maybe_integer("parameters"),
+        "steps": end.maybe_integer("steps"),
+        "stopped_by": end.maybe_text("stopped_by"),
+        "step_avg_ms": end.maybe_number("step_avg_ms"),
+        "train_seconds": larger(trainer, worker),
+        "train_seconds_trainer": trainer,
+        "train_seconds_worker": worker,
+        "pre_quant_loss": end.maybe_number("pre_quant_loss"),
+        "pre_quant_bpb": end.maybe_number("pre_quant_bpb"),
+        "peak_memory_bytes": end.maybe_integer("peak_memory_bytes"),
+    }
+
+
+def _scoring(evidence: RecipeEvidence) -> dict[str, typing.Any]:
     scores, diagnostic = evidence.scores, evidence.diagnostic_only
     found: dict[str, float | None] = {}
     seconds: list[float | None] = []

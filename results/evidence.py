@@ -26,8 +26,10 @@ from golf_core.rundir import (
     read_jsonl,
     verify_seal,
 )
+from results.attempt import Evidence, check_asked
 from results.content import FRESH, Fresh
 from results.facts import Facts
+from results.script_evidence import SCRIPT_SEALED, read_script_evidence
 from results.spec import Spec
 
 ATTEMPTS = "attempts"
@@ -39,19 +41,11 @@ BPB_TOLERANCE = 1e-6  # relative, between a stage's BPB and the one that its los
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The files of a counted attempt, read and checked against the submission and each other."""
+class RecipeEvidence(Evidence):
+    """What a bundle of ours says of its run."""
 
-    folder: Path
-    seal: Facts
     scores: Facts
     train_end: Facts
-    result: Facts
-    env: Facts
-
-    @property
-    def attempt_id(self) -> str:
-        return self.folder.name
 
     def stage(self, name: str) -> Facts | None:
         stages = self.scores.child("stages")
@@ -59,7 +53,6 @@ class Evidence:
 
     @property
     def diagnostic_only(self) -> bool:
-        """Its scores are no scores: it may have learned from what it had not scored yet."""
         return self.scores.maybe_flag("diagnostic_only") or False
 
     @property
@@ -70,9 +63,6 @@ class Evidence:
         if None in found and VERDICTS[-1] not in found:
             return None
         return max((one for one in found if one is not None), key=VERDICTS.index)
-
-    def sealed(self, file: str) -> Facts:
-        return self.seal.child("files").child(file)
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,10 @@ def standing_of(spec: Spec, seed: int, run_id: str, content: Fresh = FRESH) -> S
     notes: list[str] = []
     folders = _attempt_folders(spec.runs_dir / ATTEMPTS, run_id, content)
     for folder in folders:
-        status, note, seal = _status(folder, content)
+        status, note, seal = _status(folder, content, SEALED if spec.script is None else SCRIPT_SEALED)
+        if status == "counted" and spec.script is not None:
+            found = read_script_evidence(folder, Facts(seal, str(folder / SEAL)), spec, seed, run_id)
+            return Standing("counted", len(folders), found, (*notes, *found.notes))
         if status == "counted":
             evidence = _read(folder, Facts(seal, str(folder / SEAL)), spec, seed, run_id)
             return Standing("counted", len(folders), evidence, tuple(notes))
@@ -105,7 +98,7 @@ def _attempt_folders(parent: Path, run_id: str, content: Fresh) -> list[Path]:
     return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
-def _status(folder: Path, content: Fresh) -> tuple[str, str, dict[str, typing.Any]]:
+def _status(folder: Path, content: Fresh, files: tuple[str, ...]) -> tuple[str, str, dict[str, typing.Any]]:
     """(status, what more to say of it, the seal if it is counted)."""
     if (folder / VOID).exists():
         return "void", _why(folder / VOID), {}
@@ -114,7 +107,7 @@ def _status(folder: Path, content: Fresh) -> tuple[str, str, dict[str, typing.An
             seal = verify_seal(folder, sha256_of=content.sha256)
         except RunDirError as error:
             return "damaged", f" ({error})", {}
-        if missing := [file for file in SEALED if file not in seal["files"]]:
+        if missing := [file for file in files if file not in seal["files"]]:
             return "damaged", f" (its seal leaves out {', '.join(missing)})", {}
         if read_json(folder / RESULT).get("outcome") == "completed":
             return "counted", "", seal
@@ -130,19 +123,11 @@ def _why(path: Path) -> str:
         return ""
 
 
-def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evidence:
+def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> RecipeEvidence:
     run, scores, result = (Facts(read_json(folder / name), str(folder / name)) for name in (RUN, SCORES, RESULT))
-    for facts, key, value in (
-        (run, "run_id", run_id),
-        (run, "attempt_id", folder.name),
-        (run, "seed", seed),
-        (run, "bundle_sha256", spec.bundle_sha256),
-        (run, "target", spec.target),
-        (scores, "seed", seed),
-    ):
-        facts.expect(key, value, f"{spec.folder.name} and the folder's name")
-    _check_registration(run, spec)
-    evidence = Evidence(
+    check_asked(run, folder, spec, seed, run_id)
+    scores.expect("seed", seed, f"{spec.folder.name} and the folder's name")
+    evidence = RecipeEvidence(
         folder=folder,
         seal=seal,
         scores=scores,
@@ -156,24 +141,6 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Evid
     return evidence
 
 
-def _check_registration(run: Facts, spec: Spec) -> None:
-    """What spec.json says is not sealed, run.json is. A run done for another submission may have had another policy."""
-    where = f"{spec.folder.name}: spec.json was changed, or the attempt is not of this submission"
-    if "simulated" in (spec.target_class, run.text("target_class")):
-        run.expect("target_class", spec.target_class, where)
-    if run.text("submission_id") != spec.submission_id:
-        return
-    run.expect("recipe", spec.recipe, where)
-    run.expect("target_class", spec.target_class, where)
-    run.expect("policy_name", spec.policy_name, where)
-    limits = run.child("limits")
-    for key, cap in (("train_s", "train_seconds"), ("evaluate_s", "evaluate_seconds")):
-        if limits.number(key) != spec.policy.get(cap):
-            raise RunDirError(
-                f"{limits.place}: {key} is {limits.number(key)}, not {spec.policy.get(cap)!r:.80} as in {where}"
-            )
-
-
 def _train_end(path: Path) -> Facts:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise RunDirError(f"{path} has {path.stat().st_size} bytes, more than any file of ours")
@@ -183,7 +150,7 @@ def _train_end(path: Path) -> Facts:
     return Facts(ends[0], f"{path}: train_end")
 
 
-def _check_sizes(evidence: Evidence, spec: Spec) -> None:
+def _check_sizes(evidence: RecipeEvidence, spec: Spec) -> None:
     """What scores.json says of code and model must be what the sealed files are."""
     artifact, bundle = evidence.sealed(ARTIFACT), evidence.sealed(BUNDLE)
     bundle.expect("sha256", spec.bundle_sha256, f"{spec.folder.name}: the attempt ran another bundle")
@@ -192,7 +159,7 @@ def _check_sizes(evidence: Evidence, spec: Spec) -> None:
     evidence.scores.expect("code_bytes", bundle.integer("size"), "the sealed bundle")
 
 
-def _check_stages(evidence: Evidence) -> None:
+def _check_stages(evidence: RecipeEvidence) -> None:
     """Every stage is one of ours and its BPB follows from its loss, tokens and bytes."""
     stages = evidence.scores.child("stages")
     if unknown := sorted(set(stages.values) - set(STAGES)):
@@ -209,7 +176,7 @@ def _check_stages(evidence: Evidence) -> None:
             raise RunDirError(f"{stage.place}: val_bpb is {bpb}, but loss, tokens and bytes give {derived}")
 
 
-def _check_final_stage(evidence: Evidence, spec: Spec) -> None:
+def _check_final_stage(evidence: RecipeEvidence, spec: Spec) -> None:
     """A diagnostic run claims no stage, any other one that it scored; and the bundle is frozen with the same."""
     scores = evidence.scores
     if spec.diagnostic_only is not None and spec.diagnostic_only != evidence.diagnostic_only:

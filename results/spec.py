@@ -1,4 +1,7 @@
-"""What a submission asked for, read from its spec.json; its ids are recomputed, so an edited one is refused."""
+"""What a submission asked for, read from its spec.json; its ids are recomputed, so an edited one is refused.
+
+It asked for a recipe, or for a script: somebody's own train_gpt.py with its environment.
+"""
 
 import re
 import typing
@@ -17,6 +20,24 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 CAPS = ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds", "gpu", "gpus")
 PUBLISHED_STATUSES = ("measured", "expected", "pending")
 TARGET_CLASSES = ("cpu", "simulated", "exploratory", "record")
+RECIPE, SCRIPT = "recipe", "script"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptSpec:
+    """What was asked of a script, beside its text."""
+
+    environment: dict[str, str]  # in the order of --env
+    artifact: str | None  # glob of the file that counts as its weights; None: the challenge's names
+
+    @property
+    def content(self) -> dict[str, typing.Any]:
+        """Its part of a run id, with the script's SHA-256."""
+        return {"environment": self.environment} | ({} if self.artifact is None else {"artifact": self.artifact})
+
+    @property
+    def words(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.environment.items())
 
 
 class UnknownSubmission(Exception):
@@ -42,6 +63,11 @@ class Spec:
     diagnostic_only: bool | None  # what the bundle is frozen with; None: no bundle of ours
     grid: dict[str, typing.Any] | None  # the columns of the grid that it is a variant of
     published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
+    script: ScriptSpec | None = None  # where it is one, not a recipe
+
+    @property
+    def kind(self) -> str:
+        return RECIPE if self.script is None else SCRIPT
 
     @property
     def runs_dir(self) -> Path:
@@ -89,11 +115,15 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
     for key, value in hashes.items():
         if not SHA256.fullmatch(value):
             raise RunDirError(f"{facts.place}: {key} is {value!r}, not a SHA-256")
+    script = _script(facts)
+    what = dict(hashes) if script is None else script.content | hashes
+    if script is not None:
+        what["script_sha256"] = what.pop("bundle_sha256")
     runs = []
     for entry in facts.items("runs"):
         run = Facts(entry if isinstance(entry, dict) else {}, f"{facts.place}: runs")
         runs.append((run.integer("seed"), run.text("run_id")))
-        expected = _content_id({**hashes, "seed": runs[-1][0], "target": target.values}, facts.place)
+        expected = _content_id({**what, "seed": runs[-1][0], "target": target.values}, facts.place)
         run.expect("run_id", expected, "the content that it names")
     if not runs or [seed for seed, _ in runs] != facts.items("seeds") or len(dict(runs)) != len(runs):
         raise RunDirError(f"{facts.place}: seeds is {facts.values.get('seeds')!r:.80}, which are not those of its runs")
@@ -123,8 +153,24 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
         diagnostic_only=content.diagnostic_only(folder / BUNDLE, hashes["bundle_sha256"]),
         grid=_grid(facts),
         published=_published(facts),
+        script=script,
         **hashes,
     )
+
+
+def _script(facts: Facts) -> ScriptSpec | None:
+    """None of a recipe, or of a submission made before there were scripts."""
+    if (kind := facts.maybe_text("kind")) not in (None, RECIPE, SCRIPT):
+        raise RunDirError(f"{facts.place}: kind is {kind!r:.80}; there are {RECIPE}, {SCRIPT}")
+    return script_of(facts) if kind == SCRIPT else None
+
+
+def script_of(facts: Facts) -> ScriptSpec:
+    """What spec.json or run.json says of its script."""
+    told = facts.child("script")
+    environment = told.child("environment")
+    values = {name: environment.text(name) for name in environment.values}
+    return ScriptSpec(environment=values, artifact=told.maybe_text("artifact"))
 
 
 def enumerate_text(items: list[typing.Any]) -> list[tuple[str, typing.Any]]:
