@@ -54,13 +54,13 @@ FRESH = Fresh()
 class Remembered(Fresh):
     """One look at all submissions of a runs folder, by one thread or several. OSError where it cannot write there."""
 
-    def __init__(self, runs_dir: Path) -> None:
+    def __init__(self, runs_dir: Path, forget: bool = False) -> None:
         self._root, self._path = str(runs_dir), runs_dir / REMEMBERED
         with tempfile.TemporaryFile(dir=runs_dir) as probe:
             self._began = os.fstat(
                 probe.fileno()
             ).st_mtime_ns  # by the clock of the file system, which stamps the files
-        self._files, self._bundles = _read(self._path)
+        self._files, self._bundles = ({}, {}) if forget else _read(self._path)
         self._seen: dict[str, tuple[Times, str]] = {}
         self._frozen: dict[str, bool | None] = {}
         self._listed: dict[Path, Mapping[str, list[int]]] = {}
@@ -88,13 +88,16 @@ class Remembered(Fresh):
             self._listed[parent] = super().attempts(parent)
         return self._listed[parent]
 
-    def save(self) -> None:
-        """Keep what this look has seen, and nothing else: what is gone is forgotten."""
+    def save(self, all_seen: bool) -> None:
+        """Keep what this look has seen; what it has not is forgotten, if it has looked at all there is."""
         settled = {name: one for name, one in self._seen.items() if max(one[0][3:]) + RACY_NS < self._began}
-        if (settled, self._frozen) == (self._files, self._bundles):
+        bundles = self._frozen
+        if not all_seen:
+            settled, bundles = self._files | settled, self._bundles | bundles
+        if (settled, bundles) == (self._files, self._bundles):
             return
         files = {name: [*times, digest] for name, (times, digest) in settled.items()}
-        text = json.dumps({"files": files, "bundles": self._frozen}, separators=(",", ":")).encode()
+        text = json.dumps({"files": files, "bundles": bundles}, separators=(",", ":")).encode()
         write_bytes(self._path, HEAD + sha256(text).hexdigest().encode() + b"\n" + text)
 
 

@@ -1,18 +1,16 @@
-"""The files that a submission's rows become: results.csv, scores.csv and table.md, and results.csv over all.
+"""The files that a submission's rows become: results.csv, scores.csv and table.md.
 
 The one module of the main way that needs pandas; packing a submission does without.
 """
 
 import typing
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
-from golf_core.rundir import RunDirError, write_bytes
-from results.collect import Collected, collect
+from golf_core.rundir import write_bytes
+from results.collect import Collected
 from results.rows import COLUMNS, SCORE_COLUMNS, Row
-from results.spec import submission_folders
 from results.tables import report
 
 RESULTS_CSV, SCORES_CSV, TABLE_MD = "results.csv", "scores.csv", "table.md"
@@ -43,16 +41,3 @@ def write_outputs(found: Collected) -> str:
     write_bytes(found.spec.folder / SCORES_CSV, csv_text(found.rows, SCORE_COLUMNS).encode())
     write_bytes(found.spec.folder / TABLE_MD, text.encode())
     return text
-
-
-def write_overview(runs_dir: Path, known: Collected) -> list[str]:
-    """Write results.csv over all submissions; what could not be read, in words."""
-    rows: list[Row] = []
-    problems = []
-    for folder in submission_folders(runs_dir):
-        try:
-            rows += known.rows if folder == known.spec.folder else collect(folder).rows
-        except RunDirError as error:
-            problems.append(f"left out of {runs_dir / RESULTS_CSV}: {error}")
-    write_bytes(runs_dir / RESULTS_CSV, csv_text(rows).encode())
-    return problems

@@ -15,7 +15,7 @@ from results.tables.seeds import (
     spread_line,
     spread_lines,
 )
-from results.tables.submission import gate_cells, published_lines, report
+from results.tables.submission import gate_cells, published_lines, report, title_of
 
 __all__ = [
     "DIAGNOSTIC",
@@ -44,4 +44,5 @@ __all__ = [
     "spread_line",
     "spread_lines",
     "stamped",
+    "title_of",
 ]

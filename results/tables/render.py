@@ -8,9 +8,11 @@ import functools
 import html
 import json
 import math
+import textwrap
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from rich.cells import cell_len
 
@@ -38,6 +40,7 @@ class Column:
     count: bool = False  # a float that is whole, but for the mean of several: written as a whole number where it is one
     header: str | None = None
     write: Callable[[typing.Any], str] = str
+    link: bool = False  # a path, shown as a link where there are links
     show: Callable[[Record], str] | None = None  # instead of `write`, where a cell says more than its own value
 
     def cell(self, record: Record) -> str:
@@ -121,11 +124,11 @@ class Table:
         return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def text(self, width: int | None = None) -> str:
-        parts = [visible(self.title), plain_table(self.cells, width).rstrip(), *map(visible, self.notes)]
-        return "\n\n".join(parts) + "\n"
+        title, *notes = (_filled(visible(one), width) for one in (self.title, *self.notes))
+        return "\n\n".join([title, plain_table(self.cells, width).rstrip(), *notes]) + "\n"
 
     def markdown(self) -> str:
-        lines = _markdown_lines([[markdown_word(cell) for cell in row] for row in self.cells]).rstrip()
+        lines = _markdown_lines(self._words(markdown_word, lambda path: f"[info]({quote(path)})")).rstrip()
         parts = [
             f"**{markdown_word(visible(self.title))}**",
             lines,
@@ -133,12 +136,22 @@ class Table:
         ]
         return "\n\n".join(parts) + "\n"
 
+    def _words(self, word: Callable[[str], str], link: Callable[[str], str]) -> Cells:
+        """The cells, each written by `word`, or by `link` where it is a path."""
+        header, *rows = self.cells
+        writes = [link if column.link else word for column in self.columns if column.header is not None]
+        shown = [
+            [word(cell) if cell == NOTHING else write(cell) for write, cell in zip(writes, row, strict=True)]
+            for row in rows
+        ]
+        return [[word(cell) for cell in header], *shown]
+
     def html(self) -> str:
         """A table element to stand in any page."""
-        header, *rows = self.cells
+        header, *rows = self._words(_escaped, lambda path: f'<a href="{quote(path)}">info</a>')
         last = len(rows) - self.footer
         lines = ["<table>", f"<caption>{_escaped(self.title)}</caption>", "<thead>"]
-        lines += ["<tr>" + "".join(f'<th scope="col">{_escaped(cell)}</th>' for cell in header) + "</tr>", "</thead>"]
+        lines += ["<tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in header) + "</tr>", "</thead>"]
         for tag, part in (("tbody", rows[:last]), ("tfoot", rows[last:])):
             if part:
                 lines += [f"<{tag}>", *(_html_row(row) for row in part), f"</{tag}>"]
@@ -172,6 +185,10 @@ tbody th { font-weight: 400; }
 tfoot th, tfoot td { font-weight: 600; }
 p { max-width: 60rem; opacity: .8; font-size: .9em; }
 """
+
+
+def _filled(text: str, width: int | None) -> str:
+    return text if width is None else textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def _known(value: typing.Any) -> typing.Any:
@@ -225,7 +242,7 @@ def _markdown_lines(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _html_row(row: Sequence[str]) -> str:
-    first, *rest = (_escaped(cell) for cell in row)
+    first, *rest = row
     return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
 
 

@@ -45,6 +45,14 @@ def _amount(value: float | str | None, unit: str) -> str:
     return f"{value:.3f} s" if unit == "s" else f"{value:,.0f} {unit}".rstrip()
 
 
+def title_of(spec: Spec, rows: Sequence[Row]) -> str:
+    """What was asked, and what must not be overlooked."""
+    what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
+    diagnostic = any(row.diagnostic_only for row in rows)
+    warning = "; ".join(filter(None, ["DIAGNOSTIC ONLY" if diagnostic else "", data_warning(rows)]))
+    return f"{what}, seeds {', '.join(str(row.seed) for row in rows)}" + (f" ({warning})" if warning else "")
+
+
 def report(
     spec: Spec,
     rows: Sequence[Row],
@@ -53,12 +61,8 @@ def report(
     table: Callable[[Sequence[Sequence[str]]], str] = markdown_table,
 ) -> str:
     """table.md: what was asked, the seed table, its spread, the gates, and attempts that do not count."""
-    what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
-    mark = "# " if table is markdown_table else ""
-    diagnostic = any(row.diagnostic_only for row in rows)
-    warning = "; ".join(filter(None, ["DIAGNOSTIC ONLY" if diagnostic else "", data_warning(rows)]))
-    parts = [f"{mark}{what}, seeds {', '.join(str(row.seed) for row in rows)}" + (f" ({warning})" if warning else "")]
-    if diagnostic:
+    parts = [("# " if table is markdown_table else "") + title_of(spec, rows)]
+    if any(row.diagnostic_only for row in rows):
         parts.append(DIAGNOSTIC)
     if spec.target_class == "simulated":
         parts.append(SIMULATED)

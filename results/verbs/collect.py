@@ -1,20 +1,22 @@
-"""results collect: the tables of a submission, from its sealed attempts."""
+"""results collect: the tables of one submission, of several side by side, or of all, from their sealed attempts."""
 
 import json
+import shutil
 import sys
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from results.verbs.shared import (
+    BACKEND,
     DEBUG,
     FAILED,
     FORMATS,
     JSON,
     NOT_FINISHED,
     RUNS_DIR,
-    SUBMISSION_ID,
     USAGE,
     guarded,
     opened,
@@ -22,39 +24,191 @@ from results.verbs.shared import (
 
 if typing.TYPE_CHECKING:
     from results.collect import Collected
+    from results.overview import Overview
+    from results.project import Project
+    from results.tables import Table
+
+TABLES = ("seeds", "ablation", "leaderboard")
+FORMS = (*FORMATS, "html")
 
 
 def collect(
-    submission_id: typing.Annotated[str, SUBMISSION_ID],
+    submissions: typing.Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SUBMISSION...",
+            help="Ids, or their first digits. One gives its seed table, several an ablation table.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: typing.Annotated[
+        bool, typer.Option("--all", help="All submissions of the runs folder: writes results.csv there.")
+    ] = False,
+    table: typing.Annotated[
+        str | None, typer.Option(help="seeds, ablation or leaderboard.", show_default=False)
+    ] = None,
+    base: typing.Annotated[
+        str | None,
+        typer.Option(
+            help="Base row of the ablation: id or recipe [default: the grid's first, else the first given].",
+            show_default=False,
+        ),
+    ] = None,
     runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
-    form: typing.Annotated[str, typer.Option("--format", help="table, csv, md or json.")] = "table",
+    form: typing.Annotated[str, typer.Option("--format", help="table, csv, md, html or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
+    rehash: typing.Annotated[
+        bool, typer.Option(help="Read every file again, those too that nothing touched since they were hashed.")
+    ] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write results.csv, scores.csv and table.md from sealed attempts, and print the table."""
+    """Write results.csv, scores.csv and table.md from sealed attempts, and print a table."""
     form = "json" if as_json else form
-    if form not in FORMATS:
-        print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
+    ids = submissions or []
+    if wrong := _wrong(ids, everything, table, base, form):
+        print(wrong, file=sys.stderr)
         sys.exit(USAGE)
 
     def run() -> int:
-        from results.outputs import csv_text, write_outputs, write_overview
-        from results.tables import plain_table, report
-
-        found, _ = opened(submission_id, runs_dir)
-        text = write_outputs(found)
-        for problem in write_overview(found.spec.runs_dir, found):
-            print(problem, file=sys.stderr)
-        if form == "json":
-            print(json.dumps(collected_object(found), indent=1, ensure_ascii=False))
-        elif form == "csv":
-            print(csv_text(found.rows), end="")
-        else:
-            table = report(found.spec, found.rows, found.gates, [], plain_table)
-            print(text if form == "md" else table, end="")
-        return FAILED if found.failed else 0 if found.finished else NOT_FINISHED
+        if everything:
+            return _all(runs_dir, table, base, form, rehash)
+        if len(ids) == 1 and table is None and base is None:
+            return _one(ids[0], runs_dir, form, rehash)
+        return _several(ids, runs_dir, table, base, form, rehash)
 
     guarded(run, debug)
+
+
+def _wrong(ids: Sequence[str], everything: bool, table: str | None, base: str | None, form: str) -> str | None:
+    if form not in FORMS:
+        return f"--format {form!r} is not known; there are {', '.join(FORMS)}"
+    if table is not None and table not in TABLES:
+        return f"--table {table!r} is not known; there are {', '.join(TABLES)}"
+    if everything == bool(ids):
+        return "name submissions, or --all of the runs folder" + (", not both" if ids else "")
+    if base is not None and table not in (None, "ablation"):
+        return f"--base is of the ablation table, not of --table {table}"
+    if table == "seeds" and (everything or len(ids) > 1):
+        return "--table seeds is of one submission; for several take ablation, or --all --format csv with a row a seed"
+    return None
+
+
+def _one(submission_id: str, runs_dir: Path | None, form: str, rehash: bool) -> int:
+    from results.outputs import csv_text, write_outputs
+    from results.tables import line_of_row, plain_table, report, seed_table, title_of
+
+    found, _ = opened(submission_id, runs_dir)
+    text = write_outputs(found)
+    _overview(found.spec.runs_dir, [found], rehash)
+    if form == "json":
+        print(json.dumps(collected_object(found), indent=1, ensure_ascii=False))
+    elif form == "csv":
+        print(csv_text(found.rows), end="")
+    elif form == "html":
+        lines = [line_of_row(row) for row in found.rows]
+        print(seed_table(lines, title_of(found.spec, found.rows)).page(), end="")
+    else:
+        width = _width()
+        shown = report(found.spec, found.rows, found.gates, [], lambda cells: plain_table(cells, width))
+        print(text if form == "md" else shown, end="")
+    return _code([found])
+
+
+def _several(
+    ids: Sequence[str], runs_dir: Path | None, table: str | None, base: str | None, form: str, rehash: bool
+) -> int:
+    from results.outputs import write_outputs
+    from results.overview import read
+    from results.project import load_project
+    from results.spec import find_submission
+
+    project = load_project()
+    folder = runs_dir or Path(project.runs_dir)
+    read_all = [read(one) for one in dict.fromkeys(find_submission(folder, one) for one in ids)]
+    found = [one for one in read_all if not isinstance(one, str)]
+    for one in found:
+        write_outputs(one)
+        for note in one.notes:
+            print(note, file=sys.stderr)
+    problems = _overview(folder, found, rehash).problems
+    if found:
+        made = _table_of(found, table or "ablation", base, project, folder)
+        print(made.render(form, _width()), end="")
+    return BACKEND if len(found) < len(read_all) and problems else _code(found)
+
+
+def _all(runs_dir: Path | None, table: str | None, base: str | None, form: str, rehash: bool) -> int:
+    from results.outputs import csv_text
+    from results.project import load_project
+    from results.rows import as_objects
+
+    project = load_project()
+    folder = runs_dir or Path(project.runs_dir)
+    overview = _overview(folder, [], rehash)
+    if table is None and base is None and form == "csv":
+        print(csv_text(overview.rows), end="")
+    elif table is None and base is None and form == "json":
+        told = {"schema_version": 1, "rows": as_objects(overview.rows), "problems": overview.problems}
+        print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False))
+    elif overview.found:
+        made = _table_of(overview.found, table or ("ablation" if base else None), base, project, folder, whole=True)
+        print(made.render(form, _width()), end="")
+    return BACKEND if overview.problems else 0
+
+
+def _overview(folder: Path, known: "Sequence[Collected]", rehash: bool) -> "Overview":
+    """Look at all submissions, write results.csv over them, and say what could not be read."""
+    from results.overview import look_at_all, write_overview
+    from results.tables.figures import visible
+
+    overview = look_at_all(folder, known, rehash)
+    if folder.is_dir():
+        write_overview(folder, overview)
+    for problem in overview.problems:
+        print(f"left out of {folder / 'results.csv'}: {visible(problem)}", file=sys.stderr)
+    return overview
+
+
+def _table_of(
+    found: "Sequence[Collected]",
+    table: str | None,
+    base: str | None,
+    project: "Project",
+    folder: Path,
+    whole: bool = False,
+) -> "Table":
+    from results.spec import UnknownSubmission
+    from results.tables.ablation import ablation_table, submissions_table
+    from results.tables.leaderboard import leaderboard_table
+    from results.tables.seeds import line_of_row, seed_table
+    from results.tables.submission import title_of
+    from results.tables.variants import base_of
+
+    if table == "leaderboard":
+        return leaderboard_table(found, project)
+    if table == "seeds":
+        return seed_table([line_of_row(row) for row in found[0].rows], title_of(found[0].spec, found[0].rows))
+    variants = [one.rows for one in found]
+    if table is None:
+        return submissions_table(variants, f"All submissions of {folder}")
+    if (place := base_of(variants, base)) is None:
+        if whole:
+            raise UnknownSubmission(
+                "the submissions are not of one grid; name the row to hold them against with --base"
+            )
+        place = 0
+    return ablation_table(variants, place)
+
+
+def _width() -> int | None:
+    """Columns of the terminal, or of COLUMNS; None where what is printed goes elsewhere."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def _code(found: "Sequence[Collected]") -> int:
+    if any(one.failed for one in found):
+        return FAILED
+    return 0 if all(one.finished for one in found) else NOT_FINISHED
 
 
 def collected_object(found: "Collected") -> dict[str, typing.Any]:

@@ -27,7 +27,8 @@ from golf_core.rundir import (
     write_seal,
 )
 from results.collect import collect
-from results.outputs import csv_text, frame, write_outputs, write_overview
+from results.outputs import csv_text, frame, write_outputs
+from results.overview import look_at_all, write_overview
 from results.rows import COLUMNS, SCORE_COLUMNS, columns_markdown
 from results.spec import UnknownSubmission, find_submission
 from tests.results.attempts import CODE, FINAL_FILES, POLICY, Runs, stage
@@ -167,7 +168,9 @@ def test_the_overview_has_the_rows_of_all_submissions(runs):
     other.attempt(7)
     broken = Runs(runs.runs_dir, seeds=(8,))
     (broken.folder / "spec.json").write_text("{}", encoding="utf-8")
-    problems = write_overview(runs.runs_dir, collect(runs.folder))
+    overview = look_at_all(runs.runs_dir, [collect(runs.folder)])
+    write_overview(runs.runs_dir, overview)
+    problems = overview.problems
     table = list(csv.DictReader(io.StringIO((runs.runs_dir / "results.csv").read_text(encoding="utf-8"))))
     assert sorted(row["seed"] for row in table) == sorted(["1337", "42", "2025", "7"])
     assert len(problems) == 1 and str(broken.folder) in problems[0]

@@ -1,0 +1,78 @@
+"""All submissions of a runs folder at once, and runs/results.csv over them.
+
+Ordered by the id of the submission, then by seed as registered: neither the file system nor the time of looking
+changes a byte of it. What cannot be read is listed, never left out in silence.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from golf_core.rundir import RunDirError, write_bytes
+from results.collect import Collected, collect
+from results.content import FRESH, Fresh, Remembered
+from results.outputs import RESULTS_CSV, csv_text
+from results.rows import Row
+from results.spec import FOLDER_DIGITS, SPEC
+
+FOLDER_NAME = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")
+HASHING_THREADS = 4  # SHA-256 runs beside Python; more than this waits for the disk
+SMALL_BYTES = 64 << 20  # below, threads cost more than they hash
+
+
+@dataclass(frozen=True)
+class Overview:
+    found: list[Collected]  # of what could be read
+    problems: list[str]  # what could not, and seeds with a damaged attempt only
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for one in self.found for row in one.rows]
+
+
+def look_at_all(runs_dir: Path, known: Sequence[Collected] = (), fresh: bool = False) -> Overview:
+    """Every submission of the folder; `known` ones are taken as they are. `fresh` reads every file again, and
+    remembers what it read. Raises OSError where nothing can be written there."""
+    given = {one.spec.folder: one for one in known}
+    if not runs_dir.is_dir():
+        return Overview([], [f"{runs_dir} is no folder: there are no submissions"])
+    content = Remembered(runs_dir, forget=fresh)
+    folders = sorted(path for path in runs_dir.iterdir() if FOLDER_NAME.fullmatch(path.name) and path.is_dir())
+
+    def look(folder: Path) -> Collected | str:
+        return given[folder] if folder in given else read(folder, content)
+
+    with ThreadPoolExecutor(min(HASHING_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        looked = list(pool.map(look, folders))
+    content.save(all_seen=not given)
+    found = [one for one in looked if not isinstance(one, str)]
+    problems = [one for one in looked if isinstance(one, str)]
+    return Overview(found, problems + [problem for one in found for problem in damaged_seeds(one)])
+
+
+def read(folder: Path, content: Fresh = FRESH) -> Collected | str:
+    """A submission, or in words why it cannot be read."""
+    if not (folder / SPEC).is_file():
+        return f"{folder} has no {SPEC}: what it is of cannot be known"
+    try:
+        return collect(folder, content)
+    except RunDirError as error:
+        return str(error)
+
+
+def damaged_seeds(found: Collected) -> list[str]:
+    """The seeds that have nothing but damaged evidence, each with what is wrong."""
+    damaged = {row.seed for row in found.rows if row.status == "damaged"}
+    return [
+        f"{found.spec.folder}: {note}"
+        for note in found.notes
+        if any(note.startswith(f"seed {seed}: ") for seed in damaged)
+    ]
+
+
+def write_overview(runs_dir: Path, overview: Overview) -> None:
+    """runs/results.csv, whole or not at all."""
+    write_bytes(runs_dir / RESULTS_CSV, csv_text(overview.rows).encode())
