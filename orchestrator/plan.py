@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from orchestrator.attempts import Attempt, counted
 from orchestrator.errors import UsageError
 from orchestrator.policy import OUTSIDE
+from orchestrator.power import Power, power_of
 from orchestrator.preflight import Prepared
 from orchestrator.script import Script, hints
 from orchestrator.settings import DEFAULT, Settings
@@ -30,6 +31,7 @@ class Plan:
     size: Size | None  # None: of a script nothing is known before it has run
     meant_for: str | None  # the target of the recipe
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
+    power: Power | None = None  # what the seeds can show; None: nothing is claimed, and nothing paid for
 
     @property
     def finished(self) -> bool:
@@ -56,6 +58,7 @@ class Plan:
             "meant_for": self.meant_for,
             "as_meant": None if self.meant_for is None else is_as_meant(self.meant_for, self.submission.target),
             "hints": self.hints,
+            "power": None if self.power is None else self.power.to_dict(),
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
         }
@@ -84,6 +87,7 @@ def make_plan(
         size=None if config is None else estimate(config, submission.code_bytes, submission.policy.artifact_bytes),
         meant_for=None if recipe is None else recipe.target,
         edited=edited,
+        power=power_of(submission, embedded=settings["data"] is None),
     )
 
 
@@ -135,6 +139,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
         ("target", target, _target(plan)),
         ("policy", f"{submission.policy.name}: {_caps(submission)}", plan.sources["policy"]),
+        *([] if plan.power is None else plan.power.rows()),
         ("backend", str(settings["on"]), plan.sources["on"]),
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
     ]
