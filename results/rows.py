@@ -18,7 +18,7 @@ class Row:
     """A run of a submission. What is not known is None: an empty cell, never a zero."""
 
     submission_id: str = column("", "hash of the ordered run ids", required=True)
-    recipe: str = column("", "name of the recipe", required=True)
+    recipe: str = column("", "name of the recipe, or of a script's file", required=True)
     overrides: str = column("", "what --set changed, in order, with spaces between", required=True)
     grid: str | None = column("", "name of the grid that the recipe was first submitted as a variant of")
     grid_base: str | None = column("", "recipe of the grid's first variant, which the others are held against")
@@ -50,11 +50,19 @@ class Row:
     stopped_by: str | None = column("", "iterations or wallclock")
     step_avg_ms: float | None = column("ms", "training time over steps, trainer's clock")
     train_seconds: float | None = column("s", "the larger of the next two; what the gate takes")
-    train_seconds_trainer: float | None = column("s", "training by the trainer's own clock")
+    train_seconds_trainer: float | None = column(
+        "s", "training by the trainer's own clock; of a script as its log tells it"
+    )
     train_seconds_worker: float | None = column("s", "training as the worker stamped it")
-    evaluate_seconds: float | None = column("s", "the larger of the next two; what the gate takes")
-    evaluate_seconds_bundle: float | None = column("s", "all evaluation stages by their own clocks")
-    evaluate_seconds_worker: float | None = column("s", "evaluation phases as the worker stamped them")
+    evaluate_seconds: float | None = column(
+        "s", "the larger of the next two; what the gate takes; of a script not known, but between the next two"
+    )
+    evaluate_seconds_bundle: float | None = column(
+        "s", "all evaluation stages by their own clocks; of a script the final one, by its log"
+    )
+    evaluate_seconds_worker: float | None = column(
+        "s", "evaluation phases as the worker stamped them; of a script all that was not training"
+    )
     worker_seconds: float | None = column("s", "the whole attempt, start-up and serialisation too")
     pre_quant_loss: float | None = column("nats/token", "averaged weights before quantization", score=True)
     pre_quant_bpb: float | None = column("bits/byte", "the same", score=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from golf_core.rundir import BUNDLE
-from results.gates import Gate
+from results.gates import OVERSHOOT, OVERSHOOT_S, Gate
 from results.untrusted import Folder
 from results.verify.assign import Assigned
 from results.verify.finding import FAIL, PASS, UNKNOWN
@@ -18,8 +18,6 @@ from results.verify.logtext import LogText
 from results.verify.seen import Seen
 from results.verify.words import BPB
 
-# 45 % of the race's merged logs end at 600.0xx s: the last step ends after the cap. The largest has 0.137 s.
-OVERSHOOT_S, OVERSHOOT = 0.15, "last-step overshoot"
 # Bytes of text a token, as the race's logs give it, by tokenizer.
 BYTES_PER_TOKEN = {"SP1024": 2.4423, "SP4096": 3.3197, "SP8192": 3.7266, "CaseOps SP8192": 3.1572, "byte260": 0.9997}
 RATIO_TOLERANCE = 0.002  # between a log's ratio, of figures with four decimals at least, and a tokenizer's
