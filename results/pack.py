@@ -4,16 +4,15 @@ The files are made in memory from sealed evidence; `pack` writes them, `verify` 
 """
 
 import json
-import os
-import shutil
-import tempfile
-import time
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, LOG, RunDirError, file_sha256, read_json
+from golf_core.rundir import BUNDLE, LOG
+from results.budget import headroom
 from results.collect import Collected
 from results.dataset import data_line
 from results.facts import Facts
@@ -23,19 +22,15 @@ from results.readme import readme_text
 from results.requirements import requirements_text
 from results.rows import Row
 from results.stats import mean, sample_sd
-from results.untrusted import Folder, plain
+from results.tried import tried_beside
+from results.untrusted import Folder
+from results.whole_folder import GENERATOR, PackError, fingerprint, write_whole
 
 FOLDER = "submission"
 SUBMISSION = "submission.json"
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
-GENERATOR = "golf-orchestrator"
-STALE_SECONDS = 600  # writing the folder takes less than a second
 MAX_LOG_BYTES = 256 * 1024 * 1024
-
-
-class PackError(Exception):
-    """The folder cannot be made or must not be touched; the message says what to do."""
 
 
 class NotFinished(PackError):
@@ -53,16 +48,30 @@ def log_name(seed: int) -> str:
     return f"train_seed{seed}.log"
 
 
-def submission_files(found: Collected, project: Project) -> dict[str, bytes]:
-    """Every file of the submission folder. Raises NotFinished where a seed is missing, PackError where diagnostic."""
+def refuse_diagnostic(found: Collected) -> None:
     if found.diagnostic_only:
         raise PackError(
             f"submission {found.spec.folder.name} is diagnostic_only: it may learn from validation text before it is "
             "scored, so nothing of it can be submitted; for a submission run a config with diagnostic_only=false"
         )
+
+
+def submission_files(found: Collected, project: Project, only: Sequence[str] | None = None) -> dict[str, bytes]:
+    """Every file of the submission folder. `only`: the ids of what was tried beside it when it was packed before.
+    Raises NotFinished where a seed is missing, PackError where diagnostic."""
+    refuse_diagnostic(found)
     if missing := [row for row in found.rows if not row.counted]:
         what = ", ".join(f"{row.seed} ({row.status})" for row in missing)
-        raise NotFinished(f"seeds without a counted attempt: {what}; the same submit again runs what is missing")
+        raise NotFinished(
+            f"seeds without a counted attempt: {what}; the same submit again runs what is missing, "
+            "and `pack --draft` writes what there is"
+        )
+    if silent := [row for row in found.rows if row.val_bpb is None]:
+        what = ", ".join(str(row.seed) for row in silent)
+        raise PackError(
+            f"no final score is known for seed {what}: the log does not tell one (`python -m results parse LOG` says "
+            "why), and nothing can be claimed without; `pack --draft` writes what there is"
+        )
     bundle = (found.spec.folder / BUNDLE).read_bytes()
     first = found.evidence[found.rows[0].seed]
     versions = first.env.child("packages").values if first.env.has("packages") else {}
@@ -76,15 +85,12 @@ def submission_files(found: Collected, project: Project) -> dict[str, bytes]:
         if evidence.sealed(LOG).integer("size") > MAX_LOG_BYTES:
             raise PackError(f"{evidence.folder / LOG} is larger than {MAX_LOG_BYTES} bytes; it cannot be submitted")
         files[log_name(seed)] = (evidence.folder / LOG).read_bytes()
-    facts = submission_facts(found, project)
-    files[README] = readme_text(found, facts, files[REQUIREMENTS].decode()).encode()
-    facts["files"] = {name: _fingerprint(data) for name, data in sorted(files.items())}
+    tried = tried_beside(found, only)
+    facts = submission_facts(found, project) | {"tried": [one.to_dict() for one in tried]}
+    files[README] = readme_text(found, facts, files[REQUIREMENTS].decode(), tried).encode()
+    facts["files"] = {name: fingerprint(data) for name, data in sorted(files.items())}
     files[SUBMISSION] = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     return files
-
-
-def _fingerprint(data: bytes) -> dict[str, typing.Any]:
-    return {"bytes": len(data), "sha256": sha256(data).hexdigest()}
 
 
 def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any]:
@@ -94,7 +100,8 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
     loss = [row.val_loss for row in rows if row.val_loss is not None]
     largest = max(rows, key=lambda row: row.artifact_bytes or 0)
     ends = [row.ended_at for row in rows if row.ended_at]
-    default_name = " ".join([spec.recipe, *spec.overrides])
+    words = [] if spec.script is None else [spec.script.words]
+    default_name = " ".join(word for word in [spec.recipe, *spec.overrides, *words] if word)
     gaps = [
         f"{key}: set it in golf.toml under [author]" for key in ("author", "github_id") if not getattr(project, key)
     ]
@@ -106,10 +113,10 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "track": "10min_16mb" if spec.is_record_track else "non_record_16mb",
         "val_bpb": mean(bpb),
         "val_bpb_std": sample_sd(bpb),
-        "val_loss": mean(loss),
-        "val_loss_std": sample_sd(loss),
+        "val_loss": mean(loss) if len(loss) == len(rows) else None,
+        "val_loss_std": sample_sd(loss) if len(loss) == len(rows) else None,
         "seeds": [row.seed for row in rows],
-        "seed_results": {str(row.seed): _seed_facts(row) for row in rows},
+        "seed_results": {str(row.seed): seed_facts(row) for row in rows},
         "bytes_total": largest.artifact_bytes,
         "bytes_code": spec.code_bytes,
         "bytes_model": largest.model_bytes,
@@ -122,6 +129,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "policy": spec.policy_name,
         "gates": {gate.name: gate.to_dict() for gate in found.gates},
         "compliance": compliance(found.gates, rows),
+        "headroom": {str(row.seed): headroom(row, spec.policy) for row in rows},
         "gaps": gaps,
         "generated_by": GENERATOR,
         "submission_id": spec.submission_id,
@@ -132,7 +140,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
     }
 
 
-def _seed_facts(row: Row) -> dict[str, typing.Any]:
+def seed_facts(row: Row) -> dict[str, typing.Any]:
     """ttt_gain has the sign of the table: post - pre."""
     return {
         "val_loss": row.val_loss,
@@ -162,15 +170,16 @@ def hardware(found: Collected) -> str:
 
 def compliance(gates: list[Gate], rows: list[Row]) -> dict[str, bool | None]:
     """The challenge's flags; None is unknown, and never stands for true."""
-    largest = max((row.artifact_bytes or 0 for row in rows), default=0)
+    sizes = [row.artifact_bytes for row in rows]
 
-    def under(values: list[float | None]) -> bool | None:
-        return None if None in values else max(value for value in values if value is not None) <= 600.0
+    def under(values: Sequence[float | None], limit: float) -> bool | None:
+        known = [value for value in values if value is not None]
+        return False if any(value > limit for value in known) else None if len(known) < len(values) else True
 
     return {
-        "artifact_under_16mb": largest <= 16_000_000,
-        "train_under_600s": under([row.train_seconds for row in rows]),
-        "eval_under_600s": under([row.evaluate_seconds for row in rows]),
+        "artifact_under_16mb": under(sizes, 16_000_000),
+        "train_under_600s": under([row.train_seconds for row in rows], 600.0),
+        "eval_under_600s": under([row.evaluate_seconds for row in rows], 600.0),
         "three_seeds": len(rows) >= 3,
         # The ledger's own word can refute it; to prove it somebody must audit the ledger, which is in the attempt.
         "score_first_ttt": False if any(row.legality not in (None, *LEGAL) for row in rows) else None,
@@ -180,84 +189,41 @@ def compliance(gates: list[Gate], rows: list[Row]) -> dict[str, bool | None]:
 
 def pack(found: Collected, project: Project, out: Path) -> bool:
     """Write the folder whole or not at all; False where it was there already, byte for byte."""
-    files = submission_files(found, project)
-    for scratch in out.parent.glob(f".{out.name}-*"):  # left by a process that was killed here
-        if time.time() - scratch.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(scratch, ignore_errors=True)
-    if out.exists() or out.is_symlink():
-        if _is_same(out, files):
-            return False
-        _refuse_foreign(out, found.spec.submission_id)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        scratch.chmod(0o755)
-        for name, data in files.items():
-            (scratch / name).write_bytes(data)
-        if out.exists():
-            if _is_same(out, files):  # made by another process since we looked: others may be reading it
-                return False
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-            os.rename(out, old / out.name)
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            os.rename(scratch, out)
-        except OSError:
-            if not _is_same(out, files):  # not the identical work of another process
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return True
-
-
-def _is_same(out: Path, files: dict[str, bytes]) -> bool:
-    if out.is_symlink() or not out.is_dir() or {path.name for path in out.iterdir()} != set(files):
-        return False
-    return all(
-        (path := out / name).is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
-        for name, data in files.items()
-    )
-
-
-def _refuse_foreign(out: Path, submission_id: str) -> None:
-    """Raise PackError unless every file in the folder is one that we wrote for this submission, unchanged."""
-    away = "move it away or name another folder with --out"
-    if out.is_symlink() or not out.is_dir():
-        raise PackError(f"{out} is not a folder of ours; {away}")
-    try:
-        facts = read_json(out / SUBMISSION)
-    except RunDirError:
-        raise PackError(f"{out} holds no {SUBMISSION} of ours; {away}") from None
-    if facts.get("generated_by") != GENERATOR or facts.get("submission_id") != submission_id:
-        raise PackError(f"{out} is of another submission; {away}")
-    known = facts.get("files")
-    known = known if isinstance(known, dict) else {}
-    for path in sorted(out.iterdir()):
-        entry = known.get(path.name)
-        if path.name == SUBMISSION:
-            continue
-        if not isinstance(entry, dict) or path.is_symlink() or not path.is_file():
-            raise PackError(f"{path} is not from us; {away}")
-        if entry.get("sha256") != file_sha256(path):
-            raise PackError(f"{path} was changed by hand; {away}")
+    return write_whole(out, submission_files(found, project), SUBMISSION, found.spec.submission_id)
 
 
 def verify(found: Collected, folder: Folder) -> list[Difference]:
-    """Where a packed folder says other than what the sealed evidence gives. Names are its own, no evidence has them."""
-    says = Facts(read_json(folder.path / SUBMISSION), plain(folder.path / SUBMISSION))
+    """Where a packed folder says other than what the sealed evidence gives. Names are its own, no evidence has them,
+    and so is the list of what was tried beside it; the numbers in that list are not."""
+    if not folder.has(SUBMISSION):
+        return [Difference(SUBMISSION, "missing", found.spec.submission_id)]
+    document = folder.document(SUBMISSION)
+    says = Facts(document, str(folder.path / SUBMISSION))
     author, github_id, name = (says.maybe_text(key) for key in ("author", "github_id", "name"))
-    expected = submission_files(found, Project(author=author, github_id=github_id, name=name))
+    only = [str(one.get("submission_id")) for one in says.values.get("tried") or [] if isinstance(one, dict)]
+    expected = submission_files(found, Project(author=author, github_id=github_id, name=name), only)
     differences: list[Difference] = []
     for name, data in expected.items():
         if not folder.has(name):
             differences.append(Difference(name, "missing", f"{len(data)} bytes"))
         elif name == SUBMISSION:
-            differences += compare("", says.values, json.loads(data))
-        elif folder.files[name].size != len(data) or (actual := folder.read(name, len(data))) != data:
-            said = f"{folder.files[name].size} bytes" if folder.files[name].size != len(data) else _short(actual)
-            differences.append(Difference(name, said, f"{len(data)} bytes, {_short(data)}"))
+            differences += compare("", _floats(document), json.loads(data))
+        elif folder.files[name].size != len(data):
+            differences.append(Difference(name, f"{folder.files[name].size} bytes", f"{len(data)} bytes"))
+        elif (actual := folder.read(name, len(data))) != data:
+            differences.append(Difference(name, _short(actual), _short(data)))
     for name in sorted(set(folder.files) - set(expected)):
         differences.append(Difference(name, "there", "not part of the submission"))
     return differences
+
+
+def _floats(value: typing.Any) -> typing.Any:
+    """A document whose numbers with a fraction are Decimals, as json would read it."""
+    if isinstance(value, dict):
+        return {key: _floats(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_floats(one) for one in value]
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def _short(data: bytes) -> str:

@@ -33,9 +33,10 @@ DEBUG = typer.Option("--debug", help="Show the trace of an error.")
 def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
     """Run a command and leave with its exit code; known errors become one line and theirs."""
     from golf_core.rundir import RunDirError
-    from results.pack import NotFinished, PackError
+    from results.pack import NotFinished
     from results.project import ProjectError
     from results.spec import UnknownSubmission
+    from results.whole_folder import PackError
 
     codes: tuple[tuple[type[BaseException], int], ...] = (
         (UnknownSubmission, USAGE),

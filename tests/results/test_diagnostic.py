@@ -12,10 +12,11 @@ import pytest
 from golf_core.rundir import RunDirError, write_json
 from results.collect import collect
 from results.outputs import write_outputs
-from results.pack import PackError, pack, verify
+from results.pack import pack, verify
 from results.project import Project
 from results.tables import DIAGNOSTIC, plain_table, published_lines, report
 from results.untrusted import Folder
+from results.whole_folder import PackError
 from tests.results.attempts import Runs, stage
 
 FROZEN = "import torch\n\nCONFIG = Config(name='demo', diagnostic_only={})\n"

@@ -10,10 +10,11 @@ import pytest
 
 from golf_core.rundir import read_json
 from results.collect import collect
-from results.pack import NotFinished, PackError, pack, verify
+from results.pack import NotFinished, pack, verify
 from results.project import Project, ProjectError, load_project
 from results.requirements import imported_modules, requirements_text
 from results.untrusted import Folder
+from results.whole_folder import PackError
 from tests.results.attempts import CODE, Runs
 
 NAMES = {
