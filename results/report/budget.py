@@ -91,7 +91,7 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
         "field": "run",
         "type": "nominal",
         "sort": None,
-        "axis": {"title": None, "labelColor": INK.light, "labelLimit": 190, "ticks": False, "domain": False},
+        "axis": {"title": None, "labelColor": INK.light, "labelLimit": 230, "ticks": False, "domain": False},
         "scale": {"paddingInner": 0.35},
     }
     x = {
@@ -104,11 +104,11 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
         "type": "nominal",
         "sort": None,
         "scale": {"domain": phases, "range": colours},
-        "legend": {"title": f"{label}:", "orient": "top", "titleOrient": "left", "symbolType": "square", "columns": 5},
+        "legend": {"title": f"{label}:", "orient": "top", "titleOrient": "left", "symbolType": "square", "columns": 3},
     }
     limit = values([{"cap": cap}])
     return {
-        "width": WIDTH - 40,
+        "width": max(190, WIDTH - min(6 * max(len(bar["run"]) for bar in bars), 190)),
         "height": BAR_HEIGHT * len(bars),
         "layer": [
             {

@@ -7,10 +7,11 @@ from pathlib import Path
 from golf_core.rundir import write_bytes
 from results.report.budget import time_chart
 from results.report.chart import Absent, Chart
-from results.report.claims import forest_chart, record_chart
+from results.report.distances import forest_chart, record_chart
 from results.report.draw import svg_of, write_files
 from results.report.page import page
-from results.report.scores import bytes_chart, gain_chart, parts_chart, stages_chart
+from results.report.scores import gain_chart, stages_chart
+from results.report.sizes import bytes_chart, parts_chart
 from results.report.subject import Subject
 from results.report.training import loss_chart, step_time_chart, validation_chart
 from results.report.variants import losses_chart, step_times_chart

@@ -77,13 +77,14 @@ def _contents(sections: Sequence[Section]) -> Markup:
 def _title(subjects: Sequence[Subject]) -> str:
     spec = subjects[0].found.spec
     if len(subjects) > 1:
-        return f"{len(subjects)} submissions against {subjects[0].label}"
+        return f"{subjects[0].label}, and {len(subjects) - 1} held against it"
     return " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
 
 
 def _subtitle(subjects: Sequence[Subject]) -> str:
     if len(subjects) > 1:
-        return f"Policy {subjects[0].found.spec.policy_name}. The first submission is what the others are held against."
+        policy = subjects[0].found.spec.policy_name
+        return f"Policy {policy}. Differences are to the first submission, {subjects[0].label}."
     spec = subjects[0].found.spec
     seeds = [str(seed) for seed, _ in spec.runs]
     shown = ", ".join(seeds[:MAX_SEEDS_IN_TITLE]) + (

@@ -15,6 +15,7 @@ from golf_core.rundir import LOG, METRICS, PHASES, RunDirError
 
 MAX_TRACE_BYTES = 1 << 26
 LARGEST = 1e15
+DECODE = json.JSONDecoder().decode  # made once: runs note a line a step
 Event = Mapping[str, typing.Any]
 Points = list[tuple[float, float]]
 
@@ -59,10 +60,10 @@ def _objects(path: Path) -> Iterable[Event]:
         return
     if (size := path.stat().st_size) > MAX_TRACE_BYTES:
         raise RunDirError(f"{path} has {size} bytes; {MAX_TRACE_BYTES} are read at most for a chart")
-    with path.open("rb") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                value = json.loads(line)
+                value = DECODE(line)
             except (ValueError, RecursionError):
                 continue
             if isinstance(value, dict):

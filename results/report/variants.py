@@ -9,7 +9,7 @@ from results.report.theme import ACCENT, GRID, INK, MUTED, series
 
 POINTS = 60  # of a line in a small multiple
 COLUMNS = 3
-PANEL_WIDTH, PANEL_HEIGHT = 118, 74
+PANEL_WIDTH, PANEL_HEIGHT = 124, 74
 ROW_HEIGHT = 22
 
 
@@ -31,7 +31,11 @@ def losses_chart(subjects: Sequence[Subject]) -> Chart | Absent:
     lowest, highest = min(row["y"] for row in rows), max(row["y"] for row in rows)
     domain = [lowest * 0.96, highest * 1.04]
     axes = {
-        "x": {"field": "x", "type": "quantitative", "axis": {"title": None, "tickCount": 2, "format": "~s"}},
+        "x": {
+            "field": "x",
+            "type": "quantitative",
+            "axis": {"title": None, "tickCount": 2, "format": "~s", "labelFlush": True},
+        },
         "y": {
             "field": "y",
             "type": "quantitative",
@@ -73,7 +77,13 @@ def losses_chart(subjects: Sequence[Subject]) -> Chart | Absent:
                 "field": "variant",
                 "type": "nominal",
                 "sort": labels,
-                "header": {"title": None, "labelFontSize": 11, "labelLimit": PANEL_WIDTH + 16, "labelColor": INK.light},
+                "header": {
+                    "title": None,
+                    "labelExpr": "split(datum.label, ' ')",  # an override a line
+                    "labelFontSize": 11,
+                    "labelLimit": PANEL_WIDTH + 14,
+                    "labelColor": INK.light,
+                },
             },
             columns=COLUMNS,
             spacing=14,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -72,9 +73,10 @@ class Runs:
     overrides: tuple[str, ...] = ()
     code: str = CODE
     published: dict[str, Any] | None = None
+    data_sha256: str = "d" * 64
 
     def __post_init__(self) -> None:
-        data = {"path": "d", "sha256": "d" * 64, "tokenizer_path": "t", "tokenizer_sha256": "e" * 64}
+        data = {"path": "d", "sha256": self.data_sha256, "tokenizer_path": "t", "tokenizer_sha256": "e" * 64}
         self.bundle_sha256 = sha256(self.code.encode()).hexdigest()
         self.run_ids = {
             seed: content_id(
@@ -125,6 +127,8 @@ class Runs:
         result: dict[str, Any] | None = None,
         run: dict[str, Any] | None = None,
         artifact: bytes | None = None,
+        events: Sequence[dict[str, Any]] = (),
+        phases: Sequence[dict[str, Any]] = (),
         seal: bool = True,
     ) -> Path:
         """One attempt, complete and sealed; each argument changes what its file says."""
@@ -139,9 +143,9 @@ class Runs:
         env = {"schema_version": 1, "python": "3.11.7", "cpu": "Some Processor", "gpus": []}
         write_json(folder / ENV, env | {"packages": {"torch": "2.13.0+cpu", "numpy": "2.4.6", "brotli": "1.2.1"}})
         (folder / LOG).write_text(f"seed:{seed}\nstep:500/500\n", encoding="utf-8")
-        events = [{"event": "step", "step": 500}, {"event": "train_end", **self.train_end(), **(train_end or {})}]
-        (folder / METRICS).write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
-        (folder / PHASES).write_text("", encoding="utf-8")
+        train_ended = {"event": "train_end", **self.train_end(), **(train_end or {})}
+        for name, lines in ((METRICS, [*(events or [{"event": "step", "step": 500}]), train_ended]), (PHASES, phases)):
+            (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         (folder / ARTIFACT).write_bytes(artifact)
         write_seal(folder, TRAIN_SEAL, TRAIN_FILES, {"stage": "train"})
         found = {

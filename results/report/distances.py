@@ -176,7 +176,12 @@ def differences(found: Sequence[Difference], x_title: str) -> Spec:
     x = {
         "type": "quantitative",
         "scale": {"domain": domain, "nice": False, "zero": False},
-        "axis": {"title": x_title, "tickCount": 4, "format": "+~g", "titleLimit": 420},
+        "axis": {
+            "title": x_title,
+            "tickCount": 4,
+            "labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+~g')",
+            "titleLimit": 420,
+        },
     }
     longest = max(len(one.name) for one in found)
     width = max(150, WIDTH - 60 - min(7 * longest, NAMES_LIMIT))
