@@ -1,190 +1,149 @@
-"""From the facts of a run to what it claims: stages told apart, self-checks made, and silence where they fail."""
+"""Which of the scores in a log is the one that the run claims, and silence where that is not told.
+
+Measured on 400 public logs: the last evaluation, the best score and the latest stage are one and the same in nearly
+all of them. Where they are not, two of the three decide, and where a later stage made the score worse only what the
+run itself says. A log may be cut anywhere: an evaluation that was announced or begun must have its score.
+"""
 
 import math
-import typing
+import re
 
-from results.parse.assemble import RunFacts
-from results.parse.run import MEASURED, Evidence, ParsedRun
-from results.parse.scores import OTHER, PRE_QUANT, RANK, RAW, ROUNDTRIP, SLIDING, SUMMARY, TTT, Score
-from results.parse.sizes import settle_sizes
+from results.parse.facts import RunFacts
+from results.parse.scores import OTHER, PRE_QUANT, RANK, ROUNDTRIP, SLIDING, SUMMARY, TTT, Score
+from results.parse.told import Told
 
-RATIO_TOLERANCE = 2e-3  # relative: printed with four decimals a ratio moves by less than 1e-4
-NATS_PER_BYTE = math.log(2)  # the ratio of a loss that was printed per byte
-
-
-class Told:
-    """The values of a ParsedRun as they are found: each with its line, or with why it is not known."""
-
-    def __init__(self, run: ParsedRun) -> None:
-        self.run = run
-
-    def say(self, name: str, value: typing.Any, line: int, text: str) -> None:
-        setattr(self.run, name, value)
-        self.run.evidence[name] = Evidence(line, text[:200])
-        self.run.reasons.pop(name, None)
-
-    def silent(self, name: str, why: str) -> None:
-        if getattr(self.run, name) is None:
-            self.run.reasons.setdefault(name, why)
+# Test-time training that loses more than this has diverged; what it gains is a tenth of it.
+DIVERGED_BPB = 0.02
+# Between two ratios of val_loss and val_bpb: printed with four decimals they differ by less than 1e-4.
+RATIO_TOLERANCE = 2e-3
+TWIN_DIGITS = 4  # that two scores need to be told apart
+# Lines that others follow in the scripts that print them: the plain evaluation of the int6 scripts is followed by a
+# sliding one, and a score of four decimals by its exact twin.
+NOT_THE_END = re.compile(r"final_int\d_roundtrip")
+HAS_A_TWIN = re.compile(r"(?:final_int\d+_(?:zlib_)?(?:roundtrip|sliding_window\w*)|legal_ttt)$")
 
 
-def conclude(facts: RunFacts, file: str, number: int, runs: int) -> ParsedRun:
-    """The run that the facts tell of."""
-    run = ParsedRun(file=file, run=number, runs=runs, curves=facts.curves)
-    told = Told(run)
-    _header(facts, told)
-    _training(facts, told)
-    settle_sizes(facts, told)
-    scores = merged(settled(facts))
-    _stages(facts, told, scores)
-    _final(facts, told, scores)
-    for name in MEASURED:
-        told.silent(name, "no line of the log states it")
-    return run
-
-
-def _header(facts: RunFacts, told: Told) -> None:
-    for name, candidates in facts.header.items():
-        if name == "launched":
-            continue
-        kinds: dict[str, typing.Any] = {}
-        for fact in candidates:
-            kinds.setdefault(fact.value.replace(",", ""), fact)
-        own = [f for f in candidates if name != "seed" or _is_trainers_seed(f.text)] or candidates
-        values = {fact.value.replace(",", "") for fact in own}
-        # An aborted start prints its header twice: the last one ran.
-        fact = own[-1]
-        if len(values) > 1 and name in ("seed", "world_size") and facts.began:
-            told.silent(name, f"the log states {' and '.join(sorted(values))}")
-            continue
-        value = fact.value.replace(",", "")
-        told.say(name, value if name in ("torch", "gpu") else int(value), fact.line, fact.text)
-    if told.run.world_size is None and (launched := facts.header.get("launched")):
-        told.say("world_size", int(launched[-1].value), launched[-1].line, launched[-1].text)
-
-
-def _is_trainers_seed(text: str) -> bool:
-    words = text.strip().lower()
-    return words.startswith(("seed:", "seed =", "seed=")) or " seed:" in words
-
-
-def _training(facts: RunFacts, told: Told) -> None:
-    val, stop, last = facts.val, facts.stop, facts.last_step()
-    if last is None and stop is None:
-        for name in ("steps", "train_time_s", "step_avg_ms"):
-            told.silent(name, "the log holds no training")
-        return
-    steps = stop.step if stop is not None else None
-    if stop is not None and steps is not None:
-        told.say("steps", steps, stop.line, stop.text)
-    elif last is not None and facts.trained:
-        steps = last.step
-        told.say("steps", steps, last.line, last.text)
-    else:
-        for name in ("steps", "train_time_s", "step_avg_ms"):
-            told.silent(name, "training did not end in this log")
-        return
-    ends = [one for one in (last, val) if one is not None and one.step == steps]
-    if stop is not None and stop.time_s is not None:
-        told.say("train_time_s", round(stop.time_s, 6), stop.line, stop.text)
-    elif (timed := next((one for one in ends if one.time_s is not None), None)) is not None:
-        told.say("train_time_s", round(timed.time_s or 0.0, 6), timed.line, timed.text)
-    if (averaged := next((one for one in ends if one.average_ms is not None), None)) is not None:
-        told.say("step_avg_ms", averaged.average_ms, averaged.line, averaged.text)
-    elif told.run.train_time_s and steps:
-        line = told.run.evidence["train_time_s"]
-        told.say("step_avg_ms", round(told.run.train_time_s * 1000 / steps, 2), line.line, line.text)
-
-
-def settled(facts: RunFacts) -> list[Score]:
-    """The scores with the stages that the lines around them give: a label may carry another stage's score."""
-    found: list[Score] = []
-    for score in facts.scores:
-        found.append(score)
-    return found
-
-
-def merged(scores: list[Score]) -> list[Score]:
-    """Each result once: a line that repeats another one with more digits takes its place and keeps its time."""
-    found: list[Score] = []
-    for score in scores:
-        twin = next((i for i, one in enumerate(found) if _is_twin(one, score)), None)
-        if twin is None:
-            found.append(score)
-            continue
-        found[twin] = _joined(found[twin], score)
-    return found
-
-
-def _is_twin(a: Score, b: Score) -> bool:
-    same_value = abs(a.bpb - b.bpb) <= 0.5000001 * 10.0 ** -min(a.digits, b.digits)
-    return same_value and a.digits >= 4 and b.digits >= 4 and (a.stage == b.stage or _carries(a, b))
-
-
-def _carries(a: Score, b: Score) -> bool:
-    """Whether the later label only carries the earlier score: no evaluation of its own gives the same digits."""
-    return min(a.digits, b.digits) >= 4 and (RANK.get(a.stage, 9) > RANK.get(b.stage, -1) or SUMMARY in (a.stage, b.stage))
-
-
-def _joined(a: Score, b: Score) -> Score:
-    best = b if b.digits > a.digits else a
-    stage = a.stage if a.stage != SUMMARY else b.stage
-    timed = next((one for one in (a, b) if one.seconds is not None and not one.done), None) or a
-    return Score(
-        line=best.line,
-        text=best.text,
-        label=best.label,
-        stage=stage,
-        bpb=best.bpb,
-        digits=best.digits,
-        loss=best.loss if best.loss is not None else (a.loss if a.loss is not None else b.loss),
-        loss_digits=best.loss_digits,
-        seconds=timed.seconds,
-        exact=best.exact,
-        done=a.done and b.done,
-    )
-
-
-def _stages(facts: RunFacts, told: Told, scores: list[Score]) -> None:
-    for stage, name in ((PRE_QUANT, "pre_quant_bpb"), (ROUNDTRIP, "roundtrip_bpb"), (SLIDING, "sliding_bpb"), (TTT, "post_ttt_bpb")):
-        of_stage = [score for score in scores if score.stage == stage]
-        if not of_stage:
-            continue
-        score = of_stage[-1]
-        told.say(name, score.bpb, score.line, score.text)
-        if stage == TTT and score.seconds is not None:
-            told.say("ttt_time_s", round(score.seconds, 6), score.line, score.text)
-    for score in facts.scores:
-        if score.done and score.stage == TTT and score.seconds is not None:
-            told.say("ttt_loop_s", score.seconds, score.line, score.text)
-    val = facts.val
-    if told.run.pre_quant_bpb is None and val is not None and val.step == told.run.steps and val.bpb is not None:
-        told.say("pre_quant_bpb", val.bpb, val.line, val.text)
-    post = told.run.post_ttt_bpb
-    if post is not None:
-        for name in ("sliding_bpb", "roundtrip_bpb"):
-            if (value := getattr(told.run, name)) is not None:
-                line = told.run.evidence[name]
-                told.say("pre_ttt_bpb", value, line.line, line.text)
-                told.say("ttt_gain", round(post - value, 12), told.run.evidence["post_ttt_bpb"].line, told.run.evidence["post_ttt_bpb"].text)
-                break
-
-
-def _final(facts: RunFacts, told: Told, scores: list[Score]) -> None:
+def choose(facts: RunFacts, told: Told, scores: list[Score]) -> Score | str:
+    """The score that the run claims, or why it cannot be told."""
     candidates = [score for score in scores if score.stage in (ROUNDTRIP, SLIDING, TTT, OTHER)]
-    if not candidates:
-        return
+    candidates = candidates or [score for score in scores if score.stage == SUMMARY and "final" in score.label]
+    if (why := _not_finished(facts, candidates)) is not None:
+        return why
     last = candidates[-1]
     best = min(candidates, key=lambda one: one.bpb)
     latest = max(candidates, key=lambda one: (RANK[one.stage], one.line))
     votes = [last, best, latest]
     chosen = max(votes, key=lambda one: sum(one is other for other in votes))
-    told.say("final_bpb", chosen.bpb, chosen.line, chosen.text)
-    told.say("final_stage", chosen.stage, chosen.line, chosen.text)
-    if chosen.loss is not None:
-        told.say("final_val_loss", chosen.loss, chosen.line, chosen.text)
-    if chosen.seconds is not None:
-        told.say("eval_time_s", round(chosen.seconds, 6), chosen.line, chosen.text)
+    if sum(chosen is other for other in votes) < 2:
+        lines = sorted({one.line for one in votes})
+        return f"each of the scores in lines {', '.join(map(str, lines))} could be the claim"
+    if RANK[chosen.stage] > RANK[best.stage]:
+        if (why := _not_told(facts, chosen, best)) is not None:
+            return why
+        if _is_discarded(facts, chosen, best):
+            told.run.warnings.append(
+                f"{chosen.stage} in line {chosen.line} made it worse ({chosen.bpb} after {best.bpb}): "
+                f"the claim is line {best.line}"
+            )
+            chosen = best
+    if (why := _worse_adapted(facts, scores)) is not None:
+        return why
+    _check(facts, told, candidates, chosen)
+    return chosen
 
 
-__all__ = ["NATS_PER_BYTE", "RATIO_TOLERANCE", "RAW", "Told", "conclude"]
+def is_twin(a: Score, b: Score) -> bool:
+    """Whether the later score `b` is `a` once more: the same digits, as far as both have them."""
+    digits = min(a.digits, b.digits)
+    if digits < TWIN_DIGITS or abs(a.bpb - b.bpb) > 0.5000001 * 10.0**-digits:
+        return False
+    # No evaluation of its own gives the same digits: an earlier stage's label carries a later stage's score.
+    return a.stage == b.stage or SUMMARY in (a.stage, b.stage) or RANK[a.stage] > RANK[b.stage]
+
+
+def _not_finished(facts: RunFacts, candidates: list[Score]) -> str | None:
+    """Why the log may lack the last score."""
+    if facts.cut is not None:
+        return f"the log ends in the middle of line {facts.cut.line}"
+    if not candidates:
+        return "no evaluation of the compressed weights is in the log"
+    if facts.under_way is not None:
+        return f"an evaluation was under way in line {facts.under_way.line}, and no score follows"
+    stages = {one.stage for one in candidates}
+    for stage, fact in facts.expected.items():
+        # A later stage may have taken the place of an earlier one that was announced.
+        if not any(RANK[one] >= RANK[stage] for one in stages):
+            return f"line {fact.line} announces an evaluation ({fact.text.strip()}) whose score is not in the log"
+    last = candidates[-1]
+    if stages == {ROUNDTRIP} and NOT_THE_END.match(last.label) and facts.last_line == last.line:
+        return f"the log ends with line {last.line}, which a sliding evaluation follows in scripts of this kind"
+    if lacks_its_twin(facts):
+        return f"the log ends with line {last.line}, which an exact one follows in scripts of this kind"
+    return None
+
+
+def lacks_its_twin(facts: RunFacts) -> bool:
+    """Whether the log ends between a rounded score and the line that repeats it with all digits."""
+    last = facts.scores[-1] if facts.scores else None
+    if last is None or facts.last_line != last.line or last.digits > TWIN_DIGITS:
+        return False
+    return HAS_A_TWIN.match(last.label) is not None
+
+
+def _not_told(facts: RunFacts, worse: Score, best: Score) -> str | None:
+    """Where a later stage made it worse: why it is not told which of both is claimed."""
+    if worse.stage == TTT and best.stage == SLIDING and (TTT in facts.expected or _is_discarded(facts, worse, best)):
+        return None
+    return (
+        f"{worse.stage} in line {worse.line} is worse than {best.stage} in line {best.line}: either could be the claim"
+    )
+
+
+def _is_discarded(facts: RunFacts, worse: Score, best: Score) -> bool:
+    """Whether a run claims what it had before: it diverged, or it had declared that score under the label that the
+    race's first script gave to a final one."""
+    declared = any(
+        best.line < one.line < worse.line and "roundtrip" in one.label and is_twin(best, one) for one in facts.scores
+    )
+    return worse.bpb > best.bpb + DIVERGED_BPB or declared
+
+
+def _worse_adapted(facts: RunFacts, scores: list[Score]) -> str | None:
+    """Where weights that learned the validation text before they were quantized got worse by it."""
+    if facts.adapted_weights is None:
+        return None
+    line = facts.adapted_weights.line
+    before = [one for one in scores if one.stage == PRE_QUANT and one.line < line]
+    after = [one for one in scores if one.stage == PRE_QUANT and one.line > line]
+    if before and after and after[-1].bpb > before[-1].bpb:
+        return (
+            f"learning the validation text made it worse (lines {before[-1].line} and {after[-1].line}): "
+            "it is not told which is claimed"
+        )
+    return None
+
+
+def _check(facts: RunFacts, told: Told, candidates: list[Score], chosen: Score) -> None:
+    """Warn of what a claim may be and still be the claim."""
+    warnings = told.run.warnings
+    for line, ratio in _ratios(facts, candidates):
+        if chosen.ratio is not None and not math.isclose(ratio, chosen.ratio, rel_tol=RATIO_TOLERANCE):
+            warnings.append(
+                f"val_loss/val_bpb is {chosen.ratio:.4f} in line {chosen.line} but {ratio:.4f} in line {line}: "
+                "not of the same text, or not of all of it"
+            )
+            break
+    learned = next((fact for fact in reversed(facts.adapting) if fact.line < chosen.line), None)
+    if learned is not None and chosen.stage != TTT and not any(one.stage == TTT for one in candidates):
+        warnings.append(f"validation text was learned in line {learned.line}, before the score in line {chosen.line}")
+    if (learned := facts.adapted_weights) is not None:
+        warnings.append(f"the weights learned validation text before they were quantized (line {learned.line})")
+
+
+def _ratios(facts: RunFacts, candidates: list[Score]) -> list[tuple[int, float]]:
+    """val_loss over val_bpb of each score and of the last validation: one number for one text and tokenizer."""
+    exact = [one for one in candidates if min(one.digits, one.loss_digits) >= TWIN_DIGITS]
+    found = [(one.line, one.ratio) for one in exact if one.ratio is not None]
+    if (val := facts.val) is not None and val.loss is not None and val.bpb:
+        found.append((val.line, val.loss / val.bpb))
+    return found

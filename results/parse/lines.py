@@ -13,7 +13,7 @@ MAX_LINE = 8192  # bytes looked at; packed source may be one line of megabytes
 
 # What the first line of a Python file looks like, in the first column.
 SOURCE_BEGINS = re.compile(
-    rb"\n(?:#!.*python|\"\"\"|'''|from [\w.]+ import |import \w+(?:[\n, .]|\s+as )|# \(source line)"
+    rb"\n(?:Source code:|#!.*python|\"\"\"|'''|from [\w.]+ import |import \w+(?:[\n, .]|\s+as )|# \(source line)"
 )
 # A rule after the source, or a line of a trainer's header where there is none.
 SOURCE_ENDS = re.compile(

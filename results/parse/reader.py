@@ -7,10 +7,24 @@ import re
 import typing
 from pathlib import Path
 
-from results.parse.assemble import HEADER_BEGINS, INTEREST, STEP, RunFacts, take_line, take_step
-from results.parse.claim import conclude
+from results.parse.conclude import conclude
+from results.parse.facts import (
+    Fact,
+    RunFacts,
+    says_validation,
+    score_of,
+    take_line,
+    take_on_the_way,
+    take_score,
+    take_step,
+)
 from results.parse.lines import read_lines, text_of
-from results.parse.run import Curves, ParsedRun
+from results.parse.patterns import HEADER_BEGINS, ON_THE_WAY, STEP, may_matter, may_matter_later
+from results.parse.run import MAX_TEXT, Curves, ParsedRun
+
+MAX_RUNS = 10_000  # in one file
+# A last line without a newline plainly ends where a unit does, or with all the digits of an exact score.
+ENDS_PLAINLY = re.compile(r"(?:\d(?:ms|s)|bytes|val_bpb:\d+\.\d{8,})$")
 
 
 def parse_file(path: Path, *, curves: bool = False) -> list[ParsedRun]:
@@ -21,40 +35,62 @@ def parse_file(path: Path, *, curves: bool = False) -> list[ParsedRun]:
 
 def parse_stream(file: typing.BinaryIO, name: str, *, curves: bool = False) -> list[ParsedRun]:
     """The same of an open file, read once from where it stands."""
-    runs: list[RunFacts] = []
-
-    def fresh(number: int) -> RunFacts:
-        runs.append(RunFacts(number, curves=Curves() if curves else None))
-        return runs[-1]
-
-    run = fresh(1)
-    step, interest, begins = STEP.match, INTEREST.search, re.compile(HEADER_BEGINS.pattern.encode()).search
+    runs = _Runs(curves)
+    run = runs.fresh(1)
+    last_line = 0
+    step, on_the_way, begins = STEP.match, ON_THE_WAY.match, HEADER_BEGINS.search
     for batch in read_lines(file):
         if batch.after_source and run.began:
-            run = fresh(batch.first)
+            run = runs.fresh(batch.first)
         number = batch.first - 1
         for raw in batch.raw:
             number += 1
-            if not batch.complete:
-                _last_words(run, number, raw)
-            elif (match := step(raw)) is not None:
-                if run.begins_again(int(match[1])):
-                    run = fresh(number)
-                take_step(run, number, raw, match)
-            elif interest(raw):
-                if run.scores and begins(raw):
-                    run = fresh(number)
-                take_line(run, number, raw)
-    told = [one for one in runs if one.began or one.header or one.sizes] or runs[:1]
-    return [conclude(one, name, number, len(told)) for number, one in enumerate(told, 1)]
+            if (match := step(raw)) is not None and batch.complete:
+                at = int(match[1] or match[4])
+                if at < run.step and run.begins_again(at):
+                    run = runs.fresh(number)
+                run.step, run.step_line = at, (number, match, raw)
+                if curves or says_validation(match):
+                    take_step(run, number, raw, match)
+            elif match is not None or not (batch.complete or ENDS_PLAINLY.search(text_of(raw))):
+                run.cut = Fact("", number, text_of(raw)[:MAX_TEXT])
+            elif run.trained:
+                if on_the_way(raw) is not None:
+                    take_on_the_way(run, number, raw)
+                elif may_matter_later(raw):
+                    if run.scores and begins(raw) is not None:
+                        run = runs.fresh(number)
+                    run = runs.take(run, number, text_of(raw))
+            elif may_matter(raw):
+                run = runs.take(run, number, text_of(raw))
+        last_line = next((number - i for i, raw in enumerate(reversed(batch.raw)) if raw.strip()), last_line)
+    run.last_line = last_line
+    return runs.concluded(name)
 
 
-def _last_words(run: RunFacts, number: int, raw: bytes) -> None:
-    """A last line without its newline counts only where it plainly ends: a unit, or all the digits of an exact score."""
-    text = text_of(raw)
-    if re.search(r"(?:\d(?:ms|s)|bytes|val_bpb:\d+\.\d{8,})$", text) and STEP.match(raw) is None:
-        take_line(run, number, raw)
-    else:
-        from results.parse.assemble import Fact
+class _Runs:
+    def __init__(self, curves: bool) -> None:
+        self.curves = curves
+        self.all: list[RunFacts] = []
 
-        run.cut = Fact("", number, text[:200])
+    def fresh(self, number: int) -> RunFacts:
+        if len(self.all) < MAX_RUNS:
+            self.all.append(RunFacts(number, curves=Curves() if self.curves else None))
+        return self.all[-1]
+
+    def take(self, run: RunFacts, number: int, text: str) -> RunFacts:
+        """Take a line that is no step; the run that it belongs to."""
+        score = score_of(run, number, text)
+        if score is None:
+            take_line(run, number, text)
+            return run
+        if run.is_of_next(score) and run.next_seed is not None:
+            seed = run.next_seed
+            run = self.fresh(seed.line)
+            run.header["seed"] = [seed]
+        take_score(run, score)
+        return run
+
+    def concluded(self, name: str) -> list[ParsedRun]:
+        told = [one for one in self.all if one.began or one.header or one.sizes] or self.all[:1]
+        return [conclude(one, name, number, len(told)) for number, one in enumerate(told, 1)]

@@ -3,6 +3,8 @@
 import typing
 from dataclasses import asdict, dataclass, field, fields
 
+MAX_TEXT = 200  # characters of a line that are kept as evidence
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

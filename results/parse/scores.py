@@ -7,8 +7,9 @@ a sliding evaluation, `legal_ttt_exact` one after test-time training.
 import re
 from dataclasses import dataclass
 
-RAW, PRE_QUANT, ROUNDTRIP, SLIDING, TTT, OTHER, SUMMARY = (
-    "last_step",
+from results.parse.run import MAX_TEXT
+
+PRE_QUANT, ROUNDTRIP, SLIDING, TTT, OTHER, SUMMARY = (
     "pre_quant",
     "roundtrip",
     "sliding",
@@ -17,33 +18,38 @@ RAW, PRE_QUANT, ROUNDTRIP, SLIDING, TTT, OTHER, SUMMARY = (
     "summary",
 )
 # How late a stage comes: each is evaluated on what the ones before it made. OTHER is a later mixture of any kind.
-RANK = {RAW: 0, PRE_QUANT: 1, ROUNDTRIP: 2, SLIDING: 3, TTT: 4, OTHER: 5}
+RANK = {SUMMARY: 0, PRE_QUANT: 1, ROUNDTRIP: 2, SLIDING: 3, TTT: 4, OTHER: 5}
 
-NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 # A score: `val_bpb:1.2244`, `bpb=1.2`, `BPB: 1.2`, `val_bpb = 1.2`; but not `..._bpb_gap:` or `bpb_loss=`.
-BPB = re.compile(rf"(?<![\w.])(?P<key>(?:\w*_)?bpb)\"?\s*(?:\([^)]*\)\s*)?[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE)
-LOSS = re.compile(rf"(?<![\w.])(?P<key>(?:\w*_)?(?:val_loss|loss|vl))\"?\s*[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE)
+BPB = re.compile(
+    r"(?<![\w.])(?P<key>(?:\w*_)?bpb)\"?\s*(?:\([^)]*\)\s*)?[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE
+)
+LOSS = re.compile(
+    r"(?<![\w.])(?P<key>(?:\w*_)?(?:val_loss|loss|vl))\"?\s*[:=]\s*(?P<value>\d+\.\d+)(?![\d.])", re.IGNORECASE
+)
 SECONDS = re.compile(
     r"(?<![\w.])(?P<key>eval_time_ms|eval_time|elapsed|time|duration|t)\s*[:=]\s*(?P<value>\d+(?:\.\d+)?)\s?(?P<unit>ms|s|m)?\b"
 )
 # A score on the way: of a chunk, a batch, an epoch, a rank; or a difference, not a score.
 PROGRESS = re.compile(
-    r"\b(?:chunk|batch|progress|epoch|running|partial|warmup|sweep|trial|candidate|phase|rank|b\d+)\w*[ :=\[]|running_|_progress"
-    r"|\[\s*\d+(?:\.\d+)?\s?%?\]|\b\d+/\d+\b|\d\s?%|\bdelta|gain|gap|degradation|improve|baseline:|\btarget|\bbest so far|threshold"
-    r"|sweep_result|probe|diagnostics|est_bpb|train_bpb",
+    r"\b(?:chunk|batch|progress|epoch|running|partial|warmup|sweep|trial|candidate|phase|rank|b\d+)\w*[ :=\[]"
+    r"|running_|_progress|\[\s*\d+(?:\.\d+)?\s?%?\]|\b\d+/\d+\b|\d\s?%|\bdelta|gain|gap|degradation|improve|baseline:"
+    r"|\btarget|\bbest so far|threshold|sweep_result|probe|diagnostics|est_bpb|train_bpb",
     re.IGNORECASE,
 )
 WORD = re.compile(r"[a-z]+|\d+")
+MAX_LABEL = 120  # characters: longer is a sentence that mentions a score
+MAX_LABEL_WORDS = 8
 
-PRE_WORDS = {"pre", "prequant", "prequantization", "ema", "swa", "lawa", "raw", "unquantized", "sdttt", "averaged", "fp", "soup", "bf"}
-TTT_WORDS = {"ttt", "lora", "adapt", "adapted", "tta", "tto"}
-SLIDING_WORDS = {"sliding", "slide", "slid", "sw", "strided", "overlap"}
-OTHER_WORDS = {
-    "slot", "ngram", "ppm", "mix", "mixture", "cache", "ens", "ensemble", "knn", "tilt", "backoff", "dirichlet", "hedge", "mixer", "oracle", "peer", "xsa",
-}  # fmt: skip
-QUANT_WORDS = {
-    "roundtrip", "quantized", "quant", "dequantized", "dequant", "ternary", "binary", "int", "codebook", "zlib", "zstd", "lzma", "brotli", "gptq", "compressed", "xnor", "standard", "temped",
-}  # fmt: skip
+AVERAGED_WORDS = frozenset({"ema", "swa", "lawa", "diagnostic"})
+UNQUANTIZED_WORDS = frozenset({"prequant", "prequantization", "sdttt", "unquantized"})
+PRE_WORDS = AVERAGED_WORDS | {"pre", "raw", "averaged", "fp", "bf", "soup"}
+TTT_WORDS = frozenset({"ttt", "lora", "adapt", "adapted", "tta", "tto"})
+SLIDING_WORDS = frozenset({"sliding", "slide", "slid", "sw", "strided", "overlap"})
+OTHER_WORDS = frozenset({"slot", "ngram", "ppm", "mix", "mixture", "mixer", "cache", "ens", "ensemble", "knn", "tilt"})
+OTHER_WORDS |= {"backoff", "dirichlet", "hedge", "oracle", "peer", "xsa"}
+QUANT_WORDS = frozenset({"roundtrip", "quantized", "quant", "dequantized", "dequant", "ternary", "binary", "int"})
+QUANT_WORDS |= {"codebook", "zlib", "zstd", "lzma", "brotli", "gptq", "compressed", "xnor", "standard", "temped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Score:
     loss_digits: int
     seconds: float | None
     exact: bool  # the label's twin that only repeats it with more digits
+    announced: str | None = None  # the stage that a line before it announced, where that is another one
     done: bool = False  # printed by the adaptation loop itself, whose clock `seconds` is
 
     @property
@@ -76,41 +83,45 @@ def words_of(label: str) -> set[str]:
 
 def stage_of(label: str) -> str:
     """
-    >>> [stage_of(label) for label in ("final_int6_sliding_window_exact", "legal_ttt", "DIAGNOSTIC post_ema", "quantized")]
-    ['sliding', 'ttt', 'pre_quant', 'roundtrip']
-    >>> stage_of("post-prequant-ttt"), stage_of("val_bpb"), stage_of("pre_quant_eval")
-    ('pre_quant', 'summary', 'pre_quant')
+    >>> [stage_of(label) for label in ("final_int6_sliding_window_exact", "legal_ttt", "DIAGNOSTIC post_ema")]
+    ['sliding', 'ttt', 'pre_quant']
+    >>> stage_of("post-prequant-ttt"), stage_of("val_bpb"), stage_of("diagnostic quantized")
+    ('pre_quant', 'summary', 'roundtrip')
     """
     words = words_of(label)
+    if words & AVERAGED_WORDS and not words & {"quantized", "roundtrip", "quant"}:
+        return PRE_QUANT
     if words & OTHER_WORDS:
         return OTHER
-    if words & {"prequant", "prequantization", "sdttt", "unquantized"} or {"pre", "quant"} <= words or {"pre", "quantization"} <= words:
+    if words & UNQUANTIZED_WORDS or ("pre" in words and words & {"quant", "quantization"}):
         return PRE_QUANT
-    if words & TTT_WORDS:
-        return TTT
-    if words & SLIDING_WORDS:
-        return SLIDING
-    if words & QUANT_WORDS:
-        return ROUNDTRIP
-    if words & PRE_WORDS:
-        return PRE_QUANT
+    for named, stage in ((TTT_WORDS, TTT), (SLIDING_WORDS, SLIDING), (QUANT_WORDS, ROUNDTRIP), (PRE_WORDS, PRE_QUANT)):
+        if words & named:
+            return stage
     return SUMMARY
 
 
-def read_score(number: int, text: str) -> Score | None:
-    """The score that a line states as a result; None where it states none, or one on the way."""
+def read_score(number: int, text: str, title: str = "") -> Score | None:
+    """The score that a line states as a result; None where it states none, or one on the way.
+
+    `title` names it where the line itself does not: reports have a heading above their numbers.
+    """
     found = BPB.search(text)
     if found is None:
         return None
     loss = LOSS.search(text)
     start = found.start() if loss is None else min(found.start(), loss.start())
     label, tail = text[:start], text[start:]
+    if not label.strip(' \t-*>"{'):
+        label = title
     key = found["key"].lower()
-    if PROGRESS.search(label) or PROGRESS.search(key + " ") or re.search(r"running|batch|chunk|delta", tail):
+    if PROGRESS.search(label) or PROGRESS.search(key + " ") or re.search(r"running|batch|chunk", tail):
         return None
-    if len(label) > 120 or label.count(" ") > 8:
-        return None  # a sentence that mentions a score
+    if len(label) > MAX_LABEL or label.count(" ") > MAX_LABEL_WORDS:
+        return None
     stage = stage_of(f"{label} {key if key not in ('bpb', 'val_bpb') else ''} {mode_of(tail)}")
+    if partial_text(label):
+        return None
     seconds, unit = None, None
     if (time := SECONDS.search(tail)) is not None:
         unit = time["unit"] or ("ms" if time["key"].endswith("ms") else None)
@@ -119,7 +130,7 @@ def read_score(number: int, text: str) -> Score | None:
     value = found["value"]
     return Score(
         line=number,
-        text=text[:200],
+        text=text[:MAX_TEXT],
         label=label.strip(" \t:=-").lower(),
         stage=stage,
         bpb=float(value),
@@ -130,6 +141,16 @@ def read_score(number: int, text: str) -> Score | None:
         exact="exact" in label,
         done=":done" in label,
     )
+
+
+def partial_text(label: str) -> bool:
+    """Whether the label says that fewer bytes were scored than the validation text has: no claim rests on a part.
+
+    >>> partial_text("ppm_mix bytes=27048621 "), partial_text("ppm_full bytes=151078222 ")
+    (True, False)
+    """
+    found = re.search(r"(?<!\w)bytes\s*[:=]\s*(\d+)", label)
+    return found is not None and int(found[1]) < 100_000_000
 
 
 def mode_of(tail: str) -> str:

@@ -1,38 +1,39 @@
-"""Which of the sizes in a log is the artifact's: the one that is compressed weights plus code."""
+"""Which of the sizes in a log is the artifact's: compressed weights plus the code as it ships."""
 
-import typing
-
-from results.parse.assemble import RunFacts
-from results.parse.facts import Size
-
-if typing.TYPE_CHECKING:
-    from results.parse.claim import Told
+from results.parse.facts import RunFacts, Size
+from results.parse.told import Told
 
 
-def settle_sizes(facts: RunFacts, told: "Told") -> None:
-    """Say artifact_bytes and code_bytes. An unlabelled total is the uncompressed checkpoint's unless the sum says else."""
+def settle_sizes(facts: RunFacts, told: Told) -> None:
+    """Say artifact_bytes and code_bytes.
+
+    A total that is the sum of a compressed model and a code size is the artifact's, whatever its label says: the
+    unlabelled `Total submission size` is the uncompressed checkpoint's in most logs, and the artifact's in some.
+    """
     models = [one for one in facts.sizes if one.kind == "model"]
     totals = [one for one in facts.sizes if one.kind == "total"]
     codes = [one for one in facts.sizes if one.kind == "code"]
     compressed = [one for one in models if one.label] or models[1:]
-    code = _code(codes, compressed, totals)
-    if code is not None:
+    sums = {model.value + code.value for model in compressed for code in codes}
+    if (code := _code(codes, compressed, totals)) is not None:
         told.say("code_bytes", code.value, code.line, code.text)
-    fits = [t for t in totals if any(t.value == m.value + c.value for m in compressed for c in codes)]
-    labelled = [t for t in totals if t.label or "artifact" in t.text.lower() or "budget" in t.text.lower()]
-    checkpoint = {m.value + c.value for m in models if not m.label for c in codes}
-    chosen = fits or [t for t in labelled if t.value not in checkpoint] or [t for t in totals if t.value not in checkpoint]
-    if not chosen:
-        return
-    values = {one.value for one in chosen}
+    fits = [one for one in totals if one.value in sums]
+    checkpoint = {model.value + code.value for model in models if not model.label for code in codes}
+    others = [one for one in totals if one.value not in checkpoint]
+    labelled = [one for one in others if one.label or "artifact" in one.text.lower() or "budget" in one.text.lower()]
+    chosen = fits or labelled or others
+    values = sorted({one.value for one in chosen})
     if len(values) > 1 and not fits:
-        told.silent("artifact_bytes", f"the log states {' and '.join(str(value) for value in sorted(values))}")
-        return
-    told.say("artifact_bytes", chosen[-1].value, chosen[-1].line, chosen[-1].text)
+        told.silent(f"the log states {' and '.join(f'{value:,}' for value in values[:4])} bytes", "artifact_bytes")
+    elif chosen:
+        told.say("artifact_bytes", chosen[-1].value, chosen[-1].line, chosen[-1].text)
 
 
 def _code(codes: list[Size], compressed: list[Size], totals: list[Size]) -> Size | None:
-    """The size of the code as it ships: what makes the total, else what is said to be compressed."""
-    summed = [c for c in codes if any(t.value == m.value + c.value for m in compressed for t in totals)]
-    packed = [c for c in codes if "compressed" in c.label and "un" not in c.label]
-    return (packed or summed or codes or [None])[-1]
+    """The code as it ships: what is said to be compressed, else what makes a total, else the last one."""
+    packed = [one for one in codes if one.label.startswith("compressed")]
+    values = {one.value for one in totals}
+    summed = [code for code in codes if any(model.value + code.value in values for model in compressed)]
+    whole = [one for one in codes if not one.label.startswith("uncompressed")]
+    chosen = packed or summed or whole
+    return chosen[-1] if chosen else None
