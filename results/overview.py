@@ -20,7 +20,6 @@ from results.spec import FOLDER_DIGITS, SPEC
 
 FOLDER_NAME = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")
 HASHING_THREADS = 4  # SHA-256 runs beside Python; more than this waits for the disk
-SMALL_BYTES = 64 << 20  # below, threads cost more than they hash
 
 
 @dataclass(frozen=True)

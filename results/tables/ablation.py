@@ -27,18 +27,24 @@ def _interval(record: Record) -> str:
     return f"{short_delta(low)} to {short_delta(high)}"
 
 
+def _label(record: Record) -> str:
+    return f"{record['variant']} (base)" if record["is_base"] else str(record["variant"])
+
+
 def _score(record: Record) -> str:
     if (value := record["val_bpb"]) is None:
         return "diagnostic" if record["diagnostic_only"] else NOTHING
     return short_bits(value)
 
 
-def _delta_megabytes(value: float) -> str:
-    return f"{value / 1e6:+.3f}MB"
-
-
 OWN = (
-    Column(name="variant", kind=str, meaning="what sets it apart from the others of the table", header="Variant"),
+    Column(
+        name="variant",
+        kind=str,
+        meaning="what sets it apart from the others of the table",
+        header="Variant",
+        show=_label,
+    ),
     Column(name="is_base", kind=bool, meaning="True: the row that the others are held against"),
     Column(name="grid", kind=str, meaning="name of the grid, where it was submitted as a variant of one"),
     Column(name="recipe", kind=str, meaning="name of the recipe"),
@@ -56,7 +62,14 @@ OWN = (
     Column(name="target_class", kind=str, meaning="simulated: no time is a measurement"),
     Column(name="final_stage", kind=str, meaning="the stage that is claimed"),
     Column(name="val_bpb", kind=float, unit="bits/byte", meaning="mean of the final stage", header="BPB", show=_score),
-    Column(name="val_bpb_sd", kind=float, unit="bits/byte", meaning="sample standard deviation (n - 1)"),
+    Column(
+        name="val_bpb_sd",
+        kind=float,
+        unit="bits/byte",
+        meaning="sample standard deviation (n - 1)",
+        header="sd",
+        write=short_bits,
+    ),
 )
 AGAINST_SCORE = (
     Column(
@@ -128,7 +141,7 @@ AGAINST_SIZE = (
         unit="B",
         meaning="artifact_bytes less the base's",
         header="Δ bytes",
-        write=_delta_megabytes,
+        write=signed,
     ),
 )
 NOTE = (Column(name="note", kind=str, meaning="what a reader must know of the row"),)
@@ -212,7 +225,7 @@ def _own(rows: Variant, label: str) -> dict[str, typing.Any]:
 def _compared(rows: Variant, label: str, base: Variant, is_base: bool) -> dict[str, typing.Any]:
     own, other = _own(rows, label), _own(base, "")
     if is_base:
-        return own | {"variant": f"{label} (base)", "is_base": True, "no_interval": None} | dict.fromkeys(_DELTAS)
+        return own | {"is_base": True, "no_interval": None} | dict.fromkeys(_DELTAS)
     notes = [own["note"]]
     told: dict[str, typing.Any] = dict.fromkeys(_DELTAS) | {"no_interval": None}
     if _text(rows) != _text(base):

@@ -11,6 +11,7 @@ from results.project import Project
 from results.tables.render import Column, Record, Table
 from results.tables.seeds import DIAGNOSTIC, SIMULATED
 
+RECORD_TRACK = "10min_16mb"
 LEGEND = "Score is the mean BPB of the final stage over all registered seeds: lower is better."
 
 
@@ -46,9 +47,9 @@ def leaderboard_table(submissions: Sequence[Collected], project: Project) -> Tab
     simulated = any(record["target_class"] == "simulated" for record in records)
     warning = data_warning(rows)
     notes = [DIAGNOSTIC] * diagnostic + [SIMULATED] * simulated + [LEGEND]
-    if any(record["track"] != "10min_16mb" for record in records):
-        others = [one["run"] for one in records if one["track"] != "10min_16mb"]
-        notes.append(f"Not for the record track: {', '.join(others)}.")
+    if others := [one["run"] for one in records if one["track"] != RECORD_TRACK]:
+        which = "none of these" if len(others) == len(records) else f"not {', '.join(others)}"
+        notes.append(f"For the record track: {which}.")
     return Table(
         name="leaderboard",
         title="Leaderboard" + (f" ({warning})" if warning else ""),
@@ -64,12 +65,13 @@ def _record(found: Collected, project: Project) -> dict[str, typing.Any]:
         "run": " ".join([spec.recipe, *spec.overrides]),
         "n": sum(row.counted for row in found.rows),
         "registered": len(found.rows),
+        "val_bpb": None,
         "status": "counted",
         "author": project.author,
         "github_id": project.github_id,
         "summary": summary_of(spec.config) or spec.recipe,
         "target_class": spec.target_class,
-        "track": "10min_16mb" if spec.is_record_track else "non_record_16mb",
+        "track": RECORD_TRACK if spec.is_record_track else "non_record_16mb",
         "submission_id": spec.submission_id,
     }
     if spec.target_class == "simulated":
@@ -101,7 +103,7 @@ def summary_of(config: Mapping[str, typing.Any]) -> str:
     """
     parts = {name: config[name] for name in PARTS if isinstance(config.get(name), dict)}
     words = [
-        word.format(parts[part][key])
+        word.format(value, s="" if value == 1 else "s")
         for part, key, word in SAID
         if isinstance(value := parts.get(part, {}).get(key), str | int | float) and value not in ("none", "off", "")
     ]
@@ -109,10 +111,10 @@ def summary_of(config: Mapping[str, typing.Any]) -> str:
 
 
 SAID = (
-    ("model", "layers", "{} layers"),
+    ("model", "layers", "{} layer{s}"),
     ("model", "width", "{} wide"),
     ("model", "vocab", "{} vocab"),
-    ("model", "kv_heads", "{} KV heads"),
+    ("model", "kv_heads", "{} KV head{s}"),
     ("average", "kind", "{} weights"),
     ("quant", "mlp_bits", "int{} MLP"),
     ("quant", "attn_bits", "int{} attention"),

@@ -10,7 +10,7 @@ import json
 import math
 import textwrap
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -26,6 +26,7 @@ Cells = list[list[str]]  # the header, then rows, as shown
 FORMS = ("table", "csv", "md", "html", "json")
 DTYPES = {bool: "boolean", int: "Int64", float: "Float64", str: "str"}
 GAP = "  "
+LONG_WORDS = 60  # from here on, a page breaks a cell into lines
 NARROWEST = 12  # of a shortened word: less tells nobody which it is
 
 
@@ -125,7 +126,7 @@ class Table:
 
     def text(self, width: int | None = None) -> str:
         title, *notes = (_filled(visible(one), width) for one in (self.title, *self.notes))
-        return "\n\n".join([title, plain_table(self.cells, width).rstrip(), *notes]) + "\n"
+        return "\n\n".join([title, plain_table(self.cells, width, self._words_at).rstrip(), *notes]) + "\n"
 
     def markdown(self) -> str:
         lines = _markdown_lines(self._words(markdown_word, lambda path: f"[info]({quote(path)})")).rstrip()
@@ -135,6 +136,12 @@ class Table:
             *(markdown_word(visible(one)) for one in self.notes),
         ]
         return "\n\n".join(parts) + "\n"
+
+    @property
+    def _words_at(self) -> list[int]:
+        """The columns of words, which are read from the left."""
+        shown = [column for column in self.columns if column.header is not None]
+        return [i for i, column in enumerate(shown) if column.kind is str]
 
     def _words(self, word: Callable[[str], str], link: Callable[[str], str]) -> Cells:
         """The cells, each written by `word`, or by `link` where it is a path."""
@@ -151,10 +158,10 @@ class Table:
         header, *rows = self._words(_escaped, lambda path: f'<a href="{quote(path)}">info</a>')
         last = len(rows) - self.footer
         lines = ["<table>", f"<caption>{_escaped(self.title)}</caption>", "<thead>"]
-        lines += ["<tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in header) + "</tr>", "</thead>"]
+        lines += [_html_row(header, self._words_at, header=True), "</thead>"]
         for tag, part in (("tbody", rows[:last]), ("tfoot", rows[last:])):
             if part:
-                lines += [f"<{tag}>", *(_html_row(row) for row in part), f"</{tag}>"]
+                lines += [f"<{tag}>", *(_html_row(row, self._words_at) for row in part), f"</{tag}>"]
         return "\n".join([*lines, "</table>"]) + "\n"
 
     def page(self) -> str:
@@ -179,7 +186,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem;
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { font-weight: 600; text-align: left; padding: .4rem .6rem; }
 th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; white-space: normal; }
+.words { text-align: left; }
+.long { white-space: normal; overflow-wrap: anywhere; min-width: 30ch; }
 thead th { border-bottom: 2px solid #8888; vertical-align: bottom; }
 tbody th { font-weight: 400; }
 tfoot th, tfoot td { font-weight: 600; }
@@ -241,54 +249,90 @@ def _markdown_lines(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]) + "\n"
 
 
-def _html_row(row: Sequence[str]) -> str:
-    first, *rest = row
-    return f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+def _html_row(row: Sequence[str], words_at: Collection[int], header: bool = False) -> str:
+    """Of the header every cell is one; else the first alone."""
+    parts = []
+    for i, cell in enumerate(row):
+        tag, scope = ("th", ' scope="col"' if header else ' scope="row"') if header or not i else ("td", "")
+        names = ["words"] * (not i or i in words_at) + ["long"] * (len(cell) > LONG_WORDS)
+        parts.append(f"<{tag}{scope}" + (f' class="{" ".join(names)}"' if names else "") + f">{cell}</{tag}>")
+    return f"<tr>{''.join(parts)}</tr>"
 
 
 def _escaped(text: str) -> str:
     return html.escape(visible(text))
 
 
-def plain_table(cells: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Columns aligned by spaces, the first to the left, the others to the right.
+def plain_table(cells: Sequence[Sequence[str]], width: int | None = None, left: Collection[int] = ()) -> str:
+    """Columns aligned by spaces, the first and those of `left` to the left, the others to the right.
 
     In a narrow place headers are broken at their spaces, the first column is shortened in its middle, and what still
-    has no room goes on below, with the first column again.
+    has no room goes on below, with the first column again; where one column alone has none, all stand in lines.
     """
-    if width is None:
-        return _block(cells, [[cell] for cell in cells[0]])
-    heads = (
-        [cell.split() or [""] for cell in cells[0]] if _needs(cells, cells[0]) > width else [[one] for one in cells[0]]
-    )
+    whole = [[cell] for cell in cells[0]]
+    if width is None or _room(cells, whole) <= width:
+        return _block(cells, whole, left)
     most = max(NARROWEST, width // 3)
     rows = [cells[0], *([shortened(row[0], most), *row[1:]] for row in cells[1:])]
-    widths = [max(map(cell_len, [*head, *(row[i] for row in rows[1:])])) for i, head in enumerate(heads)]
-    blocks: list[list[int]] = [[]]
+    heads = [_broken(cells[0][i], [row[i] for row in rows[1:]]) for i in range(len(cells[0]))]
+    widths = _widths(rows, heads)
+    if widths[0] + len(GAP) + max(widths[1:], default=0) > width:
+        return _stacked(cells, width)
+    blocks: list[list[int]] = [[0]]
     for i in range(1, len(widths)):
-        if blocks[-1] and widths[0] + sum(len(GAP) + widths[j] for j in [*blocks[-1], i]) > width:
-            blocks.append([])
+        if sum(widths[j] + len(GAP) for j in blocks[-1]) + widths[i] > width:
+            blocks.append([0])
         blocks[-1].append(i)
     return "\n".join(
-        _block([[row[i] for i in (0, *block)] for row in rows], [heads[i] for i in (0, *block)]) for block in blocks
+        _block(
+            [[row[i] for i in block] for row in rows],
+            [heads[i] for i in block],
+            [block.index(i) for i in left if i in block],
+        )
+        for block in blocks
     )
 
 
-def _needs(cells: Sequence[Sequence[str]], header: Sequence[str]) -> int:
-    return sum(max(cell_len(row[i]) for row in cells) for i in range(len(header))) + len(GAP) * (len(header) - 1)
+def _stacked(cells: Sequence[Sequence[str]], width: int) -> str:
+    """A row a paragraph, a line a cell."""
+    deep = max(map(cell_len, cells[0])) + 2 * len(GAP)
+    room = max(width, deep + NARROWEST)
+    paragraphs = []
+    for row in cells[1:]:
+        lines = textwrap.wrap(row[0], room) or [""]
+        for name, cell in zip(cells[0][1:], row[1:], strict=True):
+            start = GAP + _padded(name, deep - len(GAP), left=True)
+            lines += textwrap.wrap(
+                cell, room, initial_indent=start, subsequent_indent=" " * deep, break_on_hyphens=False
+            ) or [start.rstrip()]
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs) + "\n"
 
 
-def _block(cells: Sequence[Sequence[str]], heads: Sequence[Sequence[str]]) -> str:
+def _broken(header: str, column: Sequence[str]) -> list[str]:
+    """A header in as many lines as it takes to be no wider than what stands under it, if its words are not."""
+    room = max([1, *map(cell_len, [*column, *header.split()])])
+    return textwrap.wrap(header, room) or [""]
+
+
+def _room(cells: Sequence[Sequence[str]], heads: Sequence[Sequence[str]]) -> int:
+    return sum(_widths(cells, heads)) + len(GAP) * (len(heads) - 1)
+
+
+def _widths(cells: Sequence[Sequence[str]], heads: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, [*head, *(row[i] for row in cells[1:])])) for i, head in enumerate(heads)]
+
+
+def _block(cells: Sequence[Sequence[str]], heads: Sequence[Sequence[str]], left: Collection[int]) -> str:
     """`heads` has the lines of each column's header, which end at the bottom."""
     deep = max(map(len, heads))
     lines = [[["", *head][max(0, i - deep + len(head) + 1)] for head in heads] for i in range(deep)]
-    rows = [*lines, *cells[1:]]
-    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(heads))]
-    text = (
-        GAP.join(_padded(cell, width, left=i == 0) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
+    widths = _widths(cells, heads)
+    rows = (
+        GAP.join(_padded(cell, widths[i], i == 0 or i in left) for i, cell in enumerate(row))
+        for row in [*lines, *cells[1:]]
     )
-    return "\n".join(line.rstrip() for line in text) + "\n"
+    return "\n".join(row.rstrip() for row in rows) + "\n"
 
 
 def _padded(cell: str, width: int, left: bool) -> str:

@@ -9,10 +9,16 @@ Variant = Sequence[Row]  # the rows of a submission, a seed each
 
 
 def labels_of(variants: Sequence[Variant]) -> list[str]:
-    """The recipe, with what was set where others have the same recipe, and the id where that does not suffice."""
+    """The recipe, with what was set where others have the same recipe, and the id where that does not suffice.
+
+    Within one grid, the name of the grid goes where every recipe begins with it.
+    """
     said = [_changes(rows[0]) for rows in variants]
     shared = set.intersection(*map(set, said)) if said else set()
     names = [rows[0].recipe for rows in variants]
+    grids = {f"{rows[0].grid}." for rows in variants}
+    if len(grids) == 1 and all(name.startswith(grid) and name != grid for name in names for grid in grids):
+        names = [name.removeprefix(grid) for name in names for grid in grids]
     longer = [
         " ".join([name, *(word for word in words if word not in shared)]) if names.count(name) > 1 else name
         for name, words in zip(names, said, strict=True)
