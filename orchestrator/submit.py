@@ -33,6 +33,7 @@ from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission
 from orchestrator.view import View, make_view
 
 READABLE = "train_gpt.readable.py"  # the source of a packed bundle: for the eye, never counted or submitted
+REPORT = "report.html"  # beside the tables, made by results
 FOLLOW_SECONDS = 0.5  # between looks of a submit that only follows
 FINISH_PATIENCE = 120.0  # seconds that another submit may take to write the tables
 
@@ -257,6 +258,8 @@ def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:
     verbs = [] if missing == len(rows) else ["collect"] if missing or diagnostic else ["collect", "pack"]
     with folder_lock(folder, FINISH_PATIENCE):
         codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in verbs]
+        if verbs:
+            _report(sid, runs_dir, folder, request.json or request.quiet)
     for row in failed + open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
     if diagnostic and verbs:
@@ -287,6 +290,14 @@ def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool) 
         env=env,
     )
     return done.returncode if done.returncode >= 0 else errors.BACKEND
+
+
+def _report(submission_id: str, runs_dir: Path, folder: Path, quiet: bool) -> None:
+    """The page beside the tables. It is for the eye: where it cannot be made, that is said and fails nothing."""
+    code = results_command("report", submission_id, runs_dir, quiet)
+    if code not in (errors.OK, errors.FAILED, errors.NOT_FINISHED) or not (folder / REPORT).is_file():
+        again = f"python -m results report {folder.name} --runs-dir {runs_dir}"
+        print(f"no {REPORT} (exit code {code}); the tables stand. Again: {again}", file=sys.stderr)
 
 
 def _next_commands(short: str, runs_dir: Path, folder: Path, failed: bool) -> None:

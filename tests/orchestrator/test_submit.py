@@ -54,7 +54,7 @@ def test_a_submit_makes_sealed_attempts_and_outputs(undisturbed):
     assert [folder.name[-3:] for folder in undisturbed.attempts()] == ["-a1", "-a1"]
     (folder,) = outputs(undisturbed)
     names = {path.name for path in folder.iterdir()}
-    assert {"spec.json", "train_gpt.py", "results.csv", "scores.csv", "table.md", "submission"} <= names
+    assert {"spec.json", "train_gpt.py", "results.csv", "scores.csv", "table.md", "report.html", "submission"} <= names
     spec = json.loads((folder / "spec.json").read_text())
     assert spec["submission_id"][:12] == folder.name and spec["seeds"] == [1, 2]
 
@@ -65,6 +65,16 @@ def test_the_same_submit_again_starts_nothing(undisturbed):
     again = undisturbed.run("--seeds", "1,2")
     assert again.returncode == 0 and "val_bpb" in again.stdout and "is counted" in again.stderr
     assert events(undisturbed, "attempt_created") == before and len(before) == 2
+
+
+def test_a_report_that_cannot_be_made_fails_nothing(undisturbed):
+    """The submit says so and ends well, with its tables."""
+    (folder,) = outputs(undisturbed)
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    said = undisturbed.run("--seeds", "1,2")
+    (folder / "report.html").rmdir()
+    assert said.returncode == 0 and "val_bpb" in said.stdout and "no report.html (exit code 5)" in said.stderr
 
 
 def test_stdout_is_the_submission_id_alone(undisturbed):
