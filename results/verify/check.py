@@ -15,6 +15,7 @@ from results.verify.judge import LOOSE, judge
 from results.verify.logtext import LogText, log_text, places_of
 from results.verify.readme import claims_of_readme
 from results.verify.seen import Seen, logs_of, seen_in_logs
+from results.verify.significance import both_rules, significance
 from results.verify.words import BPB, MEAN, SCORES
 
 README, SUBMISSION = "README.md", "submission.json"
@@ -112,12 +113,13 @@ def check_logs(folder: Folder, policy: Mapping[str, typing.Any]) -> Checked:
         add_sum(run, texts[run.file])
     findings, assigned, seeds = judged(read, seen)
     case = Case(folder=folder, policy=policy, seeds=seeds, assigned=assigned, texts=texts, ours=read.ours)
-    gates = gates_of(case)
+    gates = [*gates_of(case), *significance(case)]
     findings = _placed(findings, read.claims, folder)
     findings += _flags(read.document.flags, gates)
     logs = len(logs_of(folder))
+    notes = _notes(assigned, read) + both_rules(case)
     basis = f"{logs} log{'' if logs == 1 else 's'} and the files of the folder"
-    return Checked(plain(folder.path), str(policy.get("name", "")), basis, findings, gates, _notes(assigned, read))
+    return Checked(plain(folder.path), str(policy.get("name", "")), basis, findings, gates, notes)
 
 
 def add_sum(run: Seen, text: LogText) -> None:
@@ -141,8 +143,10 @@ def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[
     if read.seeds:
         findings += seed_findings(seeds, place, assigned)
     findings += _counted(read, seeds)
-    findings += [judge(claim, seeds, assigned) for claim in read.claims]
-    findings += _own_means(read)
+    own = _own_means(read)
+    for claim in read.claims:
+        one = judge(claim, seeds, assigned)
+        findings.append(own[claim.place] if one.verdict == UNKNOWN and claim.place in own else one)
     findings += _ratios(read, assigned)
     findings += _code_file(read, assigned)
     if read.document.other:
@@ -171,9 +175,10 @@ def _counted(read: Read, seeds: list[int]) -> list[Finding]:
     ]
 
 
-def _own_means(read: Read) -> list[Finding]:
-    """A mean against the folder's own per-seed values: it can contradict itself where no log is left."""
-    found = []
+def _own_means(read: Read) -> dict[str, Finding]:
+    """By place, each mean that is not that of the folder's own per-seed values: it contradicts itself, whatever the
+    logs say, or where there are none."""
+    found = {}
     document = read.document.claims
     for claim in document:
         if claim.metric not in (*SCORES, "val_loss") or claim.over != MEAN or claim.value is None:
@@ -186,7 +191,8 @@ def _own_means(read: Read) -> list[Finding]:
         reach = replace(claim, half=claim.half + max(one.half for one in own.values()))
         if not reach.fits(mean):
             why = f"not the mean of its own {len(values)} per-seed values"
-            found.append(Finding(claim.place, claim.says, f"{mean:.8f}", SUBMISSION, FAIL, why, claim.value, mean))
+            one = Finding(claim.place, claim.says, f"{mean:.8f}", SUBMISSION, FAIL, why, claim.value, mean)
+            found[claim.place] = one
     return found
 
 

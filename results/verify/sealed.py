@@ -7,8 +7,9 @@ rounded ones; the gates are those of the collected submission.
 import typing
 from collections.abc import Mapping
 
+from results.claims import claim_gates
 from results.collect import Collected
-from results.gates import check_gates
+from results.gates import Gate, check_gates
 from results.pack import verify
 from results.untrusted import Folder, plain
 from results.verify.check import Checked, judged, read_claims
@@ -21,6 +22,10 @@ def id_of_ours(facts: Mapping[str, typing.Any]) -> str | None:
     """The submission that a document says it was packed from, if it says so."""
     told = facts.get("submission_id")
     return told if isinstance(told, str) and len(told) == 64 and set(told) <= set("0123456789abcdef") else None
+
+
+def _gates(found: Collected, policy: Mapping[str, typing.Any]) -> list[Gate]:
+    return check_gates(found.rows, policy, found.spec.target_class, claim_gates(found.rows, policy))
 
 
 def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.Any] | None) -> Checked:
@@ -43,7 +48,7 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
         count = len(folder.files)
         told = f"{count} files"
         findings.append(Finding("files", told, told, found.spec.folder.name, PASS, "the same to the byte, made again"))
-    gates = found.gates if policy is None else check_gates(found.rows, policy, found.spec.target_class)
+    gates = found.gates if policy is None else _gates(found, policy)
     sources = {row.seed: f"attempts/{row.attempt_id}" for row in found.rows if row.counted}
     name = found.spec.policy_name if policy is None else str(policy.get("name"))
     basis = f"the sealed attempts of {found.spec.folder.name}"

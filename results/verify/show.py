@@ -28,7 +28,7 @@ def table_text(checked: Checked) -> str:
     gates = [
         (
             [one.name, plain(one.value, 30), plain(one.limit, 38), one.margin, _seed(one.seed), one.verdict],
-            "; ".join(filter(None, [one.why, f"at {one.source}" if one.source and one.verdict != PASS else ""])),
+            "; ".join(filter(None, [one.why, f"at {one.source}" if ":" in one.source and one.verdict != PASS else ""])),
         )
         for one in checked.gates
     ]
@@ -36,10 +36,14 @@ def table_text(checked: Checked) -> str:
         f"{checked.folder}, policy {checked.policy}, derived from {checked.basis}",
         _lines(CLAIM_HEAD, claims),
         _lines(GATE_HEAD, gates),
-        *(f"note: {plain(note, 300)}" for note in checked.notes),
+        "\n".join(line for note in checked.notes for line in _wrapped(f"note: {plain(note, 400)}")),
         summary(checked),
     ]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="      ")
 
 
 def placed(place: str) -> tuple[str, str]:
