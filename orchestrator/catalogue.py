@@ -4,7 +4,6 @@ The list counts parameters and bytes without building a model, so that it is imm
 from the model that its bundle builds, and a difference is told.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from golf_core.rundir import BUNDLE
 from orchestrator import errors
 from orchestrator.environment import bundle_environment
 from orchestrator.errors import UsageError
+from orchestrator.own_recipe import is_own, load_own
 
 SCHEMA_VERSION = 1
 RACE_BYTES = load_policy("record-2026-03").artifact_bytes  # a plan has the cap of its own policy
@@ -32,9 +32,8 @@ Row = dict[str, typing.Any]
 
 def find(name: str) -> Recipe | Grid:
     """A recipe or a grid of ours by name, or of a user's file as `./mine.py:name`."""
-    file, colon, symbol = name.rpartition(":")
-    if colon:
-        return _from_file(name, Path(file), symbol)
+    if is_own(name):
+        return load_own(name)
     try:
         if name in GRIDS:
             return load_grid(name)
@@ -43,26 +42,6 @@ def find(name: str) -> Recipe | Grid:
         return load_recipe(name)
     except ConfigError as error:
         raise UsageError(str(error)) from None
-
-
-def _from_file(name: str, path: Path, symbol: str) -> Recipe | Grid:
-    if not path.is_file():
-        raise UsageError(f"recipe {name!r}: there is no file {path}; write it as ./mine.py:function")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"recipe {name!r}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        found = getattr(module, symbol)()
-    except Exception as error:  # the user's own code: anything can happen in it
-        raise UsageError(f"recipe {name!r}: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Recipe | Grid):
-        kind = type(found).__name__
-        raise UsageError(f"recipe {name!r}: {symbol}() returned {kind}, not a Recipe or a Grid of golf_core.recipes")
-    if isinstance(found, Grid) and not found.recipes:
-        raise UsageError(f"recipe {name!r}: grid {found.name!r} has no variants")
-    return found
 
 
 def variants(found: Recipe | Grid) -> tuple[Recipe, ...]:

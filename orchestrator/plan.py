@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from golf_core.recipes import Recipe
 from orchestrator.attempts import Attempt, counted
 from orchestrator.errors import UsageError
+from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
 from orchestrator.power import Power, power_of
 from orchestrator.preflight import Prepared
@@ -31,16 +33,12 @@ class Plan:
     size: Size | None  # None: of a script nothing is known before it has run
     meant_for: str | None  # the target of the recipe
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
+    hints: tuple[Line, ...] = ()  # what somebody who reads the recipe or the script would ask
     power: Power | None = None  # what the seeds can show; None: nothing is claimed, and nothing paid for
 
     @property
     def finished(self) -> bool:
         return all(planned.done for planned in self.runs)
-
-    @property
-    def hints(self) -> list[str]:
-        """What somebody who reads the script would ask about its environment."""
-        return [] if self.submission.script is None else hints(self.submission.bundle, self.submission.script)
 
     @property
     def refused(self) -> bool:
@@ -57,7 +55,7 @@ class Plan:
             "size": None if self.size is None else self.size.to_dict(),
             "meant_for": self.meant_for,
             "as_meant": None if self.meant_for is None else is_as_meant(self.meant_for, self.submission.target),
-            "hints": self.hints,
+            "hints": [hint for _, hint, _ in self.hints],
             "power": None if self.power is None else self.power.to_dict(),
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
@@ -87,8 +85,16 @@ def make_plan(
         size=None if config is None else estimate(config, submission.code_bytes, submission.policy.artifact_bytes),
         meant_for=None if recipe is None else recipe.target,
         edited=edited,
+        hints=tuple(_hints(submission, recipe)),
         power=power_of(submission, embedded=settings["data"] is None),
     )
+
+
+def _hints(submission: Submission, recipe: Recipe | None) -> list[Line]:
+    if submission.script is not None:
+        found = hints(submission.bundle, submission.script)
+        return [("look at", hint, "read in the script, which was not run") for hint in found]
+    return [] if recipe is None else [("look at", hint, "the recipe") for hint in borrowed(recipe)]
 
 
 def _what(run: Run, there: list[Attempt], verb: str, retry_failed: bool) -> str:
@@ -134,7 +140,11 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
     target = f"{submission.target.describe()} ({target_class(submission.target, submission.policy)})"
     rows = [
         ("submission", submission.submission_id[:SUBMISSION_DIGITS], "content of everything below"),
-        *(_recipe_lines(plan, bundle) if submission.script is None else _script_lines(plan, submission.script)),
+        *(
+            _recipe_lines(plan, settings, bundle)
+            if submission.script is None
+            else _script_lines(plan, submission.script)
+        ),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
         ("target", target, _target(plan)),
@@ -146,7 +156,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
     return rows + _warnings(plan)
 
 
-def _recipe_lines(plan: Plan, bundle: str | None) -> list[Line]:
+def _recipe_lines(plan: Plan, settings: Settings, bundle: str | None) -> list[Line]:
     submission, size = plan.submission, plan.size
     assert size is not None
     words = " ".join(f"--set {one}" for one in submission.overrides)
@@ -154,8 +164,9 @@ def _recipe_lines(plan: Plan, bundle: str | None) -> list[Line]:
     code = f"{submission.code_bytes:,} bytes{packed}, sha256 {submission.bundle_sha256[:12]}"
     counted = "of the recipe, not of the given bundle" if plan.edited else "counted from the config"
     told = size.describe() + ("; submit refuses it on record hardware" if plan.refused else "")
+    name = f" {settings['recipe']}" if submission.recipe_file is not None else ""
     return [
-        ("recipe", f"{submission.recipe} {words}".strip(), plan.sources["recipe"]),
+        ("recipe", f"{submission.recipe} {words}".strip(), plan.sources["recipe"] + name),
         ("bundle", code, bundle or "built from the recipe"),
         ("parameters", f"{size.parameters:,}", counted),
         ("size", told, "estimate"),
@@ -176,7 +187,7 @@ def _script_lines(plan: Plan, script: Script) -> list[Line]:
 
 def _warnings(plan: Plan) -> list[Line]:
     submission, target = plan.submission, plan.submission.target
-    found = [("look at", hint, "read in the script, which was not run") for hint in plan.hints]
+    found = list(plan.hints)
     if plan.meant_for is not None and not is_as_meant(plan.meant_for, target):
         here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
         way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""

@@ -21,6 +21,7 @@ from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
+from orchestrator.own_recipe import file_of
 from orchestrator.script import Script, check_artifact, parse_environment, read_script
 from orchestrator.settings import Settings
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
@@ -196,6 +197,7 @@ def prepare(
                 config=to_dict(config),
                 data=data,
                 bundle=text,
+                recipe_file=file_of(settings["recipe"]),
                 published=None if recipe.published is None else asdict(recipe.published),
                 grid=grid_place(found, number),
                 base=base_of(found, recipe),

@@ -145,6 +145,7 @@ class Submission:
     data: Data
     bundle: str  # the text of train_gpt.py
     script: Script | None = None  # where `bundle` is somebody's own program
+    recipe_file: dict[str, typing.Any] | None = None  # a user's own: name, function, sha256; part of no id
     published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
     grid: dict[str, typing.Any] | None = None  # of a grid's variant: name, base, position, of; part of no id
     base: dict[str, typing.Any] | None = None  # what the config started from: recipe, source, config; part of no id
@@ -199,6 +200,7 @@ class Submission:
             "kind": self.kind,
             "recipe": self.recipe,
             "overrides": list(self.overrides),
+            "recipe_file": self.recipe_file,
             "script": None if self.script is None else self.script.to_dict(),
             "seeds": list(self.seeds),
             "runs": [{"seed": run.seed, "run_id": run.run_id} for run in self.runs],

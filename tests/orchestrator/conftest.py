@@ -26,10 +26,10 @@ def make_bench(tmp_path, corpus):
     """Makes benches; fails the test where a process of one is left ten seconds after it."""
     made = []
 
-    def make(text=TOY, name="bench", **kwargs):
+    def make(text=TOY, name="bench", kind=Bench, **kwargs):
         folder = tmp_path / name
         folder.mkdir()
-        made.append(Bench(folder, corpus, text, **kwargs))
+        made.append(kind(folder, corpus, text, **kwargs))
         return made[-1]
 
     yield make

@@ -77,17 +77,21 @@ class Bench:
         env = {name: value for name, value in os.environ.items() if not name.startswith("GOLF_")}
         return env | {"PYTHONPATH": str(ROOT), MARK: self.mark, "COLUMNS": "200"} | self.extra_env
 
+    def program(self):
+        """The flags that name what runs."""
+        return ["--bundle", str(self.bundle)]
+
     def start(self, *arguments, verb="submit"):
         arguments = [str(one) for one in arguments]
         given = ["--runs-dir", str(self.runs_dir)]
         if verb == "submit":
             if "--launcher" not in arguments:
                 given += ["--launcher", "python"]
-            given += ["--bundle", str(self.bundle), "--on", self.backend]
+            given += [*self.program(), "--on", self.backend]
             given += ["--data", self.corpus["data_path"], "--tokenizer", self.corpus["tokenizer_path"]]
-        program = ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
+        command = ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
         return subprocess.Popen(
-            [sys.executable, *program, verb, *given, *arguments],
+            [sys.executable, *command, verb, *given, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
