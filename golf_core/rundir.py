@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -100,11 +101,17 @@ def read_json(path: Path) -> dict[str, typing.Any]:
     return value
 
 
-def read_jsonl(path: Path) -> list[dict[str, typing.Any]]:
-    """The objects of a JSON-lines file; a cut or foreign line is left out, a missing file is empty."""
+def read_jsonl(path: Path, word: str = "") -> list[dict[str, typing.Any]]:
+    """The objects of a JSON-lines file; a cut or foreign line is left out, a missing file is empty.
+
+    With a `word` of plain letters: those alone that have it as a key or value. A line without it is not parsed, unless
+    it has escapes, in which it could hide."""
+    wanted = word.encode()
     rows: list[dict[str, typing.Any]] = []
     if path.is_file():
         for line in path.read_bytes().splitlines():
+            if wanted not in line and b"\\" not in line:
+                continue
             try:
                 value = json.loads(line, parse_constant=_no_constant)
             except (ValueError, RecursionError):
@@ -128,6 +135,15 @@ def write_seal(folder: Path, name: str, files: Iterable[str], facts: Mapping[str
     write_json(folder / name, {"schema_version": SCHEMA_VERSION, **facts, "files": entries})
 
 
+def _plain_size(path: Path) -> int | None:
+    """Bytes of a plain file; None for a link, a folder, or nothing."""
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):  # a name with a zero byte
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
 def verify_seal(
     folder: Path, name: str = SEAL, sha256_of: Callable[[Path, int], str] = file_sha256
 ) -> dict[str, typing.Any]:
@@ -143,11 +159,10 @@ def verify_seal(
         if not parts or PurePosixPath(file).is_absolute() or ".." in parts or "\\" in file:
             raise SealError(f"{folder / name} names {file!r}, which is outside the attempt")
         path = folder / file
-        if path.is_symlink() or not path.is_file():
+        if (actual := _plain_size(path)) is None:
             raise SealError(f"{path} is sealed but missing or not a plain file")
         if not isinstance(entry, dict) or type(size := entry.get("size")) is not int or size < 0:
             raise SealError(f"{folder / name} gives no size for {file!r}")
-        actual = path.stat().st_size
         if actual < size or (actual > size and not entry.get("prefix")):
             raise SealError(f"{path} has {actual} bytes; its seal says {size}")
         if sha256_of(path, size) != entry.get("sha256"):

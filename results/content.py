@@ -55,7 +55,7 @@ class Remembered(Fresh):
     """One look at all submissions of a runs folder, by one thread or several. OSError where it cannot write there."""
 
     def __init__(self, runs_dir: Path, forget: bool = False) -> None:
-        self._root, self._path = str(runs_dir), runs_dir / REMEMBERED
+        self._root, self._path = f"{runs_dir}{os.sep}", runs_dir / REMEMBERED
         with tempfile.TemporaryFile(dir=runs_dir) as probe:
             self._began = os.fstat(
                 probe.fileno()
@@ -66,7 +66,7 @@ class Remembered(Fresh):
         self._listed: dict[Path, Mapping[str, list[int]]] = {}
 
     def sha256(self, path: Path, size: int | None = None) -> str:
-        name = os.path.relpath(path, self._root)
+        name = str(path).removeprefix(self._root)
         before = _times(os.stat(path, follow_symlinks=False))
         if size is not None and size != before[2]:
             return file_sha256(path, size)  # of a part: a stage's seal, which no table reads

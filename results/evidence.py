@@ -144,7 +144,7 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Reci
 def _train_end(path: Path) -> Facts:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise RunDirError(f"{path} has {path.stat().st_size} bytes, more than any file of ours")
-    ends = [row for row in read_jsonl(path) if row.get("event") == "train_end"]
+    ends = [row for row in read_jsonl(path, "train_end") if row.get("event") == "train_end"]
     if len(ends) != 1:
         raise RunDirError(f"{path} has {len(ends)} train_end events, not one")
     return Facts(ends[0], f"{path}: train_end")

@@ -138,15 +138,18 @@ class Table:
         return "\n\n".join(parts) + "\n"
 
     @property
+    def _shown(self) -> list[Column]:
+        return [column for column in self.columns if column.header is not None]
+
+    @property
     def _words_at(self) -> list[int]:
         """The columns of words, which are read from the left."""
-        shown = [column for column in self.columns if column.header is not None]
-        return [i for i, column in enumerate(shown) if column.kind is str]
+        return [i for i, column in enumerate(self._shown) if column.kind is str]
 
     def _words(self, word: Callable[[str], str], link: Callable[[str], str]) -> Cells:
         """The cells, each written by `word`, or by `link` where it is a path."""
         header, *rows = self.cells
-        writes = [link if column.link else word for column in self.columns if column.header is not None]
+        writes = [link if column.link else word for column in self._shown]
         shown = [
             [word(cell) if cell == NOTHING else write(cell) for write, cell in zip(writes, row, strict=True)]
             for row in rows
@@ -157,11 +160,16 @@ class Table:
         """A table element to stand in any page."""
         header, *rows = self._words(_escaped, lambda path: f'<a href="{quote(path)}">info</a>')
         last = len(rows) - self.footer
+        long = {i for row in self.cells for i, cell in enumerate(row) if len(cell) > LONG_WORDS}
+        classes = [
+            " ".join(["words"] * (not i or i in self._words_at) + ["long"] * (i in long and column.link is False))
+            for i, column in enumerate(self._shown)
+        ]
         lines = ["<table>", f"<caption>{_escaped(self.title)}</caption>", "<thead>"]
-        lines += [_html_row(header, self._words_at, header=True), "</thead>"]
+        lines += [_html_row(header, classes, header=True), "</thead>"]
         for tag, part in (("tbody", rows[:last]), ("tfoot", rows[last:])):
             if part:
-                lines += [f"<{tag}>", *(_html_row(row, self._words_at) for row in part), f"</{tag}>"]
+                lines += [f"<{tag}>", *(_html_row(row, classes) for row in part), f"</{tag}>"]
         return "\n".join([*lines, "</table>"]) + "\n"
 
     def page(self) -> str:
@@ -249,13 +257,12 @@ def _markdown_lines(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]) + "\n"
 
 
-def _html_row(row: Sequence[str], words_at: Collection[int], header: bool = False) -> str:
+def _html_row(row: Sequence[str], classes: Sequence[str], header: bool = False) -> str:
     """Of the header every cell is one; else the first alone."""
     parts = []
-    for i, cell in enumerate(row):
+    for i, (cell, names) in enumerate(zip(row, classes, strict=True)):
         tag, scope = ("th", ' scope="col"' if header else ' scope="row"') if header or not i else ("td", "")
-        names = ["words"] * (not i or i in words_at) + ["long"] * (len(cell) > LONG_WORDS)
-        parts.append(f"<{tag}{scope}" + (f' class="{" ".join(names)}"' if names else "") + f">{cell}</{tag}>")
+        parts.append(f"<{tag}{scope}" + (f' class="{names}"' if names else "") + f">{cell}</{tag}>")
     return f"<tr>{''.join(parts)}</tr>"
 
 

@@ -74,6 +74,7 @@ def report(
     parts.append(data_line(rows))
     parts += [table(seed_cells(rows)).rstrip(), LEGEND, *published_lines(spec, rows), *spread_lines(rows)]
     parts += [f"Policy {spec.policy_name}:", table(gate_cells(gates)).rstrip()]
+    parts += [f"{gate.name}: {gate.note}." for gate in gates if gate.note]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
