@@ -40,8 +40,8 @@ def headroom_cells(found: Collected) -> list[list[str]]:
 
 
 def phase_seconds(evidence: Evidence) -> dict[str, float]:
-    """Seconds of each phase as the worker stamped it, in the order of their first begin; a phase that comes again adds
-    up. `train`, `stage` and so on of the two stages are told apart by a prefix."""
+    """Seconds of each phase that ended, as the worker stamped it, in the order of their ends; a phase that comes again
+    adds up. `train: all` and `evaluate: all` hold the others of their stage."""
     files = evidence.seal.child("files")
     path = evidence.folder / PHASES
     if not files.has(PHASES) or path.stat().st_size > MAX_JSON_BYTES:
@@ -57,9 +57,8 @@ def phase_seconds(evidence: Evidence) -> dict[str, float]:
         name = f"{stage}: all" if phase == STAGE else phase
         if edge == "begin":
             begun[name] = float(t)
-            found.setdefault(name, 0.0)
         elif edge == "end" and name in begun:
-            found[name] += float(t) - begun.pop(name)
+            found[name] = found.get(name, 0.0) + float(t) - begun.pop(name)
     return found
 
 
