@@ -3,6 +3,7 @@ this module, or one that a user names by path. No torch here.
 """
 
 import datetime
+import functools
 import math
 import tomllib
 import typing
@@ -83,10 +84,14 @@ def load_frontier(name: str) -> Frontier:
     if not path.is_file():
         raise ConfigError(f"there is no frontier {name!r}; {nearest(name, frontier_names())}, or name a TOML file")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"), path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    place = str(path)
+
+
+@functools.lru_cache(maxsize=8)  # a look over hundreds of submissions asks for the same file
+def _parsed(text: str, path: Path) -> Frontier:
+    data, place = tomllib.loads(text), str(path)
     _known(data, FRONTIER_KEYS, place)
     ratios = _value(data, "bytes_per_token", dict, place)
     tables = _value(data, "row", list, place)

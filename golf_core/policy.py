@@ -1,5 +1,6 @@
 """Policies: the gates of a race as data. A TOML file beside this module, or one that a user names by path."""
 
+import functools
 import tomllib
 import typing
 from dataclasses import asdict, dataclass, replace
@@ -70,16 +71,18 @@ def load_policy(name: str) -> Policy:
     if not path.is_file():
         raise ConfigError(f"there is no policy {name!r}; {nearest(name, policy_names())}")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return _parsed_policy(path.read_text(encoding="utf-8"), path.stem)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    data.setdefault("name", path.stem)
+
+
+@functools.lru_cache(maxsize=32)  # a look over hundreds of submissions asks for the same few
+def _parsed_policy(text: str, stem: str) -> Policy:
+    data = tomllib.loads(text)
+    data.setdefault("name", stem)
     claim = data.pop("claim", None)
-    try:
-        policy: Policy = from_dict(Policy, data)
-        return policy if claim is None else replace(policy, claim=claim_from(claim))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    policy: Policy = from_dict(Policy, data)
+    return policy if claim is None else replace(policy, claim=claim_from(claim))
 
 
 def claim_from(data: typing.Any) -> Claim:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from golf_core.fields import ConfigError
 from golf_core.frontier import Frontier, FrontierRow, load_frontier
-from golf_core.policy import Claim, claim_from, load_policy, policy_names
+from golf_core.policy import PRACTISED, WRITTEN, Claim, claim_from, load_policy, policy_names
 from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, Sample, Welch, sample_of, welch
 from results.gates import FAIL, PASS, UNKNOWN, Gate, limit_of
@@ -91,11 +91,13 @@ def judge(policy: str, claim: Claim, seeds: int, ours: Scored, theirs: Scored) -
 
     ratio = ours.bytes_per_token
     margin = 0.0 if not claim.margin_nats else None if ratio is None else bpb_of(claim.margin_nats, ratio)
+    if reason := other_text(ours, theirs):
+        return told(UNKNOWN, reason, margin)
     try:
         test = welch(ours.sample, theirs.sample, margin or 0.0)
     except NotTestable as error:
         return told(UNKNOWN, str(error), margin)
-    if obstacle := ours.obstacle or theirs.obstacle or other_text(ours, theirs):
+    if obstacle := ours.obstacle or theirs.obstacle:
         return told(UNKNOWN, obstacle, margin, test)
     if ours.sample.n < seeds:
         return told(UNKNOWN, f"{ours.sample.n} seeds; the policy asks for {seeds}", margin, test)
@@ -213,11 +215,13 @@ def judge_rows(rows: Sequence[Row], policy: Mapping[str, typing.Any], claim: Cla
 
 
 def claim_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any]) -> list[Gate]:
-    """The gate `significance` of a policy with a claim rule; none where it has none."""
+    """The gate `significance` of a policy with a claim rule; none where it has none. Its note names the race's two
+    rules, whichever the policy's is."""
     if (claim := claim_of(policy)) is None:
         return []
     found = judge_rows(rows, policy, claim, int(limit_of(policy, "seeds")))
-    p = None if found.test is None else found.test.p
+    p = None if found.test is None or found.verdict == UNKNOWN else found.test.p  # an interim p is no gate's value
+    others = "".join(f"; under {one.policy}: {one.verdict}, {one.reason}" for one in _other_rules(rows, found.policy))
     return [
         Gate(
             name="significance",
@@ -227,6 +231,11 @@ def claim_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any]) -> list[G
             margin=None if p is None else claim.alpha - p,
             seed=None,
             verdict=found.verdict,
-            note=f"{claim.describe()}, against {found.against}: {found.reason}",
+            note=f"{claim.describe()}, against {found.against}: {found.reason}{others}",
         )
     ]
+
+
+def _other_rules(rows: Sequence[Row], name: str) -> list[Judged]:
+    policies = [load_policy(other) for other in (WRITTEN, PRACTISED) if other != name]
+    return [judge_rows(rows, one.to_dict(), one.claim, one.seeds) for one in policies if one.claim is not None]
