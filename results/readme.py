@@ -57,7 +57,8 @@ def readme_text(
         markdown_table(headroom_cells(found)),
         *phase_sections(found),
         "## Requirements",
-        f"Python {facts['python_version'] or '3.11 or newer'}:\n\n```\n{requirements}```",
+        f"Python {facts['python_version'] or '3.11 or newer'}"
+        + (f":\n\n```\n{requirements}```" if requirements else ", and nothing beyond its standard library."),
         "## Evidence",
         "The counted attempt of each seed, the SHA-256 of its seal and of its artifact. The log is the attempt's own.",
         markdown_table(evidence_cells(found)),
@@ -100,9 +101,12 @@ def stage_cells(found: Collected) -> list[list[str]]:
 def statistics_lines(rows: Sequence[Row]) -> list[str]:
     """Both rules of the race, by name, each with its verdict: the written one and the practised one."""
     lines = []
+    other = data_warning(rows)
     for name in (WRITTEN, PRACTISED):
         policy = load_policy(name)
-        if policy.claim is not None:
+        if policy.claim is not None and other:
+            lines.append(f"`{name}` ({policy.claim.describe()}): **unknown**, the text: {other}")
+        elif policy.claim is not None:
             judged = judge_rows(rows, policy.to_dict(), policy.claim, policy.seeds)
             lines.append(
                 f"`{name}` ({policy.claim.describe()}, against {judged.against}): **{judged.verdict}**, {judged.reason}"

@@ -49,7 +49,7 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
         told = f"{count} files"
         findings.append(Finding("files", told, told, found.spec.folder.name, PASS, "the same to the byte, made again"))
     gates = found.gates if policy is None else _gates(found, policy)
-    sources = {row.seed: f"attempts/{row.attempt_id}" for row in found.rows if row.counted}
+    sources = {row.seed: str(row.attempt_id) for row in found.rows if row.counted}
     name = found.spec.policy_name if policy is None else str(policy.get("name"))
     basis = f"the sealed attempts of {found.spec.folder.name}"
     return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [])

@@ -201,7 +201,7 @@ def seen_in_rows(rows: typing.Iterable[Row]) -> list[Seen]:
     for row in rows:
         if row.counted:
             values = {name: float(value) for name, told in OF_ROW.items() if (value := getattr(row, told)) is not None}
-            place = f"attempts/{row.attempt_id}"
+            place = str(row.attempt_id)
             sources = dict.fromkeys(values, place)
             one = Seen(place, printed=row.seed, values=values, sources=sources, digest=str(row.attempt_id))
             one.stage, one.gpu, one.gpus = row.final_stage, row.gpu, row.gpus

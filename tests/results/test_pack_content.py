@@ -115,7 +115,7 @@ def test_both_rules_of_the_race_are_told(tmp_path):
     """By name, each with a verdict; other text than the challenge's is unknown."""
     text = packed(submission(tmp_path, 4))[1]
     assert "`record-2026-03` (p < 0.01" in text and "`frontier-2026-04` (p < 0.25" in text
-    assert text.count("**unknown**, other validation text") == 2
+    assert text.count("**unknown**, the text: not the challenge's FineWeb") == 2
 
 
 def test_a_draft_lists_done_and_pending_and_has_no_mean(tmp_path):
