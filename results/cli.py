@@ -11,11 +11,12 @@ import typer
 from results.verbs.collect import collect
 from results.verbs.compare import compare
 from results.verbs.pack import pack
+from results.verbs.parse import parse
 from results.verbs.report import report
 from results.verbs.shared import EXIT_CODES
 from results.verbs.verify import verify
 
-VERBS = (collect, compare, report, pack, verify)  # in the order of --help
+VERBS = (parse, collect, compare, report, pack, verify)  # in the order of --help
 
 app = typer.Typer(
     name="python -m results",

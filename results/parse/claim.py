@@ -85,9 +85,11 @@ def _not_finished(facts: RunFacts, candidates: list[Score]) -> str | None:
 def lacks_its_twin(facts: RunFacts) -> bool:
     """Whether the log ends between a rounded score and the line that repeats it with all digits."""
     last = facts.scores[-1] if facts.scores else None
-    if last is None or facts.last_line != last.line or last.digits > TWIN_DIGITS:
+    if last is None or facts.last_line != last.line:
         return False
-    return HAS_A_TWIN.match(last.label) is not None
+    if last.done:
+        return True  # the loop's own words, before the evaluation tells its score
+    return last.digits <= TWIN_DIGITS and HAS_A_TWIN.match(last.label) is not None
 
 
 def _not_told(facts: RunFacts, worse: Score, best: Score) -> str | None:

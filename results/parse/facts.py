@@ -11,7 +11,7 @@ from results.parse.run import MAX_TEXT, Curves
 from results.parse.scores import OTHER, ROUNDTRIP, SLIDING, TTT, Score, decimals, read_score
 
 MAX_FACTS = 4096  # of a kind in one run: hostile or broken logs must not fill the memory
-MAX_POINTS = 20_000  # of a curve, thinned to half where it is reached
+MAX_POINTS = 5_000  # of a curve, thinned to half where it is reached
 SMALLEST_SIZE = 100  # bytes: less is a count of something else
 
 
@@ -29,6 +29,7 @@ class Size:
     kind: str  # model, total or code
     label: str
     value: int
+    early: bool = False  # before the first step: of a trial, not of what was trained
 
 
 @dataclass(slots=True)
@@ -178,7 +179,7 @@ def take_line(run: RunFacts, number: int, text: str) -> None:
     if "total_eval" in text and (found := p.EVAL_TOTAL.search(text)) is not None:
         run.eval_total = Fact(str(float(found[1]) * p.SCALE[found[2]]), number, text[:MAX_TEXT])
     if any(word in text for word in ("bytes", "ize", "ode", "budget", "otal")) and len(run.sizes) < MAX_FACTS:
-        found_sizes = list(sizes_of(number, text))
+        found_sizes = [replace(size, early=run.step_line is None) for size in sizes_of(number, text)]
         run.sizes += found_sizes
         if any(size.kind == "model" for size in found_sizes):
             run.trained = True

@@ -23,8 +23,9 @@ from results.parse.patterns import HEADER_BEGINS, ON_THE_WAY, STEP, may_matter, 
 from results.parse.run import MAX_TEXT, Curves, ParsedRun
 
 MAX_RUNS = 10_000  # in one file
+MAX_CURVES = 100  # runs of a file whose curves are kept
 # A last line without a newline plainly ends where a unit does, or with all the digits of an exact score.
-ENDS_PLAINLY = re.compile(r"(?:\d(?:ms|s)|bytes|val_bpb:\d+\.\d{8,})$")
+ENDS_PLAINLY = re.compile(r"(?:\d(?:ms|s)|bytes|_exact\b.*val_bpb:\d+\.\d{8,})$")
 
 
 def parse_file(path: Path, *, curves: bool = False) -> list[ParsedRun]:
@@ -72,11 +73,15 @@ class _Runs:
     def __init__(self, curves: bool) -> None:
         self.curves = curves
         self.all: list[RunFacts] = []
+        self.left_out = 0
 
     def fresh(self, number: int) -> RunFacts:
+        run = RunFacts(number, curves=Curves() if self.curves and len(self.all) < MAX_CURVES else None)
         if len(self.all) < MAX_RUNS:
-            self.all.append(RunFacts(number, curves=Curves() if self.curves else None))
-        return self.all[-1]
+            self.all.append(run)
+        else:
+            self.left_out += 1
+        return run
 
     def take(self, run: RunFacts, number: int, text: str) -> RunFacts:
         """Take a line that is no step; the run that it belongs to."""
@@ -93,4 +98,7 @@ class _Runs:
 
     def concluded(self, name: str) -> list[ParsedRun]:
         told = [one for one in self.all if one.began or one.header or one.sizes] or self.all[:1]
-        return [conclude(one, name, number, len(told)) for number, one in enumerate(told, 1)]
+        found = [conclude(one, name, number, len(told)) for number, one in enumerate(told, 1)]
+        if self.left_out:
+            found[-1].warnings.append(f"{self.left_out} more runs are in the file; {MAX_RUNS} at most are read")
+        return found

@@ -10,8 +10,9 @@ def settle_sizes(facts: RunFacts, told: Told) -> None:
     A total that is the sum of a compressed model and a code size is the artifact's, whatever its label says: the
     unlabelled `Total submission size` is the uncompressed checkpoint's in most logs, and the artifact's in some.
     """
-    models = [one for one in facts.sizes if one.kind == "model"]
-    totals = [one for one in facts.sizes if one.kind == "total"]
+    trained = facts.step_line is not None
+    models = [one for one in facts.sizes if one.kind == "model" and not (trained and one.early)]
+    totals = [one for one in facts.sizes if one.kind == "total" and not (trained and one.early)]
     codes = [one for one in facts.sizes if one.kind == "code"]
     compressed = [one for one in models if one.label] or models[1:]
     sums = {model.value + code.value for model in compressed for code in codes}

@@ -1,0 +1,52 @@
+"""results parse: what anybody's training logs say, each value with its line."""
+
+import shutil
+import sys
+import typing
+from pathlib import Path
+
+import typer
+
+from results.verbs.shared import BACKEND, DEBUG, FORMATS, JSON, USAGE, guarded
+
+FORMS = (*FORMATS, "html")
+
+
+def parse(
+    files: typing.Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Logs of any trainer of the race.", show_default=False)
+    ],
+    form: typing.Annotated[str, typer.Option("--format", help="table, csv, md, html or json.")] = "table",
+    as_json: typing.Annotated[bool, JSON] = False,
+    debug: typing.Annotated[bool, DEBUG] = False,
+) -> None:
+    """Read training logs: seed, steps, times, sizes, the score of each stage and the one that the run claims.
+
+    A value that the log does not tell, or tells in two ways, is left out with the reason; none is guessed.
+    """
+    form = "json" if as_json else form
+    if form not in FORMS:
+        print(f"--format {form!r} is not known; there are {', '.join(FORMS)}", file=sys.stderr)
+        sys.exit(USAGE)
+
+    def run() -> int:
+        from results.parse.reader import parse_file
+        from results.parse.table import parsed_json, parsed_table
+
+        found, code = [], 0
+        for path in files:
+            try:
+                found += parse_file(path)
+            except OSError as error:
+                print(f"{path}: {error.strerror or error}; name a log file", file=sys.stderr)
+                code = USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else BACKEND
+        if not found:
+            return code
+        if form == "json":
+            print(parsed_json(found), end="")
+        else:
+            width = shutil.get_terminal_size().columns if form == "table" and sys.stdout.isatty() else None
+            print(parsed_table(found).render(form, width), end="")
+        return code
+
+    guarded(run, debug)
