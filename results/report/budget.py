@@ -50,7 +50,10 @@ def time_chart(subjects: Sequence[Subject]) -> Chart | Absent:
             for bar in bars[key]
             for name, seconds in bar["phases"].items()
         ),
-        spec=specification(vconcat=[_panel(label, bars[key], key, caps[key]) for key, label, _ in STAGES if bars[key]]),
+        spec=specification(
+            vconcat=[_panel(label, bars[key], key, caps[key]) for key, label, _ in STAGES if bars[key]],
+            resolve={"scale": {"color": "independent"}},
+        ),
     )
 
 
@@ -140,5 +143,4 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
                 "encoding": {"x": {"field": "cap", **x}, "y": {"value": 0}},
             },
         ],
-        "resolve": {"scale": {"color": "independent"}},
     }

@@ -48,7 +48,9 @@ class Absent:
 
 
 def specification(**parts: typing.Any) -> Spec:
-    return {"$schema": SCHEMA, "width": WIDTH, "height": HEIGHT, "config": vega_config(), **parts}
+    """A whole one; one plot has the usual size, several say their own."""
+    size = {} if {"vconcat", "facet"} & set(parts) else {"width": WIDTH, "height": HEIGHT}
+    return {"$schema": SCHEMA, **size, "config": vega_config(), **parts}
 
 
 def values(rows: Iterable[typing.Mapping[str, typing.Any]]) -> dict[str, typing.Any]:

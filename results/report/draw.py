@@ -37,15 +37,13 @@ def inlined(svg: str, name: str, label_id: str) -> str:
     )
 
 
-def write_files(chart: Chart, folder: Path) -> list[Path]:
+def write_files(name: str, svg: str, folder: Path) -> list[Path]:
     """NAME.svg and NAME.png."""
     import vl_convert
 
-    svg = svg_of(chart)
     png = bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
     at = svg.index(">") + 1
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{chart.name}.svg", folder / f"{chart.name}.png"]
+    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     write_bytes(paths[0], (svg[:at] + exchange_in_file() + svg[at:]).encode())
     write_bytes(paths[1], packed_png(png))
     return paths

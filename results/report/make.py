@@ -1,7 +1,7 @@
 """From submissions to the report: which charts there are, the page, the files for a README, the object for JSON."""
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from golf_core.rundir import write_bytes
@@ -45,18 +45,22 @@ def charts_of(subjects: Sequence[Subject]) -> list[Chart | Absent]:
     ]
 
 
-def make_page(subjects: Sequence[Subject], charts: Sequence[Chart | Absent]) -> str:
-    return page(subjects, charts, {one.name: svg_of(one) for one in charts if isinstance(one, Chart)})
+def drawings_of(charts: Sequence[Chart | Absent]) -> dict[str, str]:
+    """The SVG of each chart by its name."""
+    return {one.name: svg_of(one) for one in charts if isinstance(one, Chart)}
 
 
-def write_page(subjects: Sequence[Subject], charts: Sequence[Chart | Absent], path: Path) -> None:
-    text = make_page(subjects, charts)
+def write_page(
+    subjects: Sequence[Subject], charts: Sequence[Chart | Absent], drawings: Mapping[str, str], path: Path
+) -> None:
+    text = page(subjects, charts, drawings)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.encode())
 
 
-def write_charts(charts: Sequence[Chart | Absent], folder: Path) -> list[Path]:
-    return [path for one in charts if isinstance(one, Chart) for path in write_files(one, folder)]
+def write_charts(drawings: Mapping[str, str], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for name, svg in drawings.items() for path in write_files(name, svg, folder)]
 
 
 def report_object(subjects: Sequence[Subject], charts: Sequence[Chart | Absent]) -> dict[str, typing.Any]:

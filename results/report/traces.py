@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from golf_core.rundir import LOG, METRICS, PHASES, RunDirError
+from results.parse.reader import parse_file
 
 MAX_TRACE_BYTES = 1 << 26
 LARGEST = 1e15
@@ -100,7 +101,7 @@ def _take(found: Trace, event: Event) -> None:
 
 def _gains(events: Iterable[Event]) -> list[tuple[int, float, float]]:
     """BPB of test-time training less BPB of the stage before it, of each part of the stream and of all up to it."""
-    told = {event.get("stage"): event for event in events if event.get("event") == "score_parts"}
+    told = {str(event.get("stage")): event for event in events if event.get("event") == "score_parts"}
     before, after = told.get("sliding") or told.get("roundtrip"), told.get("ttt")
     if before is None or after is None or before.get("part") != after.get("part"):
         return []
@@ -126,8 +127,6 @@ def _numbers(value: typing.Any) -> list[float]:
 
 def _take_log(found: Trace, path: Path) -> None:
     """A script's own log, read by the parser."""
-    from results.parse.reader import parse_file
-
     runs = parse_file(path, curves=True) if path.is_file() else []
     if len(runs) != 1 or (curves := runs[0].curves) is None:
         return

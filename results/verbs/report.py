@@ -34,7 +34,7 @@ def report(
     as_json: typing.Annotated[bool, JSON] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write one HTML page: verdict, tables, charts. It loads nothing, prints well, and prints its path here."""
+    """Write one HTML page: verdict, tables, charts. The page loads nothing and needs no network."""
     form = "json" if as_json else form
     if form not in FORMATS:
         print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
@@ -42,7 +42,7 @@ def report(
 
     def run() -> int:
         from results.project import load_project
-        from results.report.make import REPORT, charts_of, report_object, write_charts, write_page
+        from results.report.make import REPORT, charts_of, drawings_of, report_object, write_charts, write_page
         from results.report.subject import load_subjects
         from results.spec import find_submission
 
@@ -51,19 +51,16 @@ def report(
         subjects = load_subjects(list(dict.fromkeys(found)))
         for note in (note for one in subjects for note in one.found.notes):
             print(note, file=sys.stderr)
-        drawn = charts_of(subjects)
+        specified = charts_of(subjects)
+        path = out or (None if form == "json" else (found[0] if len(subjects) == 1 else folder) / REPORT)
+        drawings = {} if path is None and charts is None else drawings_of(specified)
         if charts is not None:
-            for path in write_charts(drawn, charts):
-                print(path, file=sys.stderr)
-        if form == "json":
-            told = json.dumps(report_object(subjects, drawn), indent=1, ensure_ascii=False, allow_nan=False)
-            print(told)
-            if out is not None:
-                write_page(subjects, drawn, out)
-        else:
-            path = out or (found[0] if len(subjects) == 1 else folder) / REPORT
-            write_page(subjects, drawn, path)
-            print(path)
+            for written in write_charts(drawings, charts):
+                print(written, file=sys.stderr)
+        if path is not None:
+            write_page(subjects, specified, drawings, path)
+        told = report_object(subjects, specified) if form == "json" else {}
+        print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) if form == "json" else path)
         failed, finished = (any(one.found.failed for one in subjects), all(one.found.finished for one in subjects))
         return FAILED if failed else 0 if finished else NOT_FINISHED
 

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import time
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,8 @@ class Browser:
         self.look(dark, media)
         self.call("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.run("new Promise(done => setTimeout(done, 20))")
+            time.sleep(0.02)
+            self.run("0")
 
     def look(self, dark: bool = False, media: str = "") -> None:
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]

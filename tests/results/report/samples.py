@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from results.dataset import EMBEDDED_SHA256
-from results.report.make import charts_of, make_page
+from results.report.make import charts_of, drawings_of
+from results.report.page import page
 from results.report.subject import Subject, load_subjects
 from tests.results.attempts import TEXT_BYTES, Runs, stage
 
@@ -130,4 +131,5 @@ def subjects_of(*runs: Runs) -> list[Subject]:
 
 def page_of(*runs: Runs) -> str:
     subjects = subjects_of(*runs)
-    return make_page(subjects, charts_of(subjects))
+    charts = charts_of(subjects)
+    return page(subjects, charts, drawings_of(charts))
