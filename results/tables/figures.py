@@ -1,7 +1,5 @@
 """How a figure or a word is written in a table. What is not known is a dash, never a zero."""
 
-import unicodedata
-
 NOTHING = "-"
 
 
@@ -56,6 +54,6 @@ def visible(text: str) -> str:
     >>> print(visible("a\\nb\\x1b[2Jc\\u202ed"), visible("é ± 模型"))
     a\\nb\\x1b[2Jc\\u202ed é ± 模型
     """
-    if text.isprintable() and unicodedata.is_normalized("NFC", text):
+    if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

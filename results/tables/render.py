@@ -208,7 +208,9 @@ def _filled(text: str, width: int | None) -> str:
 
 
 def _known(value: typing.Any) -> typing.Any:
-    """None for a number that is none."""
+    """None for a number that is none; words as one line, which a terminal may be shown and any reader of CSV takes."""
+    if isinstance(value, str):
+        return visible(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
