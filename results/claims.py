@@ -3,7 +3,7 @@
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from golf_core.fields import ConfigError
 from golf_core.frontier import Frontier, FrontierRow, load_frontier
@@ -183,6 +183,17 @@ def scored_row(row: FrontierRow, frontier: Frontier) -> Scored:
     )
 
 
+def text_doubt(ours: Scored, frontier: Frontier) -> str:
+    """Why the text of a frontier is not known to be that of these scores; empty where its size, or at least its bytes
+    per token under a known tokenizer, show it."""
+    ratio = ours.bytes_per_token
+    if ours.text_bytes is not None or (ratio is not None and frontier.tokenizer_of(ratio) is not None):
+        return ""
+    if ratio is None:
+        return "nothing shows which validation text the scores are of: neither its size nor a loss is known"
+    return f"nothing shows that the text is {frontier.text}: {ratio:.4f} bytes per token are no known tokenizer's on it"
+
+
 def claim_of(policy: Mapping[str, typing.Any]) -> Claim | None:
     """The rule of a registered policy: the shipped one under a shipped name, else its own. Raises RunDirError."""
     try:
@@ -202,6 +213,7 @@ def judge_rows(rows: Sequence[Row], policy: Mapping[str, typing.Any], claim: Cla
     except ConfigError as error:
         raise RunDirError(f"policy {name!r:.80}: {error}") from None
     if (ours := scored_rows("ours", rows)) is not None:
+        ours = replace(ours, obstacle=ours.obstacle or text_doubt(ours, frontier))
         return judge(name, claim, seeds, ours, theirs)
     return Judged(
         policy=name,

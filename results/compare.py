@@ -7,9 +7,10 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from golf_core.frontier import BEST, Frontier, FrontierRow, load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.significance import Design, NotTestable, Welch, seeds_needed, welch
-from results.claims import SAME_RATIO, Judged, judge, nats_of, other_text
+from results.claims import SAME_RATIO, Judged, judge, nats_of, other_text, text_doubt
 from results.gates import FAIL, PASS, UNKNOWN
 from results.sequential import Look, look
 from results.sides import Side, as_json
@@ -98,16 +99,28 @@ def rules_of(chosen: tuple[str, Claim, int]) -> list[tuple[str, Claim, int]]:
     return found
 
 
-def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], typical_sd: float) -> Comparison:
+def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], frontier: Frontier) -> Comparison:
+    """`frontier` is that of their row, and knows a typical spread."""
+    scored = ours.scored
+    if theirs.row is not None and scored.bytes_per_token is not None and (doubt := text_doubt(scored, frontier)):
+        ours = replace(ours, scored=replace(scored, obstacle=scored.obstacle or doubt))
     test, no_test = None, ""
     try:
         test = welch(ours.scored.sample, theirs.scored.sample)
     except NotTestable as error:
         no_test = str(error)
-    rules = tuple(_rule(ours, theirs, *rule, typical_sd) for rule in rules_of(chosen))
+    rules = tuple(_rule(ours, theirs, *rule, frontier.typical_sd) for rule in rules_of(chosen))
     notes = [*ours.notes, *(note for note in theirs.notes if note not in ours.notes)]
     if test is not None and test.note:
         notes.insert(0, test.note)
+    if ours.scores and sorted(ours.scores, key=str) == sorted(theirs.scores, key=str):
+        notes.insert(
+            0, "both sides hold the same scores of the same seeds: nothing is compared but a thing with itself"
+        )
+    if theirs.row is None or theirs.row != _claimed_row(chosen[1]):
+        notes.insert(
+            0, f"the rules are applied to this pair; a claim under {chosen[0]} is against {_row_name(chosen[1])}"
+        )
     found = Comparison(ours=ours, theirs=theirs, rules=rules, test=test, no_test=no_test, notes=())
     if _two_tokenizers(found):
         notes.insert(
@@ -116,6 +129,15 @@ def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], typical_sd
             "margin in nats would be another in BPB, and no claim passes that would not pass under both",
         )
     return replace(found, notes=tuple(notes))
+
+
+def _claimed_row(claim: Claim) -> FrontierRow:
+    return load_frontier(claim.frontier).find(claim.against)
+
+
+def _row_name(claim: Claim) -> str:
+    best = "the best row, " if claim.against == BEST else ""
+    return f"{best}{_claimed_row(claim).label}"
 
 
 def _two_tokenizers(found: Comparison) -> bool:
@@ -276,7 +298,7 @@ def sentences(found: Comparison) -> list[str]:
 
 
 def _verdict(judged: Judged) -> str:
-    word = {PASS: "claim met", FAIL: "claim not met", UNKNOWN: "unknown, which is never a pass"}[judged.verdict]
+    word = {PASS: "met", FAIL: "not met", UNKNOWN: "unknown, which is never a pass"}[judged.verdict]
     return f"{word}: {judged.reason}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golf_core.fields import ConfigError
-from golf_core.frontier import BEST, Frontier
+from golf_core.frontier import BEST, Frontier, FrontierRow
 from golf_core.policy import Claim
 from golf_core.significance import NotTestable, Sample, sample_of
 from results.claims import Scored, claim_of, ratio_of, scored_row, scored_rows
@@ -34,6 +34,7 @@ class Side:
     scores: tuple[Score, ...] = ()  # empty where only a summary is known
     registered: int | None = None  # seeds of a submission, counted or not
     rule: tuple[str, Claim, int] | None = None  # claim rule that it was registered under: policy, claim, seeds
+    row: FrontierRow | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -84,7 +85,9 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
         return _of_submission(submission)
     shown = f"{row.label} {row.name}" if row.pr is not None else row.label
     notes = (f"figures of {row.label}: {row.source}" + (f"; {row.note}" if row.note else ""),)
-    return Side(what=f"{shown}, {row.tokenizer}", scored=scored_row(row, frontier), scores=row.scores, notes=notes)
+    return Side(
+        what=f"{shown}, {row.tokenizer}", scored=scored_row(row, frontier), scores=row.scores, row=row, notes=notes
+    )
 
 
 def _of_submission(folder: Path) -> Side:
@@ -106,7 +109,7 @@ def _of_submission(folder: Path) -> Side:
         scores=tuple((row.seed, row.val_bpb) for row in found.rows if row.counted and row.val_bpb is not None),
         registered=len(found.rows),
         rule=None if claim is None else (found.spec.policy_name, claim, int(limit_of(found.spec.policy, "seeds"))),
-        notes=tuple(found.notes),
+        notes=(*found.notes, *([] if scored.text_bytes is not None else [_unproved(label)])),
     )
 
 

@@ -24,13 +24,13 @@ WIDTH = 100
 def compare(
     ours: typing.Annotated[str, typer.Argument(help=SIDE, show_default=False)],
     theirs: typing.Annotated[
-        str | None, typer.Argument(help="The same [default: the row that the policy names].", show_default=False)
+        str | None, typer.Argument(help="The same; without it, the row that the policy names.", show_default=False)
     ] = None,
     policy: typing.Annotated[
         str | None,
         typer.Option(
             "--policy",
-            help="Whose claim rule decides: a name, or a TOML file [default: the submission's, else record-2026-03].",
+            help="Whose claim rule decides: a name, or a TOML file. Without it the submission's, else record-2026-03.",
             show_default=False,
         ),
     ] = None,
@@ -41,7 +41,7 @@ def compare(
         str | None,
         typer.Option(
             "--frontier",
-            help="Date of a frontier, or a TOML file of rows [default: the policy's].",
+            help="Date of a frontier, or a TOML file of rows. Without it the policy's.",
             show_default=False,
         ),
     ] = None,
@@ -113,7 +113,7 @@ def _compared(
     if reason := other_text(left.scored, right.scored):
         way = "name theirs: another submission of that text" if theirs is None and against is None else "not compared"
         raise SideError(f"{left.what} against {right.what}: {reason}; {way}")
-    return compare_sides(left, right, chosen, rows.typical_sd)
+    return compare_sides(left, right, chosen, rows)
 
 
 def _chosen(policy: str | None, ours: "Side") -> "tuple[str, Claim, int]":

@@ -11,7 +11,7 @@ from golf_core.frontier import load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.rundir import RunDirError
 from golf_core.significance import Sample, sample_of, welch
-from results.claims import Scored, bpb_of, claim_of, judge, nats_of, other_text, ratio_of
+from results.claims import Scored, bpb_of, claim_of, judge, nats_of, other_text, ratio_of, text_doubt
 from results.collect import collect
 from tests.results.attempts import Runs, stage
 
@@ -178,6 +178,15 @@ def test_nats_and_bits_are_there_and_back(bpb, ratio):
 def test_losses_of_two_tokenizers_have_no_ratio():
     """Seeds of one configuration have one; where they disagree none is made up."""
     assert ratio_of([nats_of(1.1, 2.44), nats_of(1.1, 3.73)], [1.1, 1.1]) is None
+
+
+def test_a_text_is_shown_by_its_size_or_by_a_known_tokenizer():
+    """Neither: a doubt, which is an obstacle to every claim against the frontier."""
+    frontier = load_frontier("2026-05-02")
+    assert "neither its size nor a loss" in text_doubt(scored(1.0, None), frontier)
+    assert "no known tokenizer" in text_doubt(scored(1.0, 2.86), frontier)
+    assert not text_doubt(scored(1.0, 2.4359), frontier)
+    assert not text_doubt(dataclasses.replace(scored(1.0, None), text_bytes=151_080_363), frontier)
 
 
 def test_texts_are_the_same_by_hash_or_by_size():

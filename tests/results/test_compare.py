@@ -36,7 +36,7 @@ def run(*words):
 def compared(ours, theirs, policy=PRACTISED, runs_dir=Path("none"), ratio=None):
     chosen = load_policy(policy)
     sides = (read_side(ours, FRONTIER, runs_dir, ratio), read_side(theirs, FRONTIER, runs_dir))
-    return compare(*sides, (policy, chosen.claim, chosen.seeds), FRONTIER.typical_sd)
+    return compare(*sides, (policy, chosen.claim, chosen.seeds), FRONTIER)
 
 
 def submitted(folder, scores, policy=WRITTEN):
@@ -169,6 +169,28 @@ def test_scores_of_another_text_are_refused(tmp_path):
     assert same.exit_code == 4 and "ours - theirs" in same.stdout
 
 
+def test_a_comparison_with_another_side_is_no_claim_against_the_frontier(tmp_path):
+    """The rules are applied to any pair; what a claim would be against is said where it is another side."""
+    assert "a claim under record-2026-03 is against the best row, #2135" in run(R1514, "1493").stdout.replace(
+        "\n  ", " "
+    )
+    assert "is against" not in run("1.055,1.0551,1.056", "best").stdout
+    assert "a thing with itself" in run("1493", "#1493").stdout.replace("\n  ", " ")
+
+
+def test_a_script_whose_text_nothing_shows_claims_nothing(tmp_path):
+    """Logs whose bytes per token fit no tokenizer on that text are unknown, however good the scores."""
+    names = [tmp_path / f"{seed}.log" for seed in (1, 2, 3)]
+    for seed, path in enumerate(names, 1):
+        path.write_text(
+            log_of(seed, 0.9 + seed / 1000).replace(
+                "sliding_window_exact val_loss:1", "sliding_window_exact val_loss:2"
+            )
+        )
+    done = run(",".join(map(str, names)), "best")
+    assert done.exit_code == 4 and "no known tokenizer's" in done.stdout.replace("\n  ", " "), done.stdout
+
+
 def test_a_diagnostic_submission_has_no_scores(tmp_path):
     """Nothing of it may be compared."""
     runs = diagnostic(tmp_path)
@@ -253,7 +275,7 @@ def test_the_command_runs_by_itself(tmp_path):
     command = [sys.executable, "-m", "results", "compare", R1514, "#1493", "--policy", PRACTISED]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert (done.returncode, done.stderr) == (0, "") and "claim met: p = 0.02042" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "") and "frontier-2026-04: met: p = 0.02042" in done.stdout
 
 
 def test_digits_that_mean_two_things_are_not_guessed(tmp_path):
