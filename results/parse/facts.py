@@ -200,10 +200,20 @@ def _take_stop(run: RunFacts, number: int, text: str) -> None:
     run.trained = run.trained or run.stop is not None
 
 
+# Each kind of size with words of which its line holds one.
+SIZE_KINDS = (
+    ("total", ("budget",), p.BUDGET),
+    ("total", ("otal", "bytes"), p.TOTAL_BYTES),
+    ("model", ("erialized",), p.MODEL_BYTES),
+    ("code", ("ode",), p.CODE_BYTES),
+)
+
+
 def sizes_of(number: int, text: str) -> Iterator[Size]:
     """Every size in bytes that a line states. What is printed in megabytes has lost its digits and is none."""
-    kinds = (("total", p.BUDGET), ("total", p.TOTAL_BYTES), ("model", p.MODEL_BYTES), ("code", p.CODE_BYTES))
-    for kind, pattern in kinds:
+    for kind, words, pattern in SIZE_KINDS:
+        if not any(word in text for word in words):
+            continue
         for found in pattern.finditer(text):
             groups = found.groupdict()
             named = groups.get("unit") or any(word in text for word in ("bytes", "size", "limit", "budget", "="))

@@ -70,7 +70,7 @@ MODEL_BYTES = re.compile(
 )
 TOTAL_BYTES = re.compile(
     r"(?:[Tt]otal (?:mixed |compressed |final )?(?:submission|artifact)(?: size)?|total_submission_size"
-    r"|total_artifact_bytes|artifact_bytes|submission_bytes|(?<!\w)[Tt]otal)[ _]?(?P<label>[^:=\d]{0,60}?\S{0,24}?)"
+    r"|total_artifact_bytes|artifact_bytes|submission_bytes|(?<!\w)[Tt]otal)[ _]?(?P<label>[^:=]{0,80}?)"
     r"\s*[:=]\s*(?P<value>\d[\d,]*)(?P<unit>\s*(?:bytes|B)\b)?"
 )
 BUDGET = re.compile(r"(?<!\w)budget\s*:\s*(?P<value>\d[\d,]*)\s*/\s*16[,_]?000[,_]?000\b")
@@ -111,63 +111,63 @@ ON_THE_WAY = re.compile(
 )
 
 
-def may_matter(raw: bytes) -> bool:
+def may_matter(line: str) -> bool:
     """Whether a line before the end of training has a word that a pattern above needs.
 
-    Written out, because looking for a word is ten times as fast as one pattern of all of them, and most lines of a
-    log are dismissed here.
+    Written out, because looking for a word is ten times as fast as one pattern of all of them, and in text twice as
+    fast as in bytes: most lines of a log are dismissed here.
     """
     return (
-        b"bpb" in raw
-        or b"eed" in raw
-        or b"orld" in raw
-        or b"param" in raw
-        or b"_enabled" in raw
-        or b"orch" in raw
-        or b"NVIDIA" in raw
-        or b"topping" in raw
-        or b"raining " in raw
-        or b"erialized" in raw
-        or b" bytes" in raw
-        or b"budget" in raw
-        or b"ode" in raw
-        or b"nproc" in raw
-        or b"ws:" in raw
-        or b"BPB" in raw
-        or b"SEED" in raw
-        or b"AMD " in raw
+        "bpb" in line
+        or "eed" in line
+        or "orld" in line
+        or "param" in line
+        or "_enabled" in line
+        or "orch" in line
+        or "NVIDIA" in line
+        or "topping" in line
+        or "raining " in line
+        or "erialized" in line
+        or " bytes" in line
+        or "budget" in line
+        or "ode" in line
+        or "nproc" in line
+        or "ws:" in line
+        or "BPB" in line
+        or "SEED" in line
+        or "AMD " in line
     )
 
 
-def may_matter_later(raw: bytes) -> bool:
+def may_matter_later(line: str) -> bool:
     """The same for a line after the end of training."""
     return (
-        b"bpb" in raw
-        or b"tt" in raw
-        or b"TTT" in raw
-        or b"lid" in raw
-        or b"bytes" in raw
-        or b"ize" in raw
-        or b"ode" in raw
-        or b"uant" in raw
-        or b"eed" in raw
-        or b"otal" in raw
-        or b"erialized" in raw
-        or b"topping" in raw
-        or b"raining " in raw
-        or b"budget" in raw
-        or b"slot" in raw
-        or b"lora" in raw
-        or b"ppm" in raw
-        or b"ngram" in raw
-        or b"adapt" in raw
-        or b"indow" in raw
-        or b"ompil" in raw
-        or b"loss:" in raw
-        or b"eginning" in raw
-        or b"BPB" in raw
-        or b"SEED" in raw
-        or b"Running Py" in raw
-        or b"params:" in raw
-        or raw[:1] == b"="
+        "bpb" in line
+        or "tt" in line
+        or "TTT" in line
+        or "lid" in line
+        or "bytes" in line
+        or "ize" in line
+        or "ode" in line
+        or "uant" in line
+        or "eed" in line
+        or "otal" in line
+        or "erialized" in line
+        or "topping" in line
+        or "raining " in line
+        or "budget" in line
+        or "slot" in line
+        or "lora" in line
+        or "ppm" in line
+        or "ngram" in line
+        or "adapt" in line
+        or "indow" in line
+        or "ompil" in line
+        or "loss:" in line
+        or "eginning" in line
+        or "BPB" in line
+        or "SEED" in line
+        or "Running Py" in line
+        or "params:" in line
+        or line.startswith("=")
     )

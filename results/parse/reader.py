@@ -58,11 +58,11 @@ def parse_stream(file: typing.BinaryIO, name: str, *, curves: bool = False) -> l
             elif run.trained:
                 if on_the_way(raw) is not None:
                     take_on_the_way(run, number, raw)
-                elif may_matter_later(raw):
+                elif may_matter_later(raw.decode("latin-1")):
                     if run.scores and begins(raw) is not None:
                         run = runs.fresh(number)
                     run = runs.take(run, number, text_of(raw))
-            elif may_matter(raw):
+            elif may_matter(raw.decode("latin-1")):
                 run = runs.take(run, number, text_of(raw))
         last_line = next((number - i for i, raw in enumerate(reversed(batch.raw)) if raw.strip()), last_line)
     run.last_line = last_line
