@@ -19,7 +19,7 @@ class Claim:
     """When scores are better than a row of the frontier: a one-sided Welch test with p below `alpha`."""
 
     alpha: float
-    frontier: str  # date of a shipped frontier, or a TOML file
+    frontier: str  # date of a shipped frontier, or a TOML file: in a policy's file, from its folder
     margin_nats: float = 0.0  # nats per token by which the mean must be better; in BPB it depends on the tokenizer
     against: str = BEST  # of the frontier: best, or a pull request
 
@@ -71,18 +71,23 @@ def load_policy(name: str) -> Policy:
     if not path.is_file():
         raise ConfigError(f"there is no policy {name!r}; {nearest(name, policy_names())}")
     try:
-        return _parsed_policy(path.read_text(encoding="utf-8"), path.stem)
+        return _parsed_policy(path.read_text(encoding="utf-8"), path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 @functools.lru_cache(maxsize=32)  # a look over hundreds of submissions asks for the same few
-def _parsed_policy(text: str, stem: str) -> Policy:
+def _parsed_policy(text: str, path: Path) -> Policy:
     data = tomllib.loads(text)
-    data.setdefault("name", stem)
-    claim = data.pop("claim", None)
+    data.setdefault("name", path.stem)
+    told = data.pop("claim", None)
     policy: Policy = from_dict(Policy, data)
-    return policy if claim is None else replace(policy, claim=claim_from(claim))
+    if told is None:
+        return policy
+    claim = claim_from(told)
+    if claim.frontier.endswith(".toml"):
+        claim = replace(claim, frontier=str((path.parent / claim.frontier).absolute()))
+    return replace(policy, claim=claim)
 
 
 def claim_from(data: typing.Any) -> Claim:

@@ -205,25 +205,23 @@ def claim_of(policy: Mapping[str, typing.Any]) -> Claim | None:
 
 
 def judge_rows(rows: Sequence[Row], policy: Mapping[str, typing.Any], claim: Claim, seeds: int) -> Judged:
-    """A submission's rows against the frontier row that its policy names. Raises RunDirError for a bad frontier."""
+    """A submission's rows against the frontier row that its policy names."""
     name = str(policy.get("name", "unnamed"))
+
+    def unknown(reason: str, against: str) -> Judged:
+        return Judged(
+            policy=name, claim=claim, verdict=UNKNOWN, reason=reason, against=against, margin_bpb=None, test=None
+        )
+
     try:
         frontier = load_frontier(claim.frontier)
         theirs = scored_row(frontier.find(claim.against), frontier)
     except ConfigError as error:
-        raise RunDirError(f"policy {name!r:.80}: {error}") from None
-    if (ours := scored_rows("ours", rows)) is not None:
-        ours = replace(ours, obstacle=ours.obstacle or text_doubt(ours, frontier))
-        return judge(name, claim, seeds, ours, theirs)
-    return Judged(
-        policy=name,
-        claim=claim,
-        verdict=UNKNOWN,
-        reason="no seed has a score that counts",
-        against=theirs.label,
-        margin_bpb=None,
-        test=None,
-    )
+        return unknown(str(error), f"{claim.against} of {claim.frontier}")
+    if (ours := scored_rows("ours", rows)) is None:
+        return unknown("no seed has a score that counts", theirs.label)
+    ours = replace(ours, obstacle=ours.obstacle or text_doubt(ours, frontier))
+    return judge(name, claim, seeds, ours, theirs)
 
 
 def claim_gates(rows: Sequence[Row], policy: Mapping[str, typing.Any]) -> list[Gate]:

@@ -19,7 +19,7 @@ Score = tuple[int | None, float]  # seed where it is known, BPB
 SUMMARY = re.compile(r"(n|mean|sd)=([^,]+)")
 FORMS = (
     "a submission id, a submission's folder, log files (a.log,b.log), values (1.0792,1.0799), a summary "
-    "(n=6,mean=1.060755,sd=0.000933), or a frontier row (#1493, best)"
+    "(n=6,mean=1.060755,sd=0.000933), or a frontier row (1493, best)"
 )
 
 

@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
     from results.compare import Comparison
     from results.sides import Side
 
-SIDE = "A submission id, a submission's folder, a.log,b.log, values 1.0792,1.0799, n=6,mean=1.0607,sd=0.0009, or #1493."
+SIDE = "A submission id, a submission's folder, a.log,b.log, values 1.0792,1.0799, n=6,mean=1.06,sd=0.001, or row 1493."
 WIDTH = 100
 
 

@@ -151,9 +151,11 @@ def test_a_wrong_claim_in_a_users_policy_is_told(tmp_path, claim, words):
 
 
 def test_a_users_claim_is_read(tmp_path):
-    """Any alpha and margin, against a named row."""
+    """Any alpha and margin, against a named row; a file of rows is looked for beside the policy."""
     caps = {key: value for key, value in load_policy("demo").to_dict().items() if isinstance(value, (int, float))}
     lines = [*(f"{key} = {value}" for key, value in caps.items()), 'summary = "mine"', "[claim]", "alpha = 0.05"]
     path = written(tmp_path, "\n".join([*lines, 'against = "#1493"', 'frontier = "2026-05-02"']))
     expected = Claim(alpha=0.05, frontier="2026-05-02", against="#1493")
     assert dataclasses.replace(load_policy(path), claim=None).name == "mine" and load_policy(path).claim == expected
+    mine = written(tmp_path, "\n".join([*lines, 'frontier = "rows/rows.toml"']))
+    assert load_policy(mine).claim.frontier == str(tmp_path / "rows" / "rows.toml")
