@@ -35,6 +35,7 @@ class Progress:
     fraction: float | None = None  # of the phase
     seconds_left: float | None = None  # likewise
     elapsed_s: float | None = None  # of a script that runs, which tells no phases
+    over: bool = False  # a script has ended: its log is not looked at any more
 
     @property
     def trains(self) -> bool:
@@ -56,9 +57,11 @@ class Progress:
         if "edge" in event:
             if event.get("phase") == "stage":
                 self.stage = str(event.get("stage", ""))
-                over = self.stage == SCRIPT_STAGE and event["edge"] == "end"  # what it printed last is no result
-                if over or (self.stage == "evaluate" and event["edge"] == "begin"):  # what training said is over
+                self.over = self.stage == SCRIPT_STAGE and event["edge"] == "end"
+                if self.over or (self.stage == "evaluate" and event["edge"] == "begin"):  # what training said is over
                     self.step = self.steps = self.loss = self.tokens_per_s = self.bpb = None
+                if self.over:  # what a script printed last is no result
+                    self.fraction = self.elapsed_s = None
             elif event["edge"] == "begin":
                 self.phase, self.fraction, self.seconds_left = str(event.get("phase", "")), None, None
                 self._phase_seen = now
@@ -106,7 +109,7 @@ class Tail:
         for name in (PHASES, METRICS):
             for event in self._new_events(name):
                 self.progress.take(event, now)
-        if self.progress.stage == SCRIPT_STAGE:
+        if self.progress.stage == SCRIPT_STAGE and not self.progress.over:
             self._read_script(begun)
         return self.progress
 

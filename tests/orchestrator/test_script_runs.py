@@ -1,0 +1,226 @@
+"""Script runs with real processes: one sealed stage, deadlines, artifacts, kills, resumption; on every backend."""
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from golf_core.rundir import SEAL, read_json, read_jsonl, verify_seal
+from orchestrator.overview import Overview
+from orchestrator.view import describe
+from orchestrator.worker import run_attempt
+from tests.orchestrator.monoliths import (
+    MONOLITH,
+    ScriptBench,
+    carriers_of,
+    monolith,
+    script_folder,
+    script_submission,
+)
+from tests.orchestrator.toy import limits, stop, until
+
+SLOW = ("--env", "STEP_SECONDS=0.15", "--env", "ITERATIONS=20")
+
+
+def run_script(tmp_path, corpus, text=MONOLITH, env=(), artifact=None, **given):
+    """The folder and the result of one attempt."""
+    folder = script_folder(tmp_path / "runs", script_submission(corpus, text, env, artifact), limits(**given))
+    return folder, run_attempt(folder)
+
+
+def test_an_attempt_of_a_script_is_one_sealed_stage(tmp_path, corpus):
+    """The sealed files are those of the contract and the artifact; checkpoint and logs of the script's own are gone."""
+    folder, result = run_script(tmp_path, corpus, env=[("ITERATIONS", "10")])
+    assert (result["outcome"], result["stage"], result["train_seconds"]) == ("completed", "run", None)
+    files = {"run.json", "train_gpt.py", "env.json", "log.txt", "phases.jsonl", "result.json", "artifact.bin"}
+    seal = verify_seal(folder)
+    assert set(seal["files"]) == files and {path.name for path in folder.iterdir()} == files | {SEAL}
+    assert seal["files"]["artifact.bin"]["size"] == result["artifact"]["bytes"]
+    assert result["artifact"]["name"] == "final_model.int8.ptz"
+    assert [one["name"] for one in result["files"]] == ["final_model.pt", "logs/run.txt", "final_model.int8.ptz"]
+    edges = [(row["stage"], row["phase"], row["edge"]) for row in read_jsonl(folder / "phases.jsonl")]
+    assert edges == [("run", "stage", "begin"), ("run", "stage", "end")]
+    assert "step:10/10 val_loss:" in (folder / "log.txt").read_text()
+    assert 0 < result["run_seconds"] <= result["worker_seconds"]
+
+
+def test_a_script_sees_what_it_was_given_and_no_more(tmp_path, corpus, monkeypatch):
+    """Of the caller's environment neither a secret nor a knob arrives, and it runs beside nothing but itself."""
+    monkeypatch.setenv("HF_TOKEN", "swordfish")
+    monkeypatch.setenv("ITERATIONS", "3")
+    folder, result = run_script(tmp_path, corpus, monolith(behaviour={"start": "environ"}), env=[("RUN_ID", "mine")])
+    assert result["outcome"] == "completed"
+    log = (folder / "log.txt").read_text()
+    seen = dict(line.removeprefix("environ ").split("=", 1) for line in log.splitlines() if line.startswith("environ "))
+    assert seen["SEED"] == "1" and seen["RUN_ID"] == "mine" and seen["DATA_PATH"] == corpus["data_path"]
+    assert "ITERATIONS" not in seen and "step:20/20" in log and seen["CUDA_VISIBLE_DEVICES"] == ""
+    assert "swordfish" not in log + (folder / "env.json").read_text() + (folder / "run.json").read_text()
+
+
+FAILURES = {
+    "an exception": ({"step3": "crash"}, {}, "user_error", "the monolith crashed in step3"),
+    "silence": ({"step3": "hang"}, {"silence_s": 0.5}, "silent", "no output"),
+    "a run without an end": (
+        {"step3": "chatter"},
+        {"startup_s": 0.5, "train_s": 0.2, "evaluate_s": 0.2, "kill_after_s": 0.1},
+        "deadline",
+        "1 s are allowed (0.5 + 0.2 + 0.2 + 0.1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("behaviour, given, cls, message", FAILURES.values(), ids=FAILURES)
+def test_a_script_that_fails_has_its_class(tmp_path, corpus, behaviour, given, cls, message):
+    """Nothing is sealed, the class says what happened, its processes and its folder are gone."""
+    folder, result = run_script(tmp_path, corpus, monolith(behaviour=behaviour), **given)
+    assert (result["outcome"], result["class"], result["stage"]) == ("failed", cls, "run")
+    assert message in result["message"]
+    assert not (folder / SEAL).exists() and not (folder / "work").exists() and carriers_of(folder) == []
+
+
+def test_lines_of_a_script_are_no_phases_of_ours(tmp_path, corpus):
+    """What a script prints cannot stamp a phase or choose the class of its failure."""
+    text = "print('phase:begin train')\nprint('fatal:data no')\nraise ValueError('mine')\n"
+    folder, result = run_script(tmp_path, corpus, text)
+    assert (result["class"], result["message"]) == ("user_error", "ValueError: mine")
+    assert {row["phase"] for row in read_jsonl(folder / "phases.jsonl")} == {"stage"}
+
+
+ARTIFACTS = {
+    "none": ([], None, None, "no file matches *.ptz"),
+    "two": (["a.ptz", "out/b.ptz"], None, None, "2 files match *.ptz"),
+    "one of two by name": (["a.ptz", "out/b.ptz"], "out/*.ptz", "out/b.ptz", ""),
+    "another name": (["weights.int6"], "*.int6", "weights.int6", ""),
+    "a name that nothing has": (["weights.int6"], "*.int5", None, "--artifact names one"),
+    "the checkpoint when asked for": ([], "final_model.pt", "final_model.pt", ""),
+    "a name that cannot be printed": (["a\nb.ptz"], None, "a\\nb.ptz", ""),
+}
+
+
+@pytest.mark.parametrize("written, glob, kept, note", ARTIFACTS.values(), ids=ARTIFACTS)
+def test_the_artifact_is_the_one_file_that_matches(tmp_path, corpus, written, glob, kept, note):
+    """It is sealed under one name; none or several are said, with what was there, and the run is sealed as well."""
+    folder, result = run_script(tmp_path, corpus, monolith(behaviour={"artifacts": written}), artifact=glob)
+    assert result["outcome"] == "completed" and note in result["artifact_note"]
+    assert (result["artifact"] or {}).get("name") == kept
+    assert ("artifact.bin" in verify_seal(folder)["files"]) == (kept is not None)
+    row = describe(Overview(folder.parents[1], [(1, read_json(folder / "run.json")["run_id"])]).rows(False)[0])
+    assert row == f"seed 1: done · attempt 1 is counted{' · ' if note else ''}{result['artifact_note']}"
+
+
+@pytest.mark.parametrize("made", ["os.symlink('/etc/passwd', 'a.ptz')", "os.symlink('/etc', 'd')", "os.mkdir('a.ptz')"])
+def test_what_is_no_plain_file_of_the_run_is_no_artifact(tmp_path, corpus, made):
+    """A link, what lies behind one, and a folder are not taken, whatever they are called."""
+    folder, result = run_script(tmp_path, corpus, f"import os\n{made}\n", artifact="d/*" if "'d'" in made else None)
+    assert result["outcome"] == "completed" and result["artifact"] is None
+    assert "artifact.bin" not in verify_seal(folder)["files"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus):
+    """A submit of the monolith for two seeds that nothing disturbed."""
+    bench = ScriptBench(tmp_path_factory.mktemp("finished"), corpus, monolith("new"))
+    done = bench.run("--seeds", "1,2", "--env", "ITERATIONS=10", "--env", "RUN_ID=r")
+    assert done.returncode == 0, done.stderr
+    bench.nobody_is_left()
+    return bench
+
+
+def test_the_same_submit_again_starts_nothing(finished):
+    """Nor with its environment in another order, nor from another copy of the file."""
+    plan = finished.run("--seeds", "1,2", "--env", "RUN_ID=r", "--env", "ITERATIONS=10", "--dry-run")
+    assert plan.stdout.count("is counted") == 2 and "RUN_ID=r ITERATIONS=10  [--env, in order]" in plan.stdout
+    finished.bundle = finished.bundle.rename(finished.folder / "copy.py")
+    again = finished.run("--seeds", "1,2", "--env", "ITERATIONS=10", "--env", "RUN_ID=r", "-q")
+    assert again.returncode == 0 and len(finished.attempts()) == 2, again.stderr
+    other = finished.run("--seeds", "1", "--env", "ITERATIONS=11", "--env", "RUN_ID=r", "--dry-run")
+    assert "run as" in other.stdout and "is counted" not in other.stdout
+
+
+def test_the_verbs_show_a_script(finished):
+    """status, its story, logs and spec.json say what ran."""
+    status = finished.run("-v", verb="status")
+    assert status.returncode == 0 and "seed 1: attempt 1 started running" in status.stdout
+    assert "BPB" not in status.stdout
+    logs = finished.run("--seed", "2", "--tail", "1", verb="logs")
+    assert logs.stdout.startswith("quantized val_loss:")
+    (spec,) = [json.loads(path.read_text()) for path in finished.runs_dir.glob("*/spec.json")]
+    assert (spec["kind"], spec["recipe"], spec["config"]) == ("script", "toy.py", {})
+    assert list(spec["script"]["environment"].items()) == [("ITERATIONS", "10"), ("RUN_ID", "r")]
+
+
+def test_a_failure_of_the_script_is_not_tried_again(make_bench):
+    """Exit code 1, one attempt, its last words; the same submit leaves it, --retry-failed does not."""
+    bench = make_bench(monolith(behaviour={"step3": "crash"}), kind=ScriptBench)
+    done = bench.run("--seeds", "1")
+    assert done.returncode == 1 and "user_error: ValueError: the monolith crashed" in done.stderr
+    assert bench.run("--seeds", "1").returncode == 1 and len(bench.attempts()) == 1
+    assert bench.run("--seeds", "1", "--retry-failed").returncode == 1 and len(bench.attempts()) == 2
+
+
+def test_a_killed_submit_is_resumed(make_bench):
+    """kill -9 of the submitting process: nothing is left behind, and the same submit runs what is missing."""
+    bench = make_bench(MONOLITH, kind=ScriptBench)
+    first = bench.start("--seeds", "1", *SLOW)
+    try:
+        bench.reaches(1, "step:5/20", file="log.txt")
+    finally:
+        first.send_signal(signal.SIGKILL)
+        stop(first)
+    bench.nobody_is_left()
+    done = bench.run("--seeds", "1", *SLOW)
+    assert done.returncode == 0 and bench.result(1, 2)["class"] == "completed", done.stderr
+    assert read_json(bench.attempt(1) / "VOID.json")["class"] == "orphaned"
+    until(lambda: not (bench.attempt(1) / "work").exists(), "the watchdog has removed the work folder")
+
+
+def test_cancel_ends_a_script(make_bench):
+    """Its process tree ends, the attempt is void, and the way back is named."""
+    bench = make_bench(MONOLITH, kind=ScriptBench)
+    first = bench.start("--seeds", "1", *SLOW)
+    try:
+        folder = bench.reaches(1, "step:5/20", file="log.txt")
+        live = bench.run(verb="status")
+        assert "run · step 5/20 · loss" in live.stdout and "so far" in live.stdout
+        cancelled = bench.run(verb="cancel")
+        assert cancelled.returncode == 0 and "the same submit goes on" in cancelled.stderr
+        assert first.wait(30) == 3
+    finally:
+        stop(first)
+    assert read_json(folder / "VOID.json")["class"] == "cancelled" and carriers_of(folder) == []
+
+
+def test_a_killed_rank_voids_the_attempt_and_the_run_is_repeated(make_bench):
+    """On local Ray, two ranks under torchrun: kill -9 of one ends both, the attempt is void, a second is counted."""
+    bench = make_bench(MONOLITH, kind=ScriptBench, backend="ray")
+    torchrun = ("--launcher", "torchrun", "--processes", "2")
+    first = bench.start("--seeds", "1", *torchrun, *SLOW)
+    try:
+        folder = bench.reaches(1, "step:5/20", file="log.txt")
+        ranks = [pid for pid in carriers_of(folder) if b"RANK=1" in environ_of(pid)]
+        assert ranks, "the fault must fire"
+        os.kill(ranks[0], signal.SIGKILL)
+        assert first.wait(60) == 0
+    finally:
+        stop(first)
+    assert read_json(folder / "VOID.json")["class"] == "rank_killed"
+    assert bench.result(1, 2)["class"] == "completed"
+    assert "world_size:2" in (bench.attempt(1, 2) / "log.txt").read_text()
+
+
+def environ_of(pid):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux")
+def test_a_disk_that_is_full_is_no_fault_of_the_script(tmp_path, corpus):
+    """Where the work folder cannot be made the class is one that is tried again."""
+    folder = script_folder(tmp_path / "runs", script_submission(corpus))
+    (folder / "work").write_text("in the way")
+    assert run_attempt(folder)["class"] == "launch_error"
