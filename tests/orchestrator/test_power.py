@@ -8,11 +8,13 @@ import pytest
 
 from golf_core.frontier import load_frontier
 from golf_core.policy import load_policy
+from golf_core.rundir import write_json
 from golf_core.significance import Design
 from orchestrator.errors import UsageError
 from orchestrator.power import power_of
+from orchestrator.preflight import check_folder
 from orchestrator.settings import Settings
-from orchestrator.spec import Target
+from orchestrator.spec import SUBMISSION_DIGITS, Target
 from orchestrator.submit import Request, submit
 from tests.orchestrator.toy import submission
 
@@ -95,3 +97,26 @@ def test_a_dry_run_shows_it(tmp_path, corpus, capsys, monkeypatch):
     told = json.loads(capsys.readouterr().out)["power"]
     assert told["margin_bpb"] == 0 and told["shown"][0]["seeds"] == 3
     assert told["shown"][0]["likely"] > told["shown"][0]["even"] > 0
+
+
+def test_what_was_registered_before_there_were_claims_goes_on(tmp_path):
+    """A record's spec.json without a claim is still its own; one with another claim, or other caps, is refused."""
+    mine = asked()
+    folder = tmp_path / mine.submission_id[:SUBMISSION_DIGITS]
+    folder.mkdir()
+    (folder / "train_gpt.py").write_text(mine.bundle)
+    spec = mine.to_dict(registered_at="")
+    old = {**spec["policy"]}
+    del old["claim"]
+    for policy, same in (
+        (spec["policy"], True),
+        (old, True),
+        (old | {"claim": {"alpha": 0.4}}, False),
+        (old | {"seeds": 1}, False),
+    ):
+        write_json(folder / "spec.json", spec | {"policy": policy})
+        if same:
+            assert check_folder(tmp_path, mine)
+        else:
+            with pytest.raises(UsageError, match="registered under policy 'record-2026-03'"):
+                check_folder(tmp_path, mine)
