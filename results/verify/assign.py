@@ -26,9 +26,20 @@ def assign(seeds: Sequence[int], seen: Sequence[Seen], claims: Sequence[Claim]) 
     for seed in seeds:
         _one(seed, seen, [c for c in claims if c.seed == seed and c.over == ONE and c.metric == BPB], found)
     _find_copies(found)
-    behind = {id(run) for run in found.runs.values()}
-    found.others = [run for run in seen if id(run) not in behind]
+    found.others = [run for run in seen if not any(run is one or _equal(run, one) for one in found.runs.values())]
     return found
+
+
+def narrowed(found: Assigned, seeds: Sequence[int]) -> Assigned:
+    """The same for fewer seeds: the runs of the rest stand behind none of them."""
+    rest = [run for seed, run in found.runs.items() if seed not in seeds]
+    return Assigned(
+        runs={seed: run for seed, run in found.runs.items() if seed in seeds},
+        lies={seed: why for seed, why in found.lies.items() if seed in seeds},
+        unknown={seed: why for seed, why in found.unknown.items() if seed in seeds},
+        notes={seed: note for seed, note in found.notes.items() if seed in seeds},
+        others=[*found.others, *rest],
+    )
 
 
 def _one(seed: int, seen: Sequence[Seen], scores: Sequence[Claim], found: Assigned) -> None:
@@ -54,6 +65,7 @@ def _one(seed: int, seen: Sequence[Seen], scores: Sequence[Claim], found: Assign
 
 def _choose(seed: int, runs: Sequence[Seen], scores: Sequence[Claim], found: Assigned) -> None:
     """Of several runs of a seed, equal ones are one; of different ones, that which the seed's own claim is of."""
+    runs = sorted(runs, key=lambda run: run.named != seed)  # of equal ones, that which is named for the seed
     different = [run for i, run in enumerate(runs) if not any(_equal(run, one) for one in runs[:i])]
     named = [run for run in different if run.named == seed]
     fitting = [run for run in different if any(claim.fits(run.values.get(BPB)) for claim in scores)]

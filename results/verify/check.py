@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from golf_core.rundir import BUNDLE
 from results.untrusted import Folder, Refused, plain
-from results.verify.assign import Assigned, assign, seed_findings
+from results.verify.assign import Assigned, assign, narrowed, seed_findings
 from results.verify.claim import Claim
 from results.verify.document import Claims, claims_of_document
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
@@ -96,6 +96,10 @@ def read_claims(folder: Folder) -> Read:
     seeds, place = document.seeds, document.seeds_place
     if not seeds:
         seeds, place = readme.seeds, readme.seeds_place
+    if more := [seed for seed in readme.seeds or [] if seed not in (seeds or [])]:
+        told = ", ".join(map(str, more[:10]))
+        findings.append(Finding(readme.seeds_place, f"seeds {told}", "", "", UNKNOWN, f"not listed in {place}"))
+    findings += [Finding(README, "", "", "", UNKNOWN, why) for why in readme.other]
     claims = [*document.claims, *readme.claims]
     return Read(folder, facts, claims, document, counts, seeds or [], place, findings)
 
@@ -138,14 +142,16 @@ def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[
         place = "no seed is claimed"
         if not seeds and len(seen) == 1:  # one log without a seed: whatever its seed was, it is the one run
             seeds, seen = [0], [replace(seen[0], printed=0)]
-    assigned = assign(seeds, seen, read.claims)
+    told = [claim.seed for claim in read.claims if claim.seed is not None]
+    everyone = assign(list(dict.fromkeys([*seeds, *told])), seen, read.claims)
+    assigned = narrowed(everyone, seeds)
     findings = [*read.findings]
     if read.seeds:
         findings += seed_findings(seeds, place, assigned)
     findings += _counted(read, seeds)
     own = _own_means(read)
     for claim in read.claims:
-        one = judge(claim, seeds, assigned)
+        one = judge(claim, seeds, assigned if claim.seed is None or claim.seed in seeds else everyone)
         findings.append(own[claim.place] if one.verdict == UNKNOWN and claim.place in own else one)
     findings += _ratios(read, assigned)
     findings += _code_file(read, assigned)

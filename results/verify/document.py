@@ -55,8 +55,9 @@ def claims_of_document(facts: dict[str, typing.Any], place: str) -> Claims:
             if is_number(value):
                 found.other.append(plain(key, 40))
         elif is_number(value):
-            over = shown.over or (LARGEST if shown.metric == "artifact_bytes" else MEAN)
-            found.claims.append(of_number(where, shown, over, None, value))
+            one = re.search(r"seed[_ -]?(\d{1,10})(?!\d)", key.lower())
+            over = shown.over or (ONE if one else LARGEST if shown.metric == "artifact_bytes" else MEAN)
+            found.claims.append(of_number(where, shown, over, int(one[1]) if one and over == ONE else None, value))
         elif value is not None and shown.metric in (BPB, "val_loss", "artifact_bytes", "code_bytes"):
             found.wrong.append((where, plain(value, 40), f"{_kind(value)}, not a number"))
     if isinstance(flags := facts.get("compliance"), dict):

@@ -53,6 +53,8 @@ def judge(claim: Claim, seeds: Sequence[int], assigned: Assigned) -> Finding:
         readings = _readings(claim, seeds, assigned)
     except Missing as missing:
         return _finding(claim, None, UNKNOWN, str(missing))
+    if _is_coarse(claim, readings[0].value):
+        return _finding(claim, readings[0], UNKNOWN, "so few digits support no such figure")
     for one in readings:
         if claim.fits(one.value):
             return _finding(claim, one, PASS, one.note)
@@ -62,11 +64,22 @@ def judge(claim: Claim, seeds: Sequence[int], assigned: Assigned) -> Finding:
     for one in readings:
         if abs(claim.value - one.value) <= (0.5 * one.step + claim.half) * (1 + 1e-6):
             return _within_the_digits(claim, one)
+    if claim.metric in SCORES and claim.over != SD and 0 < claim.half <= 5.1e-8:
+        for one in readings:
+            if abs(claim.value - one.value) <= 3 * claim.half:
+                return _finding(claim, one, PASS, "off by one in its last digit, the seventh or a later decimal")
     if claim.metric in CLOCKS and claim.value > best.value:
         return _finding(
             claim, best, UNKNOWN, "longer than by the log's own clock; which other clock it is of, is not told"
         )
     return _finding(claim, best, FAIL, fault_of(claim, best.value, assigned.runs, assigned.others))
+
+
+def _is_coarse(claim: Claim, derived: float) -> bool:
+    """A score in whole numbers, a spread of 0.00: what they leave open is larger than what they tell."""
+    if claim.over == SD:
+        return claim.half > derived > 0
+    return claim.metric in (*SCORES, "val_loss") and claim.half > 0.005 * (1 + 1e-9)
 
 
 def _within_the_digits(claim: Claim, derived: Derived) -> Finding:

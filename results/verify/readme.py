@@ -117,8 +117,14 @@ def _words(text: str) -> str:
 
 
 def _seed_table(table: Table, column: int, place: str, found: Claims) -> list[int]:
-    """Its claims go to `found`; the seeds of its rows."""
-    seeds = []
+    """Its claims go to `found`; the seeds of its rows. One with a seed twice is of several configurations."""
+    seeds: list[int] = []
+    named = [seed_of(_words(cells[column])) for _, cells in table.rows if column < len(cells)]
+    if len(set(named) - {None}) < len([seed for seed in named if seed is not None]):
+        found.other.append(
+            f"the table at line {table.line} has a seed twice: which rows are this submission's, it does not say"
+        )
+        return seeds
     for number, cells in table.rows:
         if column >= len(cells):
             continue
@@ -133,7 +139,6 @@ def _seed_table(table: Table, column: int, place: str, found: Claims) -> list[in
             shown = meaning(head)
             if shown is None or head == table.heads[column]:
                 continue
-            # A mean row may hold a spread too: 1.1194 (0.0006).
             claim = of_text(f"{place}:{number} {plain(head, 30)}", shown, over, seed, cell)
             if claim is not None:
                 found.claims.append(claim)

@@ -33,6 +33,8 @@ def meaning(label: str) -> Meaning | None:
     """
     words = re.findall(r"[a-z]+|\d+", label.lower())
     told = set(words)
+    if "best" in told and told <= {"best", "val", "bpb", "seed"}:
+        return Meaning(BPB, SMALLEST, 1.0)
     if told & FOREIGN or (metric := _metric(told)) is None:
         return None
     return Meaning(metric, _over(told, metric), _scale(told, metric))

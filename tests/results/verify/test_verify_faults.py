@@ -266,6 +266,55 @@ def test_every_spelling_of_the_race_is_read(changes, count, tmp_path):
     assert len(touched) >= count and {one.verdict for one in checked.findings} <= {"pass"}, checked.findings
 
 
+COARSE = {
+    "a whole number": {"val_bpb": 1},
+    "one decimal": {"val_bpb": 1.1},
+    "a spread of nothing": {"val_bpb_std": 0.0},
+    "two decimals of nats": {"val_loss": 2.8},
+}
+
+
+@pytest.mark.parametrize("changes", COARSE.values(), ids=COARSE.keys())
+def test_a_number_of_too_few_digits_supports_nothing(changes, tmp_path):
+    """Rounded so far that much else would fit too, it is unknown, not passed."""
+    found = {one.place: one for one in check(replace(TRUE, changes=changes), tmp_path).findings}
+    assert found[f"submission.json: {next(iter(changes))}"].verdict == "unknown"
+
+
+def test_the_best_seed_may_be_told_as_such(tmp_path):
+    """best_val_bpb, and a key or a headline that names its seed, are no means."""
+    changes = {"best_val_bpb": min(BPB), "val_bpb_seed_42": BPB[1]}
+    text = TRUE.readme_text().replace(
+        "**val_bpb: 1.08054** (3-seed mean, std 0.00043)", "**val_bpb: 1.08099** (seed 42)"
+    )
+    checked = check(replace(TRUE, changes=changes, readme=text), tmp_path)
+    assert {one.verdict for one in checked.findings} == {"pass"}, failed(checked)
+
+
+def test_a_table_of_several_configurations_is_not_taken_for_the_seeds(tmp_path):
+    """A seed twice: the table was not read, and says so. Seeds that no list has are unknown, each judged by its log."""
+    more = "\n| Variant | Seed | val_bpb |\n|---|---|---|\n| a | 42 | 1.2 |\n| b | 42 | 1.3 |\n"
+    checked = check(replace(TRUE, readme=TRUE.readme_text() + more), tmp_path / "a")
+    assert failed(checked) == {} and any("has a seed twice" in one.why for one in checked.findings)
+    folder = replace(TRUE, readme=TRUE.readme_text() + "\n| Seed | val_bpb |\n|---|---|\n| 9 | 1.09 |\n").write(
+        tmp_path / "b"
+    )
+    (folder / "train_seed9.log").write_text(Run(9, 1.09).log())
+    checked = check_logs(Folder(folder), POLICY)
+    found = {one.place: one.verdict for one in checked.findings if one.verdict != "pass"}
+    assert found == {"README.md: the seed table": "unknown"} and len(checked.findings) > 30
+
+
+def test_a_copy_of_a_log_under_no_seed_is_no_other_run(tmp_path):
+    """train.log beside the equal train_seed42.log: the named one is the source, nothing is told of another."""
+    folder = TRUE.write(tmp_path)
+    shutil.copy(folder / "train_seed42.log", folder / "train.log")
+    checked = check_logs(Folder(folder), POLICY)
+    assert failed(checked) == {} and not any("train.log" in note for note in checked.notes)
+    one = next(one for one in checked.findings if one.place == "submission.json: seed_results.42.val_bpb")
+    assert one.source.startswith("train_seed42.log:")
+
+
 def test_other_numbers_are_told_and_never_pass(tmp_path):
     """A number without a known meaning is one unknown line, with its key."""
     checked = check(replace(TRUE, changes={"magic_quotient": 42, "delta_vs_base_bpb": -0.001}), tmp_path)
