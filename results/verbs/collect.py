@@ -124,7 +124,10 @@ def _several(
 
     project = load_project()
     folder = runs_dir or Path(project.runs_dir)
-    read_all = [read(one) for one in dict.fromkeys(find_submission(folder, one) for one in ids)]
+    folders = list(dict.fromkeys(find_submission(folder, one) for one in ids))
+    read_all = [read(one) for one in folders]
+    if base is not None and (taken := _taken_along(base, read_all, folder)) is not None:
+        read_all.insert(0, taken)
     found = [one for one in read_all if not isinstance(one, str)]
     for one in found:
         write_outputs(one)
@@ -135,6 +138,22 @@ def _several(
         made = _table_of(found, table or "ablation", base, project, folder)
         print(made.render(form, _width()), end="")
     return BACKEND if len(found) < len(read_all) and problems else _code(found)
+
+
+def _taken_along(base: str, named: "Sequence[Collected | str]", folder: Path) -> "Collected | str | None":
+    """The submission that --base names by id, where it is none of the named ones."""
+    from results.overview import read
+    from results.spec import UnknownSubmission, find_submission
+    from results.tables.variants import base_of
+
+    try:
+        base_of([one.rows for one in named if not isinstance(one, str)], base)
+    except UnknownSubmission as error:
+        try:
+            return read(find_submission(folder, base))
+        except UnknownSubmission:
+            raise error from None
+    return None
 
 
 def _all(runs_dir: Path | None, table: str | None, base: str | None, form: str, rehash: bool) -> int:
