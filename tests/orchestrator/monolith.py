@@ -75,6 +75,8 @@ def bpb(loss_and_bpb, digits=4):
 
 
 if rank:  # the others of a real program share its work; here they wait for rank 0
+    if BEHAVIOUR.get("rank") == "kill":
+        os.kill(os.getpid(), 9)
     while not pathlib.Path("final_model.pt").exists():
         time.sleep(0.02)
     sys.exit()
