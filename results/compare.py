@@ -4,7 +4,7 @@ Every output has the written and the practised rule of the race by name, and the
 """
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from golf_core.frontier import BEST, Frontier, FrontierRow, load_frontier
@@ -66,6 +66,11 @@ class Comparison:
         return self.ours.scored.sample.mean - self.theirs.scored.sample.mean
 
     @property
+    def interim(self) -> bool:
+        """Registered seeds are missing: p is that of a look on the way, no result."""
+        return bool(self.ours.missing or self.theirs.missing)
+
+    @property
     def verdict(self) -> str:
         return self.rules[0].judged.verdict
 
@@ -85,6 +90,7 @@ class Comparison:
             "policy": self.rules[0].judged.policy,
             "verdict": self.verdict,
             "rules": [rule.to_dict() for rule in self.rules],
+            "interim": self.interim,
             "notes": list(self.notes),
         }
 
@@ -167,13 +173,15 @@ def _rule(ours: Side, theirs: Side, name: str, claim: Claim, seeds: int, typical
 
 def _look(ours: Side, theirs: Side, claim: Claim, margin: float | None, typical_sd: float) -> Look | None:
     """Only of a submission whose registered seeds are not all in, against a side that is."""
-    if not ours.missing or theirs.missing or ours.registered is None or margin is None:
+    if not ours.missing or theirs.missing or margin is None:
         return None
     if other_text(ours.scored, theirs.scored):
         return None
     try:
-        scores = [score for _, score in ours.scores]
-        return look(scores, ours.registered, theirs.scored.sample, claim.alpha, margin, typical_sd)
+        scores, seeds = [score for _, score in ours.scores], [seed for seed, _ in ours.scores]
+        first = next((n for n, seed in enumerate(seeds) if seed != ours.registered[n]), len(seeds))
+        planned = len(ours.registered)
+        return look(scores, planned, theirs.scored.sample, claim.alpha, margin, typical_sd, in_order=first)
     except NotTestable:
         return None
 
@@ -206,7 +214,7 @@ def side_cells(found: Comparison) -> Cells:
 
 def _seeds(side: Side) -> str:
     n = side.scored.sample.n
-    return f"{n} of {side.registered}" if side.missing else str(n)
+    return f"{n} of {len(side.registered)}" if side.missing else str(n)
 
 
 def rule_cells(found: Comparison) -> Cells:
@@ -226,7 +234,10 @@ def rule_cells(found: Comparison) -> Cells:
         row("for better by more than", lambda rule: _margin(rule.judged)),
         row("t", lambda rule: _shown(getattr(rule.judged.test, "t", None), ".3f")),
         row("df", lambda rule: _shown(getattr(rule.judged.test, "df", None), ".3f")),
-        row("p", lambda rule: _shown(getattr(rule.judged.test, "p", None), ".4g")),
+        row(
+            "p of an interim look" if found.interim else "p",
+            lambda rule: _shown(getattr(rule.judged.test, "p", None), ".4g"),
+        ),
         row("verdict", lambda rule: rule.judged.verdict),
     ]
     if any(rule.shown_even is not None for rule in rules):
@@ -240,7 +251,6 @@ def rule_cells(found: Comparison) -> Cells:
         ]
     if any(rule.look is not None for rule in rules):
         rows += [
-            row("p now, of an interim look", lambda rule: _shown(getattr(rule.look, "p", None), ".4g")),
             row("p if success may stop it", lambda rule: _shown(getattr(rule.look, "p_early", None), ".4g")),
             row("chance of a claim at the end", lambda rule: _share(getattr(rule.look, "chance", None))),
             row("the same at a typical sd", lambda rule: _share(getattr(rule.look, "chance_typical", None))),
@@ -307,7 +317,8 @@ def _look_lines(found: Comparison) -> list[str]:
     lines = [
         f"Look after {at.done} of {at.planned} registered seeds. Its p is no result: run to the end, the final p needs "
         "no correction, however often one looks; to stop early for success, the p for that counts (each look has its "
-        "share of alpha, by the union bound). Giving up early needs no correction; the seeds that ran are still told.",
+        "share of alpha, by the union bound; planned looks are at the first seeds of the list, none missing). Giving up "
+        "early needs no correction; the seeds that ran are still told.",
         "The chance draws mean and spread from what these seeds leave open"
         + (" (one seed leaves the spread wholly open)" if at.done < 2 else "")
         + f"; a typical sd is {at.typical_sd:g} BPB.",
@@ -327,11 +338,12 @@ def csv_rows(found: Comparison) -> list[dict[str, typing.Any]]:
         **{f"{who}_{key}": told[who][key] for who in ("ours", "theirs") for key in ("n", "mean_bpb", "sample_sd")},
         "difference_bpb": told["difference_bpb"],
         "difference_nats": told["difference_nats"],
+        "interim": told["interim"],
     }
+    looks = ("p_early", "chance", "chance_typical")
     return [
-        {key: value for key, value in rule.items() if key != "look"} | shared
-        for rule in typing.cast(Rules, told["rules"])
+        {key: value for key, value in rule.to_dict().items() if key != "look"}
+        | {key: getattr(rule.look, key, None) for key in looks}
+        | shared
+        for rule in found.rules
     ]
-
-
-Rules = Sequence[dict[str, typing.Any]]

@@ -39,20 +39,29 @@ class Look:
 
 
 def look(
-    scores: Sequence[float], planned: int, theirs: Sample, alpha: float, margin: float = 0.0, typical_sd: float = 0.0006
+    scores: Sequence[float],
+    planned: int,
+    theirs: Sample,
+    alpha: float,
+    margin: float = 0.0,
+    typical_sd: float = 0.0006,
+    in_order: int | None = None,
 ) -> Look:
     """What the first scores of a registered list tell, in its order. Raises NotTestable where no end could be tested.
 
     The chance is predictive: mean and spread are drawn from what the seeds so far leave open (flat in the mean and in
     log sd), then the missing scores. With two seeds the spread is hardly known, and the chance says so. With one it is
     not known at all; `chance_typical` takes a typical spread for the true one.
+
+    `in_order`: so many of the scores are the first of the list without a gap; only these make a look that was planned,
+    and so `p_early` rests on them alone. None: all.
     """
     done = len(scores)
     if not 1 <= done <= planned or planned < 2:
         raise NotTestable(f"{done} of {planned} seeds: a look needs one at least, and a test two in the end")
-    tested = [(n, _p(scores[:n], theirs, margin)) for n in range(2, done + 1)]
-    shares = look_shares(planned)
-    early = [min(1.0, p / shares[n]) for n, p in tested if p is not None]
+    shares, first = look_shares(planned), done if in_order is None else in_order
+    looks = {n: _p(scores[:n], theirs, margin) for n in range(2, first + 1)}
+    early = [min(1.0, p / shares[n]) for n, p in looks.items() if p is not None]
     chance_typical = chance_of_success(scores, planned, theirs, alpha, margin, typical_sd)
     try:
         chance = chance_of_success(scores, planned, theirs, alpha, margin) if done > 1 else None
@@ -61,9 +70,9 @@ def look(
     return Look(
         done=done,
         planned=planned,
-        p=tested[-1][1] if tested else None,
+        p=_p(scores, theirs, margin),
         p_early=min(early, default=None),
-        share=shares.get(done),
+        share=shares.get(first),
         chance=chance,
         chance_typical=chance_typical,
         typical_sd=typical_sd,

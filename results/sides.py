@@ -32,14 +32,14 @@ class Side:
     what: str  # in words, for the table
     scored: Scored
     scores: tuple[Score, ...] = ()  # empty where only a summary is known
-    registered: int | None = None  # seeds of a submission, counted or not
+    registered: tuple[int, ...] = ()  # seeds of a submission in order, counted or not
     rule: tuple[str, Claim, int] | None = None  # claim rule that it was registered under: policy, claim, seeds
     row: FrontierRow | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
-        return 0 if self.registered is None else self.registered - self.scored.sample.n
+        return len(self.registered) - self.scored.sample.n if self.registered else 0
 
 
 def read_side(word: str, frontier: Frontier, runs_dir: Path, bytes_per_token: float | None = None) -> Side:
@@ -107,7 +107,7 @@ def _of_submission(folder: Path) -> Side:
         what=what,
         scored=scored,
         scores=tuple((row.seed, row.val_bpb) for row in found.rows if row.counted and row.val_bpb is not None),
-        registered=len(found.rows),
+        registered=tuple(row.seed for row in found.rows),
         rule=None if claim is None else (found.spec.policy_name, claim, int(limit_of(found.spec.policy, "seeds"))),
         notes=(*found.notes, *([] if scored.text_bytes is not None else [_unproved(label)])),
     )
@@ -242,7 +242,7 @@ def as_json(side: Side) -> dict[str, typing.Any]:
         "what": side.what,
         "scores": [{"seed": seed, "val_bpb": score} for seed, score in side.scores],
         "n": sample.n,
-        "registered": side.registered,
+        "registered": list(side.registered) or None,
         "mean_bpb": sample.mean,
         "sample_sd": sample.sd,
         "t95_half_width": sample.half_width,

@@ -140,12 +140,21 @@ def test_an_unfinished_submission_gets_a_look_and_no_verdict(tmp_path):
     runs = submitted(tmp_path, [BEST - 0.0012, BEST - 0.0005, None])
     done = run(runs.submission_id[:12], "--runs-dir", str(tmp_path))
     assert done.exit_code == 3 and "2 of 3" in done.stdout, done.stderr
-    for words in ("p now, of an interim look", "p if success may stop it", f"Futile under {WRITTEN}:", "no correction"):
+    for words in ("p of an interim look", "p if success may stop it", f"Futile under {WRITTEN}:", "no correction"):
         assert words in done.stdout.replace("\n  ", " ")
     told = json.loads(run(runs.submission_id[:12], "--runs-dir", str(tmp_path), "--json").stdout)
     look = told["rules"][1]["look"]
     assert told["rules"][1]["verdict"] == "unknown" and look["p_early"] == pytest.approx(3 * look["p"])
     assert 0.5 < look["chance"] < look["chance_typical"]
+
+
+def test_a_gap_in_the_list_is_no_planned_look(tmp_path):
+    """The first seed is missing: a chance, and an interim p, but none for who would stop early."""
+    runs = submitted(tmp_path, [None, BEST - 0.0012, BEST - 0.0005])
+    told = json.loads(run(runs.submission_id, "--runs-dir", str(tmp_path), "--json").stdout)
+    look = told["rules"][1]["look"]
+    assert look["p_early"] is None and look["p"] < 0.2 and look["chance"] > 0.5
+    assert told["interim"] and told["ours"]["registered"] == [1337, 42, 2025]
 
 
 def test_a_finished_submission_gets_no_look(tmp_path):

@@ -50,6 +50,14 @@ def test_a_look_gives_the_p_of_that_rule():
     assert two.to_dict()["share"] == pytest.approx(1 / 3)
 
 
+def test_only_the_first_seeds_of_the_list_make_a_planned_look():
+    """Where an earlier seed is missing the later ones count for p and the chance, not for p_early."""
+    scores = [1.0793, 1.0799, 1.0802]
+    gap, whole = look(scores, 4, THEIRS, 0.25, in_order=2), look(scores[:2], 4, THEIRS, 0.25)
+    assert gap.p == welch(sample_of(scores), THEIRS).p and gap.p_early == whole.p_early and gap.share == whole.share
+    assert look(scores, 4, THEIRS, 0.25, in_order=1).p_early is None
+
+
 def test_the_chance_is_that_of_futures_drawn_by_numpy():
     """Mean and spread from what two seeds leave open, then the third: the same share succeeds, within two points."""
     draw, count, scores = np.random.default_rng(3), 200_000, np.array([1.0793, 1.0809])
