@@ -13,6 +13,7 @@ from results.rows import Row
 BAR_HEIGHT = 24
 STAGES = (("train", "Training", "train_seconds"), ("evaluate", "Evaluation", "evaluate_seconds"))
 UNCOUNTED = "not counted"
+WHOLE = "evaluation"  # where nobody told its phases
 Bar = dict[str, typing.Any]
 
 
@@ -45,7 +46,7 @@ def time_chart(subjects: Sequence[Subject]) -> Chart | Absent:
         alternative="; ".join(totals[:16]) + ".",
         columns=("Stage", "Run", "Phase", "Seconds", "Counts"),
         rows=tuple(
-            (label, bar["run"], name, f"{seconds:.3f}", "yes" if name in COUNTED[key] else "no")
+            (label, bar["run"], name, f"{seconds:.3f}", "yes" if name in (*COUNTED[key], WHOLE) else "no")
             for key, label, _ in STAGES
             for bar in bars[key]
             for name, seconds in bar["phases"].items()
@@ -68,14 +69,14 @@ def _bars(runs: Sequence[tuple[str, Subject, Row]], stage: str, column: str) -> 
         total = getattr(row, column)
         phases = dict(subject.traces[row.seed].phases.get(stage, {}))
         if not any(phase in COUNTED[stage] for phase in phases) and total is not None:
-            phases = {COUNTED[stage][-1] if stage == "train" else "evaluation": total}
+            phases = {COUNTED[stage][0] if stage == "train" else WHOLE: total}
         if phases:
             found.append({"run": name, "phases": phases, "total": total})
     return found
 
 
 def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
-    named = [phase for phase in COUNTED[stage] if any(phase in bar["phases"] for bar in bars)] or ["evaluation"]
+    named = [phase for phase in COUNTED[stage] if any(phase in bar["phases"] for bar in bars)] or [WHOLE]
     segments, ends = [], []
     for bar in bars:
         at = 0.0

@@ -106,6 +106,13 @@ def record_chart(subjects: Sequence[Subject]) -> Chart | Absent:
     comparable = [one for one in scored if is_of_fineweb_size(one.found.rows)]
     if not scored:
         return Absent("record", title, "no seed has a score yet.")
+    if not comparable and not any(row.val_tokens for one in scored for row in one.counted):
+        return Absent(
+            "record",
+            title,
+            f"the record's scores are of one text ({frontier.text}), and what these runs told does not say how much "
+            "text they scored. A BPB compares only with others of the same text, so no distance is drawn.",
+        )
     if not comparable:
         return Absent(
             "record",

@@ -90,7 +90,7 @@ def _subtitle(subjects: Sequence[Subject]) -> str:
     shown = ", ".join(seeds[:MAX_SEEDS_IN_TITLE]) + (
         f" and {len(seeds) - MAX_SEEDS_IN_TITLE} more" if len(seeds) > MAX_SEEDS_IN_TITLE else ""
     )
-    return f"Submission {spec.folder.name}. Seeds {shown}. Policy {spec.policy_name}."
+    return f"Submission {spec.folder.name}. Seed{'' if len(seeds) == 1 else 's'} {shown}. Policy {spec.policy_name}."
 
 
 def _one(subject: Subject, charts: Sequence[Chart | Absent], drawings: Mapping[str, str]) -> list[Section]:
@@ -227,7 +227,7 @@ def _evidence(subject: Subject) -> Markup:
         ("Counted attempts", ", ".join(str(row.attempt_id) for row in subject.counted) or "none"),
     ]
     listed = tag("dl", *(joined([tag("dt", name), tag("dd", value)]) for name, value in facts))
-    notes = tag("ul", *(tag("li", note) for note in found.notes), class_="small") if found.notes else Markup("")
+    notes = tag("ul", *(tag("li", note) for note in subject.notes), class_="small") if found.notes else Markup("")
     return joined([listed, notes])
 
 

@@ -178,9 +178,9 @@ def _reference_lines(references: Sequence[tuple[str, float]], y: Spec, domain: S
 def parts_chart(subject: Subject) -> Chart | Absent:
     title = "What the artifact's bytes are spent on"
     found = artifact_parts(subject)
-    if isinstance(found, str):
-        return Absent("parts", title, found)
-    seed, parts = found
+    if found is None:
+        return Absent("parts", title, "no counted seed has an artifact of known size.")
+    seed, parts, unknown = found
     total = sum(size for _, size in parts)
     cap = float(subject.found.spec.policy["artifact_bytes"])
     parts = sorted(parts, key=lambda one: -one[1])
@@ -192,8 +192,12 @@ def parts_chart(subject: Subject) -> Chart | Absent:
         name="parts",
         title=title,
         caption=f"Seed {seed}, the largest: {total:,.0f} of {cap:,.0f} bytes ({100 * total / cap:.1f} %). Code is "
-        "counted as it ships. Tensors are compressed together; the share of each group is estimated by the entropy of "
-        "its bytes.",
+        "counted as it ships. "
+        + (
+            f"What the weights are made of is not known: {unknown}."
+            if unknown
+            else "Tensors are compressed together; the share of each group is estimated by the entropy of its bytes."
+        ),
         alternative="; ".join(f"{row['part']} {row['label']}" for row in rows) + ".",
         columns=("Part", "Bytes", "Share"),
         rows=tuple((name, f"{size:,.0f}", f"{100 * size / total:.1f} %") for name, size in parts),

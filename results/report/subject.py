@@ -24,6 +24,11 @@ class Subject:
         return [row for row in self.found.rows if row.counted]
 
     @property
+    def notes(self) -> list[str]:
+        """Of attempts that do not count, without the place of the runs on this machine."""
+        return [note.replace(f"{self.found.spec.runs_dir}/", "") for note in self.found.notes]
+
+    @property
     def claimed(self) -> list[tuple[int, float]]:
         """(seed, claimed BPB) of every counted seed; none of a diagnostic run."""
         return [(row.seed, row.val_bpb) for row in self.counted if row.val_bpb is not None]
@@ -33,9 +38,16 @@ def load_subjects(folders: Sequence[Path]) -> list[Subject]:
     """In the order given. Raises RunDirError."""
     found = [collect(folder) for folder in folders]
     return [
-        Subject(label, one, {seed: trace_of(evidence.folder, seed) for seed, evidence in one.evidence.items()})
+        Subject(label, one, _traces(one))
         for label, one in zip(labels([(one.spec.recipe, one.spec.overrides) for one in found]), found, strict=True)
     ]
+
+
+def _traces(found: Collected) -> dict[int, Trace]:
+    return {
+        seed: trace_of(evidence.folder, seed, evidence.seal.child("files").values)
+        for seed, evidence in found.evidence.items()
+    }
 
 
 def labels(asked: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
@@ -55,14 +67,16 @@ def labels(asked: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     return found
 
 
-def artifact_parts(subject: Subject) -> tuple[int, list[tuple[str, float]]] | str:
-    """(seed, parts of the largest artifact), or why it cannot be told."""
+def artifact_parts(subject: Subject) -> tuple[int, list[tuple[str, float]], str] | None:
+    """(seed, parts, what is not known of them) of the largest artifact; None where no size is known."""
     rows = [row for row in subject.counted if row.artifact_bytes is not None]
     if not rows:
-        return "no seed is counted yet"
+        return None
     largest = max(rows, key=lambda row: row.artifact_bytes or 0)
+    code = ("code", float(largest.code_bytes or 0))
+    path = subject.found.evidence[largest.seed].folder / ARTIFACT
     try:
-        weights = parts_of_artifact(subject.found.evidence[largest.seed].folder / ARTIFACT)
+        return largest.seed, [code, *parts_of_artifact(path)], ""
     except (RunDirError, OSError) as error:
-        return str(error)
-    return largest.seed, [("code", float(largest.code_bytes or 0)), *weights]
+        why = str(error).replace(f"{path.parent}/", "")
+        return largest.seed, [code, ("weights", float(largest.model_bytes or 0))], why

@@ -7,7 +7,7 @@ that is not as it should be is left out: numbers here must be finite, and steps 
 import json
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,16 +43,17 @@ class Trace:
         return [(b[0], 1000 * (b[1] - a[1]) / (b[0] - a[0])) for a, b in pairs if b[1] >= a[1]]
 
 
-def trace_of(folder: Path, seed: int) -> Trace:
-    """What the attempt in `folder` noted. Raises RunDirError where a file is larger than any of ours."""
+def trace_of(folder: Path, seed: int, sealed: Collection[str]) -> Trace:
+    """What the attempt in `folder` noted in the files that are under its seal. Raises RunDirError where one is larger
+    than any of ours."""
     found = Trace(seed)
-    events = list(_objects(folder / METRICS))
+    events = list(_objects(folder / METRICS)) if METRICS in sealed else []
     for event in events:
         _take(found, event)
     found.gain = _gains(events)
-    if not found.loss:
+    if not found.loss and LOG in sealed:
         _take_log(found, folder / LOG)
-    found.phases = _phases(_objects(folder / PHASES))
+    found.phases = _phases(_objects(folder / PHASES)) if PHASES in sealed else {}
     return found
 
 

@@ -38,7 +38,8 @@ def loss_chart(subject: Subject) -> Chart | Absent:
     return Chart(
         name="loss",
         title=title,
-        caption="Nats per token of the training batch at each noted step, logarithmic axis, one line a seed."
+        caption="Nats per token of the training batch at each noted step, one line a seed; the axis "
+        + ("is logarithmic." if is_wide(curves) else "does not start at zero.")
         + _thinning(curves),
         alternative=_told(curves, "Training loss falls", "nats per token", 3),
         columns=("Step", *(f"Seed {seed}" for seed in curves)),
@@ -119,11 +120,18 @@ def _rows(curves: Curves, digits: int) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
+def is_wide(curves: Curves) -> bool:
+    """Whether a logarithmic axis would have enough round numbers."""
+    everything = [value for points in curves.values() for _, value in points]
+    return min(everything) > 0 and max(everything) / min(everything) > 2
+
+
 def lines(curves: Curves, unit: str, *, logarithmic: bool = False, zero: bool = False, x: str = "step") -> Spec:
     """A line a seed, told apart by colour, dash and a name at its end."""
     drawn = {seed: thinned(points, POINTS) for seed, points in curves.items()}
     everything = [value for points in drawn.values() for _, value in points]
-    domain = [0, max(everything) * 1.08] if zero else padded(everything)
+    domain = [0, max(everything) * 1.08 or 1.0] if zero else padded(everything)
+    logarithmic = logarithmic and is_wide(curves)
     if logarithmic:
         domain = [min(everything) * 0.96, max(everything) * 1.04]
     looks = [series(index) for index in range(len(drawn))]
@@ -138,7 +146,7 @@ def lines(curves: Curves, unit: str, *, logarithmic: bool = False, zero: bool = 
                 "data": values(
                     {"seed": str(seed), "x": at, "y": value} for seed, points in drawn.items() for at, value in points
                 ),
-                "mark": {"type": "line", "clip": True, "strokeWidth": 1.3, "point": _points(drawn)},
+                "mark": {"type": "line", "strokeWidth": 1.3, "point": _points(drawn)},
                 "encoding": {
                     "x": {
                         "field": "x",

@@ -40,7 +40,8 @@ def claim(subject: Subject) -> str:
     how = " and ".join(FINAL.get(stage, stage) for stage in stages)
     sizes = [row.artifact_bytes for row in subject.counted if row.artifact_bytes is not None]
     size = f" The largest artifact has {max(sizes):,} bytes." if sizes else ""
-    return f"{mean(scores):.5f} bits per byte ({spread}), by {how}.{size}{of}"
+    by = f", by {how}" if how else ""
+    return f"{mean(scores):.5f} bits per byte ({spread}){by}.{size}{of}"
 
 
 def judgement(subject: Subject) -> tuple[str, str]:
@@ -70,7 +71,7 @@ def warnings(subject: Subject) -> list[str]:
     found = [DIAGNOSTIC] if subject.found.diagnostic_only else []
     found += [SIMULATED] if spec.target_class == "simulated" else []
     if warning := data_warning(rows):
-        found.append(f"Scored on {warning}. A BPB compares only with others of the same text.")
+        found.append(f"The text that was scored: {warning}. A BPB compares only with others of the same text.")
     if not spec.is_record_track:
         found.append(f"Gates that pass under policy {spec.policy_name} on this hardware are no claim for a record.")
     open_seeds = [f"{row.seed} ({row.status})" for row in rows if not row.counted]
@@ -83,8 +84,8 @@ def cost(subject: Subject) -> str:
     """What the evidence knows of money."""
     rows = [row for row in subject.counted if row.worker_seconds is not None]
     hours = sum(row.worker_seconds or 0.0 for row in rows) / 3600
-    machine = f"{hours:.3f} machine hours over {len(rows)} counted seed{'' if len(rows) == 1 else 's'}"
+    machine = f"{hours:.3f} machine hours in {len(rows)} counted attempt{'' if len(rows) == 1 else 's'}"
     if subject.found.spec.target.get("device") == "cpu":
-        return f"{machine} on this CPU: nothing was rented, so no price is known or due."
+        return f"{machine}, on a CPU. No price is part of the evidence: on a machine of one's own there is none."
     gpus = subject.found.spec.target.get("gpus")
     return f"{machine}, each with {gpus} GPUs. No price is part of the evidence, so no sum is told."

@@ -130,6 +130,9 @@ def subjects_of(*runs: Runs) -> list[Subject]:
 
 
 def page_of(*runs: Runs) -> str:
-    subjects = subjects_of(*runs)
+    return page_of_subjects(subjects_of(*runs))
+
+
+def page_of_subjects(subjects: list[Subject]) -> str:
     charts = charts_of(subjects)
     return page(subjects, charts, drawings_of(charts))

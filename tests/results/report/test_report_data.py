@@ -21,6 +21,7 @@ from results.report.make import charts_of
 from results.report.subject import labels
 from results.report.theme import COLOURS, INK, MUTED, PAPER, exchange_in_page
 from results.report.traces import trace_of
+from results.report.training import lines
 from results.report.weights import parts_of_artifact
 from tests.results.report.samples import artifact, events, phases, subjects_of, submission, variants
 
@@ -35,7 +36,7 @@ JUNK = st.recursive(
 def write_trace(folder, lines, told=()):
     (folder / METRICS).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     (folder / "phases.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told), encoding="utf-8")
-    return trace_of(folder, 1)
+    return trace_of(folder, 1, (METRICS, "phases.jsonl"))
 
 
 @given(POINTS, st.integers(2, 60))
@@ -104,6 +105,19 @@ def test_any_notes_give_finite_rising_points(scratch, lines, told):
         assert [x for x, _ in points] == sorted({x for x, _ in points})
     assert all(math.isfinite(number) for part in found.gain for number in part)
     assert all(0 <= seconds < math.inf for stage in found.phases.values() for seconds in stage.values())
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=4), st.sampled_from([0.0, 1e-9, 1.0]))
+def test_any_curve_can_be_drawn(ends, slope):
+    """Flat, zero, huge or of one point: the specification has a domain that holds the points and is no point itself."""
+    curves = {seed: [(float(step), end + slope * step) for step in range(1 + seed)] for seed, end in enumerate(ends)}
+    for kind in ({}, {"logarithmic": True}, {"zero": True}):
+        spec = lines(curves, "units", **kind)
+        low, high = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+        drawn = [one["y"] for one in spec["layer"][0]["data"]["values"]]
+        assert low < high and low <= min(drawn) and max(drawn) <= high
+        assert json.dumps(spec, allow_nan=False)
 
 
 def test_the_parts_of_an_artifact_sum_to_its_size(tmp_path):

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from results.report.html import Markup, escaped, table, tag
 from results.report.make import charts_of, report_object
 from results.report.page import section
+from results.report.subject import load_subjects
+from tests.orchestrator.monoliths import monolith, script_submission, sealed_runs
 from tests.results.attempts import POLICY, Runs
 from tests.results.report.markup import problems, read
-from tests.results.report.samples import page_of, stages, subjects_of, submission, variants
+from tests.results.report.samples import page_of, page_of_subjects, stages, subjects_of, submission, variants
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "<script>alert(1)</script>\"'><img src=//evil.example/x onerror=alert(1)>&amp;"
@@ -189,9 +191,27 @@ def test_a_run_that_noted_nothing_has_a_page(tmp_path):
     page = page_of(Runs(tmp_path).all_attempts())
     said = words(page)
     assert problems(page) == []
-    for reason in ("noted no training loss", "noted no times of their steps", "is no artifact of ours"):
+    for reason in (
+        "noted no training loss",
+        "noted no times of their steps",
+        "is no artifact of ours: it does not start",
+    ):
         assert reason in said
-    assert "chart-time" in page  # the totals are known
+    assert "chart-time" in page and "chart-parts" in page  # the totals are known
+    assert str(tmp_path) not in page  # whoever reads it has another machine
+
+
+@pytest.mark.parametrize("dialect", ["old", "stamped"])
+def test_a_script_of_its_own_has_a_page(tmp_path, dialect):
+    """A real run of somebody's script: curves from its log, its own bytes, gates that need our evaluator unknown."""
+    command = [sys.executable, "-m", "golf_core.data.embedded"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    asked = script_submission(json.loads(said.stdout.splitlines()[-1]), monolith(dialect))
+    subjects = load_subjects([sealed_runs(tmp_path, asked)])
+    text = page_of_subjects(subjects)
+    assert problems(text) == [] and str(tmp_path) not in text
+    assert {"chart-loss", "chart-parts"} <= set(re.findall(r'id="(chart-[a-z_]+)"', text))
+    assert "unknown (legality" in words(text) and "what these runs told does not say how much text" in words(text)
 
 
 def test_json_says_what_the_page_says(tmp_path):
