@@ -47,7 +47,8 @@ def _amount(value: float | str | None, unit: str) -> str:
 
 def title_of(spec: Spec, rows: Sequence[Row]) -> str:
     """What was asked, and what must not be overlooked."""
-    what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides)])
+    given = [] if spec.script is None else [f"--env {name}={value}" for name, value in spec.script.environment.items()]
+    what = " ".join([spec.recipe, *(f"--set {one}" for one in spec.overrides), *given])
     diagnostic = any(row.diagnostic_only for row in rows)
     warning = "; ".join(filter(None, ["DIAGNOSTIC ONLY" if diagnostic else "", data_warning(rows)]))
     return f"{what}, seeds {', '.join(str(row.seed) for row in rows)}" + (f" ({warning})" if warning else "")
@@ -66,9 +67,12 @@ def report(
         parts.append(DIAGNOSTIC)
     if spec.target_class == "simulated":
         parts.append(SIMULATED)
+    if spec.script is not None:
+        parts.append(OF_SCRIPT)
+    what = "bundle" if spec.script is None else "script"
     hardware = sorted({row.hardware for row in rows if row.hardware})
     parts.append(
-        f"Submission {spec.folder.name}, bundle {spec.bundle_sha256[:12]}, target class {spec.target_class}"
+        f"Submission {spec.folder.name}, {what} {spec.bundle_sha256[:12]}, target class {spec.target_class}"
         + (f" ({'; '.join(hardware)})" if hardware else "")
     )
     parts.append(data_line(rows))

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from results.tables import ablation, leaderboard, seeds
 from results.tables.figures import NOTHING, short_bits, visible
-from results.tables.render import FORMS, Column, Table, plain_table, shortened
+from results.tables.render import FORMS, Column, Table, described
+from results.tables.terminal import plain_table, shortened
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True) | st.none()
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -221,3 +224,13 @@ def test_the_unknown_is_a_dash_where_it_is_shown():
     """None and NaN are dashes, never zeros."""
     shown = table([record(score=None), record(score=math.nan, steps=math.inf)]).cells
     assert [row[1] for row in shown[1:]] == [NOTHING, NOTHING] and shown[2][2] == NOTHING
+
+
+@pytest.mark.parametrize(
+    "columns", [seeds.COLUMNS, ablation.COMPARED, leaderboard.COLUMNS], ids=["seeds", "ablation", "board"]
+)
+def test_the_documented_columns_are_the_columns(columns):
+    """docs/results.md shows every column of each table, with unit and meaning."""
+    assert described(columns) in (Path(__file__).resolve().parents[3] / "docs" / "results.md").read_text(
+        encoding="utf-8"
+    )
