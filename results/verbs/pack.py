@@ -15,7 +15,7 @@ def pack(
     runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
     out: typing.Annotated[
         Path | None,
-        typer.Option("--out", help="Folder to write [default: submission, or draft, beside the tables]."),
+        typer.Option("--out", help="Folder to write (default: submission, or draft, beside the tables)."),
     ] = None,
     draft: typing.Annotated[
         bool, typer.Option("--draft", help="Write what there is while seeds are pending: no submission.")
@@ -25,8 +25,9 @@ def pack(
 ) -> None:
     """Write the submission folder: README.md, submission.json, train_gpt.py, a log a seed, requirements.txt.
 
-    Everything in it is computed from sealed attempts; 3 while a registered seed has none. With --draft it is README.md
-    and draft.json with the seeds that are done and those that are pending; a pending figure is never a number.
+    Everything is computed from sealed attempts; 3 while a seed has none.
+    With --draft: README.md and draft.json, with what is done and what is
+    pending; a pending figure is never a number.
     """
 
     def run() -> int:

@@ -13,8 +13,8 @@ if typing.TYPE_CHECKING:
     from results.project import Project
 
 EXIT_CODES = (
-    "Exit codes: 0 ok; 1 a run failed; 2 usage; 3 not finished; 4 a gate failed or a number is not supported; "
-    "5 files damaged or not writable; 130 interrupted."
+    "Exit codes: 0 ok; 1 a run failed; 2 usage; 3 not finished; 4 a gate failed, or a claim is not supported or "
+    "not known; 5 files damaged or not writable; 130 interrupted."
 )
 FAILED, USAGE, NOT_FINISHED, GATE, BACKEND = 1, 2, 3, 4, 5
 FORMATS = ("table", "csv", "md", "json")
@@ -23,7 +23,7 @@ SUBMISSION_ID = typer.Argument(help="Id of the submission, or its first digits."
 RUNS_DIR = typer.Option(
     "--runs-dir",
     envvar="GOLF_RUNS_DIR",
-    help="Folder of runs [default: runs_dir of golf.toml, else runs].",
+    help="Folder of runs (default: runs_dir of golf.toml, else runs).",
     show_default=False,
 )
 JSON = typer.Option("--json", help="Print JSON with schema_version.")

@@ -27,7 +27,7 @@ def verify(
         str | None,
         typer.Option(
             "--policy",
-            help=f"Name or TOML file [default: of ours the registered one, else {DEFAULT_POLICY}].",
+            help=f"Name or TOML file (default: the registered one of ours, else {DEFAULT_POLICY}).",
             show_default=False,
         ),
     ] = None,
@@ -38,9 +38,10 @@ def verify(
 ) -> None:
     """Derive every number of a submission folder again, and judge its gates; 4 unless all is supported.
 
-    FOLDER holds README.md, submission.json, train_gpt.py and logs, and need not be of ours. Where the sealed attempts
-    of one of ours are at hand, they are the evidence, else its logs. Whatever the evidence does not tell is unknown,
-    and unknown is not a pass. A draft is refused with 3, a folder that cannot be read safely with 5.
+    FOLDER holds README.md, submission.json, train_gpt.py and logs, of ours
+    or of anybody. Where the sealed attempts of one of ours are at hand, they
+    are the evidence, else its logs. What the evidence does not tell is
+    unknown, and unknown is no pass. 3 for a draft; 5 for what cannot be read.
     """
     form = "json" if as_json else form
     if form not in FORMS:

@@ -159,7 +159,8 @@ def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[
         names = ", ".join(read.document.other[:6]) + (", ..." if len(read.document.other) > 6 else "")
         count = len(read.document.other)
         why = f"no log tells such a number: {names}"
-        findings.append(Finding(SUBMISSION, f"{count} other number{'s'[: count > 1]}", "", "", UNKNOWN, why))
+        says = f"{count} number{'s'[: count > 1]}"
+        findings.append(Finding(f"{SUBMISSION}: others", says, "", "", UNKNOWN, why))
     return findings, assigned, seeds
 
 
@@ -275,7 +276,8 @@ def _placed(findings: list[Finding], claims: list[Claim], folder: Folder) -> lis
             found.append(replace(one, verdict=UNKNOWN, why=why))
         else:
             why = one.why.removesuffix("no log of the folder gives this number")
-            found.append(replace(one, why=f"{why}{'; ' if why else ''}it stands at {place}"))
+            more = "" if place in why else f"{'; ' if why else ''}it stands at {place}"
+            found.append(replace(one, why=why + more))
     return found
 
 
@@ -287,5 +289,7 @@ def _notes(assigned: Assigned, read: Read) -> list[str]:
     notes = [f"seed {seed}: {plain(note)}" for seed, note in assigned.notes.items()]
     if assigned.others and read.seeds:
         more = ", ".join(plain(run.place, 60) for run in assigned.others[:5])
-        notes.append(f"{len(assigned.others)} more runs here stand behind no claimed seed: {more}")
+        count = len(assigned.others)
+        which = "1 more run here stands" if count == 1 else f"{count} more runs here stand"
+        notes.append(f"{which} behind no claimed seed: {more}")
     return notes

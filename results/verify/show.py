@@ -101,7 +101,7 @@ def _lines(head: Sequence[str], rows: Sequence[tuple[list[str], str]]) -> str:
 
 def markdown_text(checked: Checked) -> str:
     claims = [[*CLAIM_HEAD, "Why"]] + [
-        [one.place, one.says, one.derived, one.source, one.verdict, one.why] for one in checked.findings
+        [one.place, one.says, one.derived, one.source, one.verdict, one.why] for one in in_order(checked.findings)
     ]
     gates = [[*GATE_HEAD, "Source", "Why"]] + [
         [one.name, one.value, one.limit, one.margin, _seed(one.seed), one.verdict, one.source, one.why]
