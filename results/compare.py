@@ -317,7 +317,7 @@ def _look_lines(found: Comparison) -> list[str]:
     lines = [
         f"Look after {at.done} of {at.planned} registered seeds. Its p is no result: run to the end, the final p needs "
         "no correction, however often one looks; to stop early for success, the p for that counts (each look has its "
-        "share of alpha, by the union bound; planned looks are at the first seeds of the list, none missing). Giving up "
+        "share of alpha, by the union bound; planned looks are at the first seeds of the list, no gap). Giving up "
         "early needs no correction; the seeds that ran are still told.",
         "The chance draws mean and spread from what these seeds leave open"
         + (" (one seed leaves the spread wholly open)" if at.done < 2 else "")

@@ -18,6 +18,19 @@ if typing.TYPE_CHECKING:
     from results.sides import Side
 
 SIDE = "A submission id, a submission's folder, a.log,b.log, values 1.0792,1.0799, n=6,mean=1.06,sd=0.001, or row 1493."
+POLICY = typer.Option(
+    "--policy",
+    help="Whose claim rule decides: a name, or a TOML file. Without it the submission's, else record-2026-03.",
+    show_default=False,
+)
+FRONTIER = typer.Option(
+    "--frontier", help="Date of a frontier, or a TOML file of rows. Without it the policy's.", show_default=False
+)
+BYTES_PER_TOKEN = typer.Option(
+    "--bytes-per-token",
+    help="Of ours where only BPB are given: a number, or SP1024, SP4096, SP8192, CaseOps.",
+    show_default=False,
+)
 WIDTH = 100
 
 
@@ -26,33 +39,12 @@ def compare(
     theirs: typing.Annotated[
         str | None, typer.Argument(help="The same; without it, the row that the policy names.", show_default=False)
     ] = None,
-    policy: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help="Whose claim rule decides: a name, or a TOML file. Without it the submission's, else record-2026-03.",
-            show_default=False,
-        ),
-    ] = None,
+    policy: typing.Annotated[str | None, POLICY] = None,
     against: typing.Annotated[
         str | None, typer.Option("--against", help="A frontier row: best, or a pull request.", show_default=False)
     ] = None,
-    frontier: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--frontier",
-            help="Date of a frontier, or a TOML file of rows. Without it the policy's.",
-            show_default=False,
-        ),
-    ] = None,
-    bytes_per_token: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--bytes-per-token",
-            help="Of ours where only BPB are given: a number, or SP1024, SP4096, SP8192, CaseOps.",
-            show_default=False,
-        ),
-    ] = None,
+    frontier: typing.Annotated[str | None, FRONTIER] = None,
+    bytes_per_token: typing.Annotated[str | None, BYTES_PER_TOKEN] = None,
     runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
     form: typing.Annotated[str, typer.Option("--format", help="table, csv, md or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
@@ -136,7 +128,7 @@ def _claim(policy: str) -> "tuple[str, Claim, int]":
 
 def _written(found: "Comparison", form: str) -> str:
     from results.compare import csv_rows, rule_cells, sentences, side_cells
-    from results.tables.render import markdown_table, plain_table
+    from results.tables import markdown_table, plain_table
 
     if form == "json":
         return json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n"
