@@ -1,10 +1,11 @@
 """Tables: values in, text out. Each is made from one frame; `render` knows the forms."""
 
 from results.tables.figures import NOTHING, bits, gain, megabytes, milliseconds, seconds, stamped
-from results.tables.render import Cells, Column, Table, markdown_table, plain_table
+from results.tables.render import Cells, Column, Table, markdown_table
 from results.tables.seeds import (
     DIAGNOSTIC,
     LEGEND,
+    OF_SCRIPT,
     SIMULATED,
     SeedLine,
     line_of_parsed,
@@ -16,11 +17,13 @@ from results.tables.seeds import (
     spread_lines,
 )
 from results.tables.submission import gate_cells, published_lines, report, title_of
+from results.tables.terminal import plain_table
 
 __all__ = [
     "DIAGNOSTIC",
     "LEGEND",
     "NOTHING",
+    "OF_SCRIPT",
     "SIMULATED",
     "Cells",
     "Column",

@@ -21,8 +21,8 @@ DIAGNOSTIC = (
     "None of its numbers is a score, and nothing of it can be submitted."
 )
 OF_SCRIPT = (
-    "A script's run: seed, steps, scores, losses and times are what its own log says; bytes are those of the sealed files. "
-    "No evaluator of ours had a part in it."
+    "A script's run: seed, steps, scores, losses and times are what its own log says; bytes are those of the sealed "
+    "files. No evaluator of ours had a part in it."
 )
 SIMULATED = "SIMULATED HARDWARE: the GPUs were declared, not real. No time here is a measurement and no policy passes."
 COUNTED = "counted"

@@ -8,7 +8,7 @@ from results.rows import Row
 from results.spec import Spec
 from results.tables.figures import NOTHING
 from results.tables.render import markdown_table
-from results.tables.seeds import DIAGNOSTIC, LEGEND, SIMULATED, seed_cells, spread_lines
+from results.tables.seeds import DIAGNOSTIC, LEGEND, OF_SCRIPT, SIMULATED, seed_cells, spread_lines
 
 
 def published_lines(spec: Spec, rows: Sequence[Row]) -> list[str]:
