@@ -14,7 +14,7 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   three seeds of the demo recipe on this CPU: tables and a submission folder under runs/"
+	@echo "make demo   three seeds of the demo recipe on this CPU: tables, a report and a submission folder under runs/"
 	@echo "make test   everything CI runs: lint, types, tests; make test-whole runs what it takes a slice of"
 	@echo "make bench  the measured claims, peers side by side; ten minutes on a quiet machine"
 	@echo "make lint | fix | setup | clean"
@@ -62,6 +62,7 @@ bench: setup
 	$(BIN)/python benchmarks/train_rate.py
 	$(BIN)/python benchmarks/submit_latency.py
 	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/report_page.py
 
 # Finished runs under runs/ are results, not rubbish: they stay.
 clean:

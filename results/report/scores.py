@@ -112,7 +112,7 @@ def gain_chart(subject: Subject) -> Chart | Absent:
         return _running_chart(subject, title)
     drawn = {seed: [(first / 1000, so_far) for first, _, so_far in parts] for seed, parts in gains.items()}
     part = min(parts[1][0] - parts[0][0] if len(parts) > 1 else 0 for parts in gains.values())
-    spec = lines(drawn, "bits per byte, cumulative", x="thousand tokens of the validation text scored")
+    spec = lines(drawn, "bits per byte", x="thousand tokens of the validation text scored")
     domain = padded([*(value for parts in gains.values() for _, *both in parts for value in both), 0.0])
     _with_parts(spec, gains, domain)
     told = "; ".join(f"seed {seed} {parts[-1][2]:+.5f}" for seed, parts in gains.items())
