@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 NORMAL = statistics.NormalDist()
+LARGEST_SAMPLE = 1_000_000  # up to which the integrals here are exact to six digits
 MOST_SEEDS = 1000  # where the search for a number of seeds gives up: nobody pays for more
 
 
@@ -99,8 +100,8 @@ class Sample:
     sd: float | None
 
     def __post_init__(self) -> None:
-        if self.n < 1 or not math.isfinite(self.mean):
-            raise NotTestable(f"n={self.n}, mean={self.mean}: a sample has a value at least, and all are finite")
+        if not 1 <= self.n <= LARGEST_SAMPLE or not math.isfinite(self.mean):
+            raise NotTestable(f"n={self.n}, mean={self.mean}: a sample has 1 to {LARGEST_SAMPLE:,} values, all finite")
         if self.sd is not None and (not math.isfinite(self.sd) or self.sd < 0):
             raise NotTestable(f"sd={self.sd}: a sample standard deviation is finite and not negative")
 

@@ -185,7 +185,8 @@ def _of_summary(word: str, parts: dict[str, str], ratio: float | None) -> Side:
     n, mean = numbers.get("n"), numbers.get("mean")
     if n is None or mean is None or n != int(n) or set(parts) - set(numbers):
         raise SideError(f"{word!r}: a summary is n=SEEDS,mean=BPB,sd=BPB, with a whole n")
-    _bpb(parts["mean"])
+    if (numbers.get("sd") or 0) > _bpb(parts["mean"]):
+        raise SideError(f"{word!r}: sd={parts['sd']} is more than the mean; it is a sample standard deviation in BPB")
     try:
         sample = Sample(n=int(n), mean=mean, sd=numbers.get("sd"))
     except NotTestable as error:

@@ -260,6 +260,8 @@ WRONG = {
     "NaN": (["nan,1.08"], "'nan,1.08' is no submission"),
     "a summary without n": (["mean=1.06,sd=0.001"], "a summary is n=SEEDS"),
     "a negative sd": (["n=3,mean=1.06,sd=-1"], "not negative"),
+    "an sd beyond the mean": (["n=3,mean=1.06,sd=2"], "more than the mean"),
+    "more seeds than there are": (["n=1000000000,mean=1.06,sd=0.1"], "1 to 1,000,000 values"),
     "nothing": ([","], "names no scores"),
     "theirs twice": (["1.1,1.2", "1493", "--against", "best"], "theirs is given twice"),
     "a policy without a claim": (["1.1,1.2", "--policy", "demo"], "demo has no claim rule"),
