@@ -119,6 +119,8 @@ def _words(text: str) -> str:
 def _seed_table(table: Table, column: int, place: str, found: Claims) -> list[int]:
     """Its claims go to `found`; the seeds of its rows. One with a seed twice is of several configurations."""
     seeds: list[int] = []
+    if not any(meaning(head) for head in table.heads):
+        return seeds  # of the gates, say: nothing in it is a seed's figure
     named = [seed_of(_words(cells[column])) for _, cells in table.rows if column < len(cells)]
     if len(set(named) - {None}) < len([seed for seed in named if seed is not None]):
         found.other.append(
