@@ -165,7 +165,8 @@ def hardware(found: Collected) -> str:
         what = f"{row.gpus}x{row.gpu or 'GPU'}"
     else:
         what = f"CPU, processes x threads: {row.processes} x {row.threads}"
-    return f"{'SIMULATED ' if row.target_class == 'simulated' else ''}{what}, {row.dtype}{seen}"
+    dtype = "the script's own dtype" if row.dtype == "own" else row.dtype
+    return f"{'SIMULATED ' if row.target_class == 'simulated' else ''}{what}, {dtype}{seen}"
 
 
 def compliance(gates: list[Gate], rows: list[Row]) -> dict[str, bool | None]:

@@ -17,6 +17,7 @@ from results.rows import Row
 from results.tables import (
     LEGEND,
     NOTHING,
+    OF_SCRIPT,
     SIMULATED,
     bits,
     gate_cells,
@@ -34,6 +35,7 @@ def readme_text(
     sections = [
         f"# {facts['name']}",
         SIMULATED if found.spec.target_class == "simulated" else "",
+        OF_SCRIPT if found.spec.script is not None else "",
         headline(facts, data_warning(found.rows)),
         facts["data"],
         by_whom(facts),
