@@ -1,5 +1,6 @@
 """The claim rules of the race on the scores that a folder's logs give: the policy's own as a gate, both in words."""
 
+import functools
 import typing
 from collections.abc import Mapping
 
@@ -49,6 +50,13 @@ def both_rules(case: Case) -> list[str]:
     return lines
 
 
+@functools.lru_cache(maxsize=8)
+def _theirs(frontier: str, against: str) -> Scored:
+    """A row of a frontier, which three questions of one check ask for. Raises ConfigError."""
+    found = load_frontier(frontier)
+    return scored_row(found.find(against), found)
+
+
 def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judged | str:
     """What the rule says, or why it cannot be asked."""
     runs = [run for run in case.runs.values() if BPB in run.values]
@@ -56,8 +64,7 @@ def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judge
     losses = [run.values["val_loss"] for run in runs if "val_loss" in run.values]
     try:
         sample = sample_of(bpb)
-        frontier = load_frontier(claim.frontier)
-        theirs = scored_row(frontier.find(claim.against), frontier)
+        theirs = _theirs(claim.frontier, claim.against)
     except NotTestable:
         return case.incomplete or "no log gives a final score"
     except ConfigError as error:
