@@ -52,7 +52,7 @@ FRESH = Fresh()
 
 
 class Remembered(Fresh):
-    """One look at all submissions of a runs folder, by one thread or several. OSError where it cannot write there."""
+    """One look at all submissions of a runs folder. Raises OSError where nothing can be written there."""
 
     def __init__(self, runs_dir: Path, forget: bool = False) -> None:
         self._root, self._path = f"{runs_dir}{os.sep}", runs_dir / REMEMBERED

@@ -4,10 +4,8 @@ Ordered by the id of the submission, then by seed as registered: neither the fil
 changes a byte of it. What cannot be read is listed, never left out in silence.
 """
 
-import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from results.rows import Row
 from results.spec import FOLDER_DIGITS, SPEC
 
 FOLDER_NAME = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")
-HASHING_THREADS = 4  # SHA-256 runs beside Python; more than this waits for the disk
 
 
 @dataclass(frozen=True)
@@ -40,12 +37,7 @@ def look_at_all(runs_dir: Path, known: Sequence[Collected] = (), fresh: bool = F
         return Overview([], [f"{runs_dir} is no folder: there are no submissions"])
     content = Remembered(runs_dir, forget=fresh)
     folders = sorted(path for path in runs_dir.iterdir() if FOLDER_NAME.fullmatch(path.name) and path.is_dir())
-
-    def look(folder: Path) -> Collected | str:
-        return given[folder] if folder in given else read(folder, content)
-
-    with ThreadPoolExecutor(min(HASHING_THREADS, len(os.sched_getaffinity(0)))) as pool:
-        looked = list(pool.map(look, folders))
+    looked = [given[folder] if folder in given else read(folder, content) for folder in folders]
     content.save(all_seen=not given)
     found = [one for one in looked if not isinstance(one, str)]
     problems = [one for one in looked if isinstance(one, str)]
