@@ -85,6 +85,8 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
         return _of_submission(submission)
     shown = f"{row.label} {row.name}" if row.pr is not None else row.label
     notes = (f"figures of {row.label}: {row.source}" + (f"; {row.note}" if row.note else ""),)
+    if row.sample.sd is None and not row.scores:
+        notes = (f"of {row.label} only the mean is known, not how its seeds spread: nothing can be tested", *notes)
     return Side(
         what=f"{shown}, {row.tokenizer}", scored=scored_row(row, frontier), scores=row.scores, row=row, notes=notes
     )
