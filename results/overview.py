@@ -22,7 +22,12 @@ FOLDER_NAME = re.compile(rf"[0-9a-f]{{{FOLDER_DIGITS}}}")
 @dataclass(frozen=True)
 class Overview:
     found: list[Collected]  # of what could be read
-    problems: list[str]  # what could not, and seeds with a damaged attempt only
+    unreadable: list[str]  # of what could not, in words: it has no rows
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, and seeds with nothing but damaged evidence."""
+        return self.unreadable + [problem for one in self.found for problem in damaged_seeds(one)]
 
     @property
     def rows(self) -> list[Row]:
@@ -40,8 +45,7 @@ def look_at_all(runs_dir: Path, known: Sequence[Collected] = (), fresh: bool = F
     looked = [given[folder] if folder in given else read(folder, content) for folder in folders]
     content.save(all_seen=not given)
     found = [one for one in looked if not isinstance(one, str)]
-    problems = [one for one in looked if isinstance(one, str)]
-    return Overview(found, problems + [problem for one in found for problem in damaged_seeds(one)])
+    return Overview(found, [one for one in looked if isinstance(one, str)])
 
 
 def read(folder: Path, content: Fresh = FRESH) -> Collected | str:
@@ -50,7 +54,7 @@ def read(folder: Path, content: Fresh = FRESH) -> Collected | str:
         return f"{folder} has no {SPEC}: what it is of cannot be known"
     try:
         return collect(folder, content)
-    except RunDirError as error:
+    except (RunDirError, OSError) as error:  # a file may go while we look: a submit may be running
         return str(error)
 
 

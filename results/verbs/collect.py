@@ -1,5 +1,6 @@
 """results collect: the tables of one submission, of several side by side, or of all, from their sealed attempts."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -133,11 +134,10 @@ def _several(
         write_outputs(one)
         for note in one.notes:
             print(note, file=sys.stderr)
-    problems = _overview(folder, found, rehash).problems
-    if found:
-        made = _table_of(found, table or "ablation", base, project, folder)
-        print(made.render(form, _width()), end="")
-    return BACKEND if len(found) < len(read_all) and problems else _code(found)
+    _overview(folder, found, rehash)
+    made = _table_of(found, table or "ablation", base, project, folder)
+    print(_told(made, [one for one in read_all if isinstance(one, str)]).render(form, _width()), end="")
+    return _code(found) if len(found) == len(read_all) else BACKEND
 
 
 def _taken_along(base: str, named: "Sequence[Collected | str]", folder: Path) -> "Collected | str | None":
@@ -160,6 +160,7 @@ def _all(runs_dir: Path | None, table: str | None, base: str | None, form: str, 
     from results.outputs import csv_text
     from results.project import load_project
     from results.rows import as_objects
+    from results.tables.figures import visible
 
     project = load_project()
     folder = runs_dir or Path(project.runs_dir)
@@ -169,9 +170,11 @@ def _all(runs_dir: Path | None, table: str | None, base: str | None, form: str, 
     elif table is None and base is None and form == "json":
         told = {"schema_version": 1, "rows": as_objects(overview.rows), "problems": overview.problems}
         print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False))
-    elif overview.found:
+    else:
         made = _table_of(overview.found, table or ("ablation" if base else None), base, project, folder, whole=True)
-        print(made.render(form, _width()), end="")
+        print(_told(made, overview.problems).render(form, _width()), end="")
+    for problem in overview.problems[len(overview.unreadable) :]:
+        print(visible(problem), file=sys.stderr)
     return BACKEND if overview.problems else 0
 
 
@@ -183,7 +186,7 @@ def _overview(folder: Path, known: "Sequence[Collected]", rehash: bool) -> "Over
     overview = look_at_all(folder, known, rehash)
     if folder.is_dir():
         write_overview(folder, overview)
-    for problem in overview.problems:
+    for problem in overview.unreadable:
         print(f"left out of {folder / 'results.csv'}: {visible(problem)}", file=sys.stderr)
     return overview
 
@@ -208,7 +211,7 @@ def _table_of(
     if table == "seeds":
         return seed_table([line_of_row(row) for row in found[0].rows], title_of(found[0].spec, found[0].rows))
     variants = [one.rows for one in found]
-    if table is None:
+    if table is None or not found:
         return submissions_table(variants, f"All submissions of {folder}")
     if (place := base_of(variants, base)) is None:
         if whole:
@@ -217,6 +220,11 @@ def _table_of(
             )
         place = 0
     return ablation_table(variants, place)
+
+
+def _told(table: "Table", problems: Sequence[str]) -> "Table":
+    """The table with what is not in it."""
+    return dataclasses.replace(table, notes=[*table.notes, *(f"Damaged: {problem}" for problem in problems)])
 
 
 def _width() -> int | None:

@@ -82,6 +82,8 @@ def test_all_prints_rows_and_lists_what_is_damaged(grid):
     for folder in (grid["better"].folder, grid["worse"].folder, runs_dir / ("0" * 12)):
         assert any(str(folder) in problem for problem in told["problems"]) and str(folder) in done.stderr
     assert len(told["problems"]) == 3
+    page = results(runs_dir, "--all", "--format", "html").stdout
+    assert page.count("<p>Damaged: ") == 3 and "0" * 12 in page
     printed = results(runs_dir, "--all", "--format", "csv").stdout
     assert printed == (runs_dir / "results.csv").read_text() and "counted" in printed
 
@@ -108,6 +110,16 @@ def test_a_base_that_was_not_named_is_taken_along(grid):
     assert [(row["variant"], row["is_base"]) for row in told["rows"]] == [("better", True), ("worse", False)]
     told = json.loads(results(runs_dir, one, other, "--json").stdout)
     assert [(row["variant"], row["is_base"]) for row in told["rows"]] == [("worse", True), ("better", False)]
+
+
+@pytest.mark.parametrize("table", [(), ("--table", "ablation"), ("--table", "leaderboard")])
+def test_an_empty_folder_gives_an_empty_table(tmp_path, table):
+    """JSON with no rows, a results.csv of one line, exit code 0; a folder that is none is told."""
+    told = results(tmp_path, "--all", "--json", *table)
+    assert told.returncode == 0 and json.loads(told.stdout)["rows"] == []
+    assert (tmp_path / "results.csv").read_text().splitlines() == [",".join(COLUMNS)]
+    missing = results(tmp_path / "none", "--all", "--json", *table)
+    assert missing.returncode == 5 and "there are no submissions" in missing.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
