@@ -257,8 +257,11 @@ def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:
     diagnostic = any(row.diagnostic_only for row in rows)
     verbs = [] if missing == len(rows) else ["collect"] if missing or diagnostic else ["collect", "pack"]
     with folder_lock(folder, FINISH_PATIENCE):
-        codes = [results_command(verb, sid, runs_dir, request.json or request.quiet) for verb in verbs]
-        if verbs:
+        codes: list[int] = []
+        for verb in verbs:
+            if errors.BACKEND not in codes:
+                codes.append(results_command(verb, sid, runs_dir, request.json or request.quiet))
+        if codes and errors.BACKEND not in codes:  # evidence that contradicts itself is told of once
             _report(sid, runs_dir, folder, request.json or request.quiet)
     for row in failed + open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)

@@ -37,6 +37,10 @@ class NotFinished(PackError):
     """A registered seed has no counted attempt."""
 
 
+class NoScore(PackError):
+    """A script's log tells no final score: the run counts, and nothing can be claimed of it."""
+
+
 @dataclass(frozen=True)
 class Difference:
     place: str
@@ -68,7 +72,7 @@ def submission_files(found: Collected, project: Project, only: Sequence[str] | N
         )
     if silent := [row for row in found.rows if row.val_bpb is None]:
         what = ", ".join(str(row.seed) for row in silent)
-        raise PackError(
+        raise NoScore(
             f"no final score is known for seed {what}: the log does not tell one (`python -m results parse LOG` says "
             "why), and nothing can be claimed without; `pack --draft` writes what there is"
         )

@@ -33,7 +33,7 @@ DEBUG = typer.Option("--debug", help="Show the trace of an error.")
 def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
     """Run a command and leave with its exit code; known errors become one line and theirs."""
     from golf_core.rundir import RunDirError
-    from results.pack import NotFinished
+    from results.pack import NoScore, NotFinished
     from results.project import ProjectError
     from results.spec import UnknownSubmission
     from results.whole_folder import PackError
@@ -42,6 +42,7 @@ def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
         (UnknownSubmission, USAGE),
         (ProjectError, USAGE),
         (NotFinished, NOT_FINISHED),
+        (NoScore, GATE),
         (PackError, USAGE),
         (RunDirError, BACKEND),
         (OSError, BACKEND),

@@ -159,6 +159,22 @@ def test_a_failure_of_the_script_is_not_tried_again(make_bench):
     assert bench.run("--seeds", "1", "--retry-failed").returncode == 1 and len(bench.attempts()) == 2
 
 
+ENDS = {
+    "no score": ("print('thinking')\n", 4, "no final score is known for seed 1"),
+    "another seed": ("print('seed:1337\\nstep:9/9 train_loss:3.0')\n", 5, "printed seed 1337"),
+}
+
+
+@pytest.mark.parametrize("text, code, words", ENDS.values(), ids=ENDS)
+def test_a_log_that_supports_no_claim_is_said_once(make_bench, text, code, words):
+    """Both runs count; without a score the tables stand and nothing is packed; with another seed there is no table."""
+    bench = make_bench(text, kind=ScriptBench, tables=True)
+    done = bench.run("--seeds", "1,2")
+    assert done.returncode == code and done.stderr.count(words) == 1, done.stderr
+    assert len(bench.attempts()) == 2
+    assert ("Verdict" in done.stdout) == (code == 4) and "Traceback" not in done.stderr
+
+
 def test_a_killed_submit_is_resumed(make_bench):
     """kill -9 of the submitting process: nothing is left behind, and the same submit runs what is missing."""
     bench = make_bench(MONOLITH, kind=ScriptBench)
