@@ -8,7 +8,7 @@ from golf_core.rundir import BUNDLE
 from results.untrusted import Folder, Refused, plain
 from results.verify.assign import Assigned, assign, narrowed, seed_findings
 from results.verify.claim import Claim
-from results.verify.document import Claims, claims_of_document
+from results.verify.document import MAX_SEEDS, Claims, claims_of_document
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
 from results.verify.gates import BYTES_PER_TOKEN, RATIO_TOLERANCE, Case, Check, gates_of
 from results.verify.judge import LOOSE, judge
@@ -18,6 +18,7 @@ from results.verify.seen import Seen, logs_of, seen_in_logs
 from results.verify.significance import both_rules, significance
 from results.verify.words import BPB, MEAN, SCORES
 
+MAX_CLAIMS = 2000
 README, SUBMISSION = "README.md", "submission.json"
 GENERATORS = ("golf-orchestrator",)
 # A flag of `compliance` holds where these gates pass.
@@ -101,6 +102,10 @@ def read_claims(folder: Folder) -> Read:
         findings.append(Finding(readme.seeds_place, f"seeds {told}", "", "", UNKNOWN, f"not listed in {place}"))
     findings += [Finding(README, "", "", "", UNKNOWN, why) for why in readme.other]
     claims = [*document.claims, *readme.claims]
+    if len(claims) > MAX_CLAIMS or len({claim.seed for claim in claims}) > MAX_SEEDS:
+        raise Refused(
+            f"{plain(folder.path)} claims {len(claims):,} numbers; no submission has more than {MAX_CLAIMS:,}"
+        )
     return Read(folder, facts, claims, document, counts, seeds or [], place, findings)
 
 

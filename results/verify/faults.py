@@ -11,7 +11,7 @@ from results.verify.claim import Claim
 from results.verify.seen import Seen
 from results.verify.words import BPB, LARGEST, MEAN, ONE, SCORES, SD, SIZES
 
-MAX_SUBSETS = 4096  # of the seeds of a folder, tried for a mean of fewer
+MAX_SUBSETS = 1024  # of the seeds of a folder, tried for a mean of fewer
 STAGE_WORDS = {
     "pre_quant_bpb": "the score before quantization",
     "roundtrip_bpb": "the plain score of the quantized weights",

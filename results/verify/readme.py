@@ -10,7 +10,8 @@ from results.verify.words import BPB, LARGEST, MEAN, ONE, SD, Meaning, meaning
 
 HEAD_LINES = 40  # of a README, in which a headline can stand
 MAX_LINE = 4000
-MAX_ROWS = 400
+MAX_ROWS = 400  # of a table
+MAX_COLUMNS = 40
 SCORE = re.compile(
     r"(?:\bval[_ -]?bpb\b|\bbpb\b)[^\d|]{0,12}?(\d\.\d{2,12})(?!\d)"
     r"|(?<![\d.])(\d\.\d{3,12})\s*\**\s*(?:val[_ ]?)?bpb\b",
@@ -94,8 +95,8 @@ def _tables(lines: list[tuple[int, str]]) -> list[Table]:
         if "|" not in line:
             current = None
         elif current is None:
-            if re.fullmatch(r"[\s|:-]*-[\s|:-]*", following) and "|" in following:
-                current = Table(number, cells_of(line))
+            if {"|", "-"} <= set(following) <= set("|-: \t"):
+                current = Table(number, cells_of(line)[:MAX_COLUMNS])
                 tables.append(current)
         elif number > current.line + 1 and len(current.rows) < MAX_ROWS:
             current.rows.append((number, cells_of(line)))
