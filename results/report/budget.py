@@ -95,7 +95,7 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
         "field": "run",
         "type": "nominal",
         "sort": None,
-        "axis": {"title": None, "labelColor": INK.light, "labelLimit": 230, "ticks": False, "domain": False},
+        "axis": {"title": None, "labelColor": INK.light, "labelLimit": 270, "ticks": False, "domain": False},
         "scale": {"paddingInner": 0.35},
     }
     x = {

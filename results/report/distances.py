@@ -9,11 +9,11 @@ from golf_core.frontier import Frontier, frontier_names, load_frontier
 from golf_core.significance import NotTestable, Sample, sample_of, welch
 from results.dataset import is_of_fineweb_size
 from results.report.chart import WIDTH, Absent, Chart, Spec, padded, specification, values
-from results.report.subject import Subject
+from results.report.subject import Subject, same_text
 from results.report.theme import ACCENT, AXIS, INK, MUTED, PAPER
 
 ROW_HEIGHT = 26
-NAMES_LIMIT = 230
+NAMES_LIMIT = 270
 RECORDS = 8  # rows of the leaderboard that one submission is held against, the best first
 
 
@@ -54,11 +54,11 @@ def difference(name: str, ours: Sample, theirs: Sample) -> Difference:
 def forest_chart(subjects: Sequence[Subject]) -> Chart | Absent:
     """Each variant against the first."""
     title = "Variants against the first"
-    base, data = subjects[0], subjects[0].found.rows[0].data_sha256
+    base = subjects[0]
     theirs = [bpb for _, bpb in base.claimed]
     if not theirs:
         return Absent("forest", title, f"{base.label} has no score to compare with.")
-    same = [one for one in subjects[1:] if one.found.rows[0].data_sha256 == data]
+    same = [one for one in subjects[1:] if same_text(one, base)]
     found = [
         difference(one.label, sample_of([bpb for _, bpb in one.claimed]), sample_of(theirs))
         for one in same

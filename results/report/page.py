@@ -9,10 +9,13 @@ from results.dataset import data_line
 from results.report.chart import Absent, Chart
 from results.report.draw import inlined
 from results.report.html import Markup, joined, table, tag
-from results.report.subject import Subject
+from results.report.subject import Subject, same_text
 from results.report.theme import FONT, exchange_in_page, page_variables
 from results.report.verdict import SIGNS, WORDS, claim, cost, judgement, warnings
+from results.stats import mean
 from results.tables import LEGEND, gate_cells, published_lines, seed_cells, spread_lines
+from results.tables.ablation import ablation_table
+from results.tables.render import cells_of
 
 HERE = Path(__file__).resolve().parent
 MAX_SEEDS_IN_TITLE = 10
@@ -115,25 +118,25 @@ def _several(
 ) -> list[Section]:
     told: list[Sequence[object]] = [("Submission", "Claim", "Gates")]
     for one in subjects:
-        verdict, _ = judgement(one)
-        scores = one.claimed
-        said = "nothing" if not scores else f"{sum(bpb for _, bpb in scores) / len(scores):.5f} BPB, n={len(scores)}"
-        told.append([one.label, said, _word(verdict)])
-    different = [
-        one.label for one in subjects if one.found.rows[0].data_sha256 != subjects[0].found.rows[0].data_sha256
-    ]
-    note = (
-        f"Other data than {subjects[0].label}: {', '.join(different)}. Their scores do not compare."
-        if different
-        else ""
-    )
+        scores = [bpb for _, bpb in one.claimed]
+        said = f"{mean(scores):.5f} BPB, n={len(scores)}" if scores else "nothing"
+        told.append([one.label, said, _word(judgement(one)[0])])
+    different = [one.label for one in subjects if not same_text(one, subjects[0])]
+    note = f"Other data than {subjects[0].label}: {', '.join(different)}. Their scores do not compare."
+    ablation = ablation_table([one.found.rows for one in subjects], 0)
     sections = [
         section(
             "verdict",
             "Verdict",
-            _warnings(list(dict.fromkeys(line for one in subjects for line in warnings(one)))),
-            tag("p", note, class_="claim") if note else "",
+            _warnings(_shared_warnings(subjects)),
+            tag("p", note, class_="claim") if different else "",
             table(told, "Claims and gates of each submission", numeric_from=9),
+        ),
+        section(
+            "variants",
+            "Variants",
+            table(cells_of(ablation.columns, ablation.records), ablation.title),
+            *(tag("p", line, class_="small muted") for line in ablation.notes),
         ),
         section("charts", "Charts", _charts(charts, drawings)),
     ]
@@ -146,6 +149,19 @@ def _several(
         ]
         sections.append(section(f"submission-{index}", one.label, *content))
     return sections
+
+
+def _shared_warnings(subjects: Sequence[Subject]) -> list[str]:
+    """Those of all submissions once, the others with the submission that they are about."""
+    told = [warnings(one) for one in subjects]
+    shared = [line for line in told[0] if all(line in lines for lines in told)]
+    own = [
+        f"{one.label}: {line}"
+        for one, lines in zip(subjects, told, strict=True)
+        for line in lines
+        if line not in shared
+    ]
+    return [*shared, *own]
 
 
 def _word(verdict: str) -> Markup:

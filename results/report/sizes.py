@@ -17,7 +17,7 @@ from results.report.chart import (
     values,
 )
 from results.report.compressors import compressor_lines
-from results.report.subject import Subject, artifact_parts
+from results.report.subject import Subject, artifact_parts, same_text
 from results.report.theme import ACCENT, AXIS, CAP, GRID, INK, MUTED, series
 from results.stats import mean
 
@@ -29,7 +29,7 @@ def bytes_chart(subjects: Sequence[Subject]) -> Chart | Absent:
     """A point a seed, or the mean of each variant; the cap; compressors where they saw the same text."""
     title = "BPB against artifact bytes"
     base = subjects[0]
-    subjects = [one for one in subjects if one.found.rows[0].data_sha256 == base.found.rows[0].data_sha256]
+    subjects = [one for one in subjects if same_text(one, base)]
     points = _size_points(subjects)
     if not points:
         return Absent("bytes", title, "no seed is scored yet, or none of it is a score.")

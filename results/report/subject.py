@@ -9,6 +9,9 @@ from results.collect import Collected, collect
 from results.report.traces import Trace, trace_of
 from results.report.weights import parts_of_artifact
 from results.rows import Row
+from results.tables.variants import labels_of
+
+LONGEST_LABEL = 60
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Subject:
         return [row for row in self.found.rows if row.counted]
 
     @property
+    def text_bytes(self) -> int | None:
+        """Of the one text that was scored."""
+        told = {row.val_bytes for row in self.counted}
+        return told.pop() if len(told) == 1 else None
+
+    @property
     def notes(self) -> list[str]:
         """Of attempts that do not count, without the place of the runs on this machine."""
         return [note.replace(f"{self.found.spec.runs_dir}/", "") for note in self.found.notes]
@@ -37,10 +46,25 @@ class Subject:
 def load_subjects(folders: Sequence[Path]) -> list[Subject]:
     """In the order given. Raises RunDirError."""
     found = [collect(folder) for folder in folders]
+    labels = [short(label) for label in labels_of([one.rows for one in found])]
     return [
-        Subject(label, one, _traces(one))
-        for label, one in zip(labels([(one.spec.recipe, one.spec.overrides) for one in found]), found, strict=True)
+        Subject(label if labels.count(label) == 1 else f"{label} ({one.spec.folder.name})", one, _traces(one))
+        for label, one in zip(labels, found, strict=True)
     ]
+
+
+def short(label: str) -> str:
+    """
+    >>> short("x" * 100) == "x" * 57 + "..."
+    True
+    """
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}..."
+
+
+def same_text(ours: Subject, theirs: Subject) -> bool:
+    """Whether both scored one text: the same data, or, under another tokenizer, text of the same length."""
+    a, b = ours.found.rows[0].data_sha256, theirs.found.rows[0].data_sha256
+    return a == b or (ours.text_bytes is not None and ours.text_bytes == theirs.text_bytes)
 
 
 def _traces(found: Collected) -> dict[int, Trace]:
@@ -48,23 +72,6 @@ def _traces(found: Collected) -> dict[int, Trace]:
         seed: trace_of(evidence.folder, seed, evidence.seal.child("files").values)
         for seed, evidence in found.evidence.items()
     }
-
-
-def labels(asked: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """Short names that tell submissions apart: the recipe where they differ in it, and the overrides that not all have.
-
-    >>> labels([("demo", []), ("demo", ["model.layers=6"]), ("demo", [])])
-    ['demo', 'model.layers=6', 'demo (2)']
-    """
-    recipes = {recipe for recipe, _ in asked}
-    shared = set.intersection(*(set(overrides) for _, overrides in asked)) if asked else set()
-    found: list[str] = []
-    for recipe, overrides in asked:
-        own = [one for one in overrides if one not in shared]
-        label = " ".join([*([recipe] if len(recipes) > 1 or not own else []), *own])
-        same = sum(one == label or one.startswith(f"{label} (") for one in found)
-        found.append(f"{label} ({same + 1})" if same else label)
-    return found
 
 
 def artifact_parts(subject: Subject) -> tuple[int, list[tuple[str, float]], str] | None:

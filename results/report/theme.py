@@ -42,9 +42,11 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 
 
 def series(index: int) -> tuple[str, list[int], str]:
-    """Colour, dash and shape of the index-th thing that is shown; after six they come again."""
+    """Colour, dash and shape of the index-th thing that is shown. After six the colours come again with other dashes
+    and shapes, so that 36 are told apart."""
     place = index % len(SERIES)
-    return SERIES[place].light, list(DASHES[place]), SHAPES[place]
+    shifted = (index + index // len(SERIES)) % len(SERIES)
+    return SERIES[place].light, list(DASHES[shifted]), SHAPES[shifted]
 
 
 def page_variables() -> str:

@@ -25,7 +25,7 @@ from results.report.traces import Points, Trace
 
 POINTS = 300  # of a line; more cannot be seen at this width
 TABLE_ROWS = 12  # of a curve
-LABEL_ROOM = 46  # right of the plot, for the name of each line
+SEEDS_TOLD = 5  # in a caption; of more, the range
 
 Curves = typing.Mapping[int, Points]
 
@@ -70,8 +70,11 @@ def step_time_chart(subject: Subject) -> Chart | Absent:
     curves = _curves(subject, lambda trace: trace.step_ms)
     if not curves:
         return Absent("step_time", title, "the counted runs noted no times of their steps.")
-    averages = [f"{row.step_avg_ms:.2f} ms (seed {row.seed})" for row in subject.counted if row.step_avg_ms is not None]
-    known = f" Average over all steps: {', '.join(averages)}." if averages else ""
+    averages = [(row.step_avg_ms, row.seed) for row in subject.counted if row.step_avg_ms is not None]
+    told = ", ".join(f"{ms:.2f} ms (seed {seed})" for ms, seed in averages)
+    if len(averages) > SEEDS_TOLD:
+        told = f"{min(averages)[0]:.2f} to {max(averages)[0]:.2f} ms"
+    known = f" Average over all steps: {told}." if told else ""
     return Chart(
         name="step_time",
         title=title,
@@ -192,7 +195,9 @@ def names_at_the_end(
         ends, domain = [math.log(one) for one in ends], [math.log(one) for one in domain]
     share = [(one - domain[0]) / (domain[1] - domain[0]) * HEIGHT for one in ends]
     apart = spread_out(share, [0, HEIGHT], HEIGHT)
-    places = [HEIGHT - one - max(0.0, 6 - min(apart)) for one in apart]  # none beside the axis below
+    down = max(0.0, max(apart) - HEIGHT)
+    up = max(0.0, 6 - (min(apart) - down))  # none beside the axis below
+    places = [HEIGHT - (one - down + up) for one in apart]
     looks = [series(index) for index in range(len(names))]
     marks = []
     for name, place, (colour, dash, _) in zip(names, places, looks, strict=True):

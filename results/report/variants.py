@@ -127,7 +127,7 @@ def step_times_chart(subjects: Sequence[Subject]) -> Chart | Absent:
             if some
         ),
         spec=specification(
-            width=max(180, WIDTH - min(7 * longest, 230)),
+            width=max(180, WIDTH - min(7 * longest, 270)),
             height=ROW_HEIGHT * len({row["variant"] for row in rows}),
             data=values(rows),
             mark={"type": "point", "filled": True, "size": 48, "opacity": 0.9},
@@ -144,7 +144,7 @@ def step_times_chart(subjects: Sequence[Subject]) -> Chart | Absent:
                     "sort": None,
                     "axis": {
                         "title": None,
-                        "labelLimit": 230,
+                        "labelLimit": 270,
                         "labelColor": INK.light,
                         "grid": True,
                         "gridColor": GRID.light,

@@ -97,24 +97,36 @@ def test_variants_are_compared_with_the_first(tmp_path):
     (figure,) = [one for one in read(page).all("figure") if one.attributes["id"] == "chart-forest"]
     rows = [[cell.words for cell in row.all("th", "td")] for row in figure.all("tr")][1:]
     assert [row[0] for row in rows] == [
-        "model.layers=3 optim.matrix_lr=0.03",
-        "model.layers=4 optim.matrix_lr=0.03",
-        "model.layers=5",
+        "demo model.layers=3 optim.matrix_lr=0.03",
+        "demo model.layers=4 optim.matrix_lr=0.03",
+        "demo model.layers=5",
     ]
     assert all(re.fullmatch(r"[+-]0\.\d{8}", row[2]) and re.fullmatch(r"0\.\d{8}", row[3]) for row in rows)
     assert len(re.findall(r"Seeds of ", words(page))) == 4
+
+
+def test_one_variant_that_is_not_finished_is_named(tmp_path):
+    """What must be known of one submission alone is told with its name; what holds for all is told once."""
+    base = submission(tmp_path, code="A = 1\n")
+    half = Runs(tmp_path, code="A = 2\n", overrides=("a=2",), data_sha256=base.data_sha256)
+    half.attempt(1337)
+    page = page_of(base, half)
+    first = read(page).all("section")[0].words
+    assert problems(page) == []
+    assert "demo a=2: Not finished: seed 42 (missing), 2025 (missing)" in first
+    assert first.count("State of the Union") == 1
 
 
 def test_a_variant_on_other_data_is_named_and_left_out(tmp_path):
     """Nothing is drawn between scores of different texts, in no chart."""
     base = submission(tmp_path, code="A = 1\n")
     same = submission(tmp_path, code="A = 2\n", overrides=("a=2",), bpb=1.61)
-    other = submission(tmp_path, code="A = 3\n", overrides=("a=3",), data_sha256="c" * 64, bpb=0.9)
+    other = submission(tmp_path, code="A = 3\n", overrides=("a=3",), fineweb=True, bpb=0.9)
     charts = {one.name: one for one in charts_of(subjects_of(base, same, other))}
-    assert [row[0] for row in charts["forest"].rows] == ["a=2"]
-    assert "not comparable: a=3" in charts["forest"].caption
+    assert [row[0] for row in charts["forest"].rows] == ["demo a=2"]
+    assert "not comparable: demo a=3" in charts["forest"].caption
     assert "a=3" not in json.dumps(charts["bytes"].spec)
-    assert "Other data than demo: a=3" in words(page_of(base, same, other))
+    assert "Other data than demo: demo a=3" in words(page_of(base, same, other))
 
 
 def test_what_somebody_else_named_is_only_ever_text(tmp_path):
