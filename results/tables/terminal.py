@@ -18,7 +18,7 @@ def plain_table(cells: Sequence[Sequence[str]], width: int | None = None, left: 
     whole = [[cell] for cell in cells[0]]
     if width is None or _room(cells, whole) <= width:
         return _block(cells, whole, left)
-    most = max(NARROWEST, width // 3)
+    most = max(NARROWEST, width * 2 // 5)
     rows = [cells[0], *([shortened(row[0], most), *row[1:]] for row in cells[1:])]
     heads = [_broken(cells[0][i], [row[i] for row in rows[1:]]) for i in range(len(cells[0]))]
     widths = _widths(rows, heads)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golf_core.rundir import ARTIFACT, SEAL, write_seal
+from golf_core.rundir import ARTIFACT, SEAL, read_jsonl, write_seal
 from results import content
 from results.bundle_config import frozen_config
 from results.content import FRESH, RACY_NS, REMEMBERED, Remembered
@@ -255,3 +255,30 @@ CONFIG = "CONFIG = Config(name='a')\n"
 def test_a_config_is_found_as_in_the_whole_program(code, frozen):
     """The head and the rest of a program are parsed apart; nothing that the whole would tell is missed."""
     assert frozen_config(code) == frozen
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b'{"event": "train_end", "steps": 1}',
+            b'{"event": "train\\u005fend"}',
+            b'{"event": "step"}',
+            b'{"note": "train_end"}',
+            b'{"event": "tra',
+            b"",
+            b"\xff\xfe",
+            b'["train_end"]',
+        ]
+    ),
+    max_size=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=LINES)
+def test_asking_for_a_word_misses_no_line_that_has_it(tmp_path, lines):
+    """Lines without it are not parsed; an event spelled with escapes is found too."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    ends = [row for row in read_jsonl(path) if row.get("event") == "train_end"]
+    assert [row for row in read_jsonl(path, "train_end") if row.get("event") == "train_end"] == ends

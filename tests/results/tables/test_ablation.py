@@ -195,3 +195,10 @@ def test_a_diagnostic_submission_has_no_score_on_the_board(tmp_path):
     runs.attempt(1, scores={"diagnostic_only": True, "final_stage": None})
     table = leaderboard_table([collect(runs.folder)], Project())
     assert table.cells[1][1] == "diagnostic" and "DIAGNOSTIC ONLY" in table.text()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_simulated_submission_is_stamped_on_the_board(tmp_path, form):
+    """Before its summary in every form, since nothing of it is a measurement."""
+    runs = Runs(tmp_path / "runs", seeds=(1,), target_class="simulated").all_attempts()
+    assert "SIMULATED HARDWARE; " in leaderboard_table([collect(runs.folder)], Project()).render(form)
