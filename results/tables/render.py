@@ -186,11 +186,11 @@ class Table:
 
 STYLE = """\
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 75rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 90rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { font-weight: 600; text-align: left; padding: .4rem .6rem; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884; }
+caption { font-weight: 600; text-align: left; padding: .4rem .5rem; }
+th, td { padding: .35rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884; }
 .words { text-align: left; }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 30ch; }
 thead th { border-bottom: 2px solid #8888; vertical-align: bottom; }
