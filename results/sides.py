@@ -84,7 +84,7 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
         assert submission is not None
         return _of_submission(submission)
     shown = f"{row.label} {row.name}" if row.pr is not None else row.label
-    notes = (f"figures of {row.label}: {row.source}" + (f"; {row.note}" if row.note else ""),)
+    notes: tuple[str, ...] = (f"figures of {row.label}: {row.source}" + (f"; {row.note}" if row.note else ""),)
     if row.sample.sd is None and not row.scores:
         notes = (f"of {row.label} only the mean is known, not how its seeds spread: nothing can be tested", *notes)
     return Side(
