@@ -193,12 +193,12 @@ def test_a_killed_submit_is_resumed(make_bench):
 
 def test_cancel_ends_a_script(make_bench):
     """Its process tree ends, the attempt is void, and the way back is named."""
-    bench = make_bench(MONOLITH, kind=ScriptBench)
-    first = bench.start("--seeds", "1", *SLOW)
+    bench = make_bench(monolith(behaviour={"step6": "chatter"}), kind=ScriptBench)
+    first = bench.start("--seeds", "1")
     try:
         folder = bench.reaches(1, "step:5/20", file="log.txt")
         live = bench.run(verb="status")
-        assert "run · step 5/20 · loss" in live.stdout and "so far" in live.stdout
+        assert "run · step 5/20 · loss" in live.stdout and " so far" in live.stdout
         cancelled = bench.run(verb="cancel")
         assert cancelled.returncode == 0 and "the same submit goes on" in cancelled.stderr
         assert first.wait(30) == 3
