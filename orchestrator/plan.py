@@ -173,8 +173,9 @@ def _recipe_lines(plan: Plan, settings: Settings, bundle: str | None) -> list[Li
     ]
 
 
-def _script_lines(plan: Plan, script: Script) -> list[Line]:
-    submission = plan.submission
+def _script_lines(plan: Plan, settings: Settings, script: Script) -> list[Line]:
+    submission, policy = plan.submission, plan.submission.policy
+    whole = settings["startup_seconds"] + policy.train_seconds + policy.evaluate_seconds + policy.kill_after_seconds
     code = f"{script.name}, {submission.code_bytes:,} bytes, sha256 {submission.bundle_sha256[:12]}"
     given = script.describe_environment() or "nothing of yours"
     looked_for = "--artifact" if script.artifact else "the challenge's names; --artifact names another"
@@ -182,6 +183,7 @@ def _script_lines(plan: Plan, script: Script) -> list[Line]:
         ("script", code, "--script, as it is; this file alone counts as code"),
         ("environment", given, "--env, in order" if script.env else "--env NAME=VALUE gives more"),
         ("artifact", script.describe_artifact(), looked_for),
+        ("deadline", f"{whole:g} s in all: a script tells no phases", "policy and --startup-seconds"),
     ]
 
 
@@ -202,7 +204,7 @@ def _count(processes: int) -> str:
 
 
 def _target(plan: Plan) -> str:
-    names = ("device", "processes", "threads", "dtype", "launcher")
+    names = ["device", "processes", "threads", "launcher"] + ["dtype"] * (plan.submission.script is None)
     given = [f"{name}: {plan.sources[name]}" for name in names if plan.sources[name] != DEFAULT]
     return ", ".join(given) or DEFAULT
 
