@@ -143,7 +143,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         *(
             _recipe_lines(plan, settings, bundle)
             if submission.script is None
-            else _script_lines(plan, submission.script)
+            else _script_lines(plan, settings, submission.script)
         ),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),

@@ -134,6 +134,7 @@ def test_the_same_submit_again_starts_nothing(finished):
     finished.bundle = finished.bundle.rename(finished.folder / "copy.py")
     again = finished.run("--seeds", "1,2", "--env", "ITERATIONS=10", "--env", "RUN_ID=r", "-q")
     assert again.returncode == 0 and len(finished.attempts()) == 2, again.stderr
+    assert "1860 s in all: a script tells no phases" in plan.stdout
     other = finished.run("--seeds", "1", "--env", "ITERATIONS=11", "--env", "RUN_ID=r", "--dry-run")
     assert "run as" in other.stdout and "is counted" not in other.stdout
 
