@@ -28,6 +28,7 @@ from golf_core.rundir import (
 )
 from orchestrator.proc import is_locked
 from orchestrator.script import SCRIPT, SCRIPT_STAGE
+from orchestrator.script_stage import WORK
 from orchestrator.spec import ATTEMPT_ID_DIGITS, attempt_id
 
 ATTEMPTS = "attempts"
@@ -130,6 +131,8 @@ def create(runs_dir: Path, run_json: Mapping[str, typing.Any], bundle: str) -> P
 
 
 def write_void(folder: Path, cls: str, message: str) -> None:
+    """The mark; and what a script was writing when its worker and the watchdog went down together goes."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     write_json(folder / VOID, {"schema_version": 1, "class": cls, "message": message, "at": now_utc()})
 
 

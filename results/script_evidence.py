@@ -103,6 +103,7 @@ def _read_log(path: Path, seed: int, run_seconds: float) -> tuple[ParsedRun, lis
     notes = [] if parsed.final_bpb is not None else [f"no score is read from its log: {parsed.reasons['final_bpb']}"]
     if parsed.seed is None:
         notes.append("its log prints no seed; that it used the given one is not shown")
+    notes += [f"its log: {warning}" for warning in parsed.warnings]
     train = parsed.train_time_s
     if train is not None and train > run_seconds + SLACK_S:
         why = f"{train:.1f} s of training by its log, but the whole run took {run_seconds:.1f} s by the worker's clock"

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from golf_core.rundir import SEAL, read_json, read_jsonl, verify_seal
+from orchestrator.attempts import inspect, write_void
 from orchestrator.overview import Overview
 from orchestrator.view import describe
 from orchestrator.worker import run_attempt
@@ -223,6 +224,16 @@ def test_a_kill_on_local_ray_voids_the_attempt_and_the_run_is_repeated(make_benc
         stop(first)
     assert read_json(folder / "VOID.json")["class"] == "rank_killed"
     assert bench.result(1, 2)["class"] == "completed" and len(bench.attempts()) == 2
+
+
+def test_what_a_lost_machine_left_goes_with_the_void_mark(tmp_path, corpus):
+    """Where worker and watchdog went down together, checkpoints in the work folder do not stay for good."""
+    folder = script_folder(tmp_path / "runs", script_submission(corpus))
+    (folder / "work").mkdir()
+    (folder / "work" / "final_model.pt").write_bytes(b"large")
+    assert inspect(folder, 1).stage == "run"
+    write_void(folder, "worker_lost", "the machine is gone")
+    assert inspect(folder, 1).state == "void" and not (folder / "work").exists()
 
 
 def test_a_killed_rank_ends_the_whole_run(tmp_path, corpus):
