@@ -93,7 +93,7 @@ def make_plan(
 def _hints(submission: Submission, recipe: Recipe | None) -> list[Line]:
     if submission.script is not None:
         found = hints(submission.bundle, submission.script)
-        return [("look at", hint, "read in the script, which was not run") for hint in found]
+        return [("look at", hint, "read, not run") for hint in found]
     return [] if recipe is None else [("look at", hint, "the recipe") for hint in borrowed(recipe)]
 
 

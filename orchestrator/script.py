@@ -6,6 +6,7 @@ part of the run's id. It is written into spec.json and run.json: no secret may b
 """
 
 import ast
+import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -147,12 +148,16 @@ def check_artifact(glob: str | None) -> str | None:
 
 
 def hints(text: str, script: Script) -> list[str]:
-    """What a reader of the script would ask about: variables that it does not name. A script that holds packed code, or
-    reads no environment by name, is not judged."""
+    """What a reader of the command would ask about: paths that are only from here, and variables that the script does
+    not name. One that holds packed code, or reads no environment by name, is not judged by its words."""
+    told = [
+        f"{name}={value} is a path from here, and the script runs elsewhere: give it whole, {os.path.abspath(value)}"
+        for name, value in script.env
+        if "/" in value and not os.path.isabs(value) and os.path.exists(value)
+    ]
     if not re.search(r"\benviron\b|\bgetenv\b", text) or re.search(r"\bexec\s*\(", text):
-        return []
+        return told
     words = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
-    told = []
     for name, why in (
         ("SEED", "every run may be the same"),
         ("DATA_PATH", "it may train on other data than the plan names"),

@@ -167,6 +167,15 @@ def test_hints_name_what_the_script_does_not_read():
     assert hints("import os\nexec(unpack(os.environ))\n", script) == hints("print(1)\n", script) == []
 
 
+def test_a_path_from_here_is_told_of(tmp_path, monkeypatch):
+    """The script runs elsewhere: a relative path that leads somewhere here is named with its absolute form."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    env = (("DATA_DIR", "./data/"), ("OUT", "./out"), ("ROOT", str(tmp_path)), ("KIND", "data"))
+    (told,) = hints("exec(code)\n", Script(name="a.py", env=env))
+    assert told.startswith("DATA_DIR=./data/ is a path from here") and told.endswith(str(tmp_path / "data"))
+
+
 @pytest.mark.parametrize("glob", ["/etc/*", "../*.bin", "a/../../b", "", "  ", "a\nb"])
 def test_an_artifact_outside_of_the_run_is_refused(glob):
     """A glob stays in the folder that the script runs in."""
