@@ -20,13 +20,16 @@ TWIN_DIGITS = 4  # that two scores need to be told apart
 # Lines that others follow in the scripts that print them: the plain evaluation of the int6 scripts is followed by a
 # sliding one, and a score of four decimals by its exact twin.
 NOT_THE_END = re.compile(r"final_int\d_roundtrip")
-HAS_A_TWIN = re.compile(r"(?:final_int\d+_(?:zlib_)?(?:roundtrip|sliding_window\w*)|legal_ttt)$")
+HAS_A_TWIN = re.compile(r"(?:final_int\d+_(?:zlib_)?(?:roundtrip|sliding_window\w*)|final_sliding_window.*|legal_ttt)$")
 
 
 def choose(facts: RunFacts, told: Told, scores: list[Score]) -> Score | str:
     """The score that the run claims, or why it cannot be told."""
     candidates = [score for score in scores if score.stage in (ROUNDTRIP, SLIDING, TTT, OTHER)]
-    candidates = candidates or [score for score in scores if score.stage == SUMMARY and "final" in score.label]
+    if not candidates:
+        packed = [size.line for size in facts.sizes if size.kind == "model" and size.label]
+        finals = [score for score in scores if score.stage == SUMMARY and "final" in score.label]
+        candidates = [score for score in finals if packed and score.line > packed[-1]]
     if (why := _not_finished(facts, candidates)) is not None:
         return why
     last = candidates[-1]
@@ -37,6 +40,8 @@ def choose(facts: RunFacts, told: Told, scores: list[Score]) -> Score | str:
     if sum(chosen is other for other in votes) < 2:
         lines = sorted({one.line for one in votes})
         return f"each of the scores in lines {', '.join(map(str, lines))} could be the claim"
+    if (better := _better_of_a_kind(candidates, chosen)) is not None:
+        return f"lines {better.line} and {chosen.line} are of one sweep: it is not told which is claimed"
     if RANK[chosen.stage] > RANK[best.stage]:
         if (why := _not_told(facts, chosen, best)) is not None:
             return why
@@ -50,6 +55,11 @@ def choose(facts: RunFacts, told: Told, scores: list[Score]) -> Score | str:
         return why
     _check(facts, told, candidates, chosen)
     return chosen
+
+
+def _better_of_a_kind(candidates: list[Score], chosen: Score) -> Score | None:
+    """A better score under the same label, but for its numbers."""
+    return next((one for one in candidates if one.bpb < chosen.bpb and one.kind == chosen.kind), None)
 
 
 def is_twin(a: Score, b: Score) -> bool:
@@ -69,6 +79,8 @@ def _not_finished(facts: RunFacts, candidates: list[Score]) -> str | None:
         return "no evaluation of the compressed weights is in the log"
     if facts.under_way is not None:
         return f"an evaluation was under way in line {facts.under_way.line}, and no score follows"
+    if (unread := facts.unread) is not None and unread.line > candidates[-1].line:
+        return f"line {unread.line} states a score in words that are not known"
     stages = {one.stage for one in candidates}
     for stage, fact in facts.expected.items():
         # A later stage may have taken the place of an earlier one that was announced.
@@ -135,8 +147,13 @@ def _check(facts: RunFacts, told: Told, candidates: list[Score], chosen: Score) 
                 "not of the same text, or not of all of it"
             )
             break
-    learned = next((fact for fact in reversed(facts.adapting) if fact.line < chosen.line), None)
-    if learned is not None and chosen.stage != TTT and not any(one.stage == TTT for one in candidates):
+    learned = facts.adapting
+    if (
+        learned is not None
+        and learned.line < chosen.line
+        and chosen.stage != TTT
+        and not any(one.stage == TTT for one in candidates)
+    ):
         warnings.append(f"validation text was learned in line {learned.line}, before the score in line {chosen.line}")
     if (learned := facts.adapted_weights) is not None:
         warnings.append(f"the weights learned validation text before they were quantized (line {learned.line})")

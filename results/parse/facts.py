@@ -8,11 +8,26 @@ from dataclasses import dataclass, field, replace
 from results.parse import patterns as p
 from results.parse.lines import text_of
 from results.parse.run import MAX_TEXT, Curves
-from results.parse.scores import OTHER, ROUNDTRIP, SLIDING, TTT, Score, decimals, read_score
+from results.parse.scores import (
+    OTHER,
+    PRE_QUANT,
+    ROUNDTRIP,
+    SLIDING,
+    SUMMARY,
+    TTT,
+    Score,
+    Unread,
+    kind_of,
+    read_score,
+)
 
-MAX_FACTS = 4096  # of a kind in one run: hostile or broken logs must not fill the memory
+MAX_FACTS = 256  # of a kind in one run, the newest: hostile or broken logs must not fill the memory
+MAX_STATED = 64  # of one field of the header: every rank and every GPU states it
 MAX_POINTS = 5_000  # of a curve, thinned to half where it is reached
+MAX_REPEATS = 16  # of one label with other numbers in it: more are a loop's, whatever they are called
 SMALLEST_SIZE = 100  # bytes: less is a count of something else
+TITLE_REACH = 4  # lines below a heading that it may name
+FAR = 10  # steps: what begins there began anew
 
 
 @dataclass(slots=True)
@@ -30,6 +45,7 @@ class Size:
     label: str
     value: int
     early: bool = False  # before the first step: of a trial, not of what was trained
+    weak: bool = False  # a total that only a sum can confirm
 
 
 @dataclass(slots=True)
@@ -40,8 +56,8 @@ class StepLine:
     text: str
     loss: float | None
     bpb: float | None
-    bpb_digits: int
     average_ms: float | None
+    has_unit: bool  # the average's
     time_s: float | None
 
 
@@ -62,27 +78,35 @@ class RunFacts:
     header: dict[str, list[Fact]] = field(default_factory=dict)
     expected: dict[str, Fact] = field(default_factory=dict)  # stages that the header announces
     step: int = -1  # of the last step line
+    total: bytes = b""  # of how many steps, as printed
     step_line: tuple[int, re.Match[bytes], bytes] | None = None  # that line: number, match of STEP, bytes
     packed: bool = False  # compressed weights were reached: no score of the raw ones can follow
     trained: bool = False  # training ended: said so, or followed by what comes after it
     val: StepLine | None = None  # the last one with a validation score
     stop: Stop | None = None
     scores: list[Score] = field(default_factory=list)
+    repeats: dict[str, int] = field(default_factory=dict)  # scores by the words of their labels
     sizes: list[Size] = field(default_factory=list)
     eval_total: Fact | None = None
     loop: Fact | None = None  # seconds of the adaptation loop, where it says so without a score
     under_way: Fact | None = None  # the last line of an evaluation that no score followed yet
+    unread: Fact | None = None  # the last line that states a score in words that are not known
     sliding_ahead: Fact | None = None  # a line since the last score says that the next one is of sliding windows
-    adapting: list[Fact] = field(default_factory=list)  # lines of learning from validation text
+    adapting: Fact | None = None  # the last line of learning from validation text
     adapted_weights: Fact | None = None  # the same, before the weights were quantized
     next_seed: Fact | None = None  # a seed that was stated after a score: the next run's, where one follows
-    title: str = ""  # the last heading
+    title: tuple[int, str] = (0, "")  # the last heading, and its line
     last_line: int = 0  # the last one with anything in it
     cut: Fact | None = None  # the last line, where no newline ends it
 
     @property
     def began(self) -> bool:
         return self.step_line is not None or bool(self.scores)
+
+    @property
+    def is_a_run(self) -> bool:
+        """Whether it is more than words before a header."""
+        return bool(self.step_line is not None or self.header)
 
     def last_step(self) -> StepLine | None:
         """The last step line, read."""
@@ -93,7 +117,15 @@ class RunFacts:
 
     def begins_again(self, step: int) -> bool:
         """Whether a step that is smaller than the last one belongs to another run than what was read before it."""
-        return bool(self.scores) or self.stop is not None or (step <= 10 and self.step >= 50)
+        return bool(self.scores) or self.stop is not None or (step <= FAR and self.step >= 5 * FAR)
+
+    def goes_on(self) -> None:
+        """Training goes on after scores: they were of a look on the way, and their sizes too."""
+        self.scores.clear()
+        self.repeats.clear()
+        self.sizes = [size for size in self.sizes if size.kind == "code"]
+        self.packed = self.trained = False
+        self.stop = self.under_way = self.unread = self.sliding_ahead = None
 
     def is_of_next(self, score: Score) -> bool:
         """Whether another seed was stated since a score of the same stage: a summary of several runs."""
@@ -114,7 +146,7 @@ def read_step(step: int, total: int, line: int, text: str) -> StepLine:
     for name, value, unit in p.STEP_FIELDS.findall(text):
         found.setdefault(name, (float(value), unit))
     bpb = p.STEP_BPB.search(text)
-    elapsed = next((found[name] for name in ("train_time", "time", "t") if name in found), (0.0, ""))
+    elapsed = found.get("train_time", found.get("elapsed", (0.0, "")))
     average = found.get("step_avg", (None, ""))
     loss = found.get("val_loss") if bpb is not None else found.get("train_loss", found.get("loss"))
     return StepLine(
@@ -124,9 +156,10 @@ def read_step(step: int, total: int, line: int, text: str) -> StepLine:
         text=text[:MAX_TEXT],
         loss=None if loss is None else loss[0],
         bpb=None if bpb is None else float(bpb[1]),
-        bpb_digits=0 if bpb is None else decimals(bpb[1]),
-        average_ms=average[0] if average[1] in ("ms", "") else None,
-        time_s=elapsed[0] * p.SCALE[elapsed[1]] if elapsed[1] else None,
+        average_ms=None if average[0] is None else average[0] * (p.SCALE[average[1]] * 1000 if average[1] else 1.0),
+        has_unit=bool(average[1]),
+        # Minutes and hours are printed with too few digits to be a time that a gate could take.
+        time_s=elapsed[0] * p.SCALE[elapsed[1]] if elapsed[1] in ("ms", "s") else None,
     )
 
 
@@ -151,17 +184,41 @@ def add_point(points: list[typing.Any], point: typing.Any) -> None:
     points.append(point)
 
 
-def take_score(run: RunFacts, score: Score) -> None:
-    if score.stage == ROUNDTRIP and run.sliding_ahead is not None:
-        score = replace(score, announced=SLIDING)
-    if len(run.scores) < MAX_FACTS:
-        run.scores.append(score)
-    run.under_way = run.sliding_ahead = None
-    run.packed = run.trained = True
+def newest(facts: list[typing.Any]) -> None:
+    if len(facts) > MAX_FACTS:
+        del facts[0]
 
 
 def score_of(run: RunFacts, number: int, text: str) -> Score | None:
-    return read_score(number, text, run.title) if "bpb" in text or "BPB" in text else None
+    """The score of a line; one in words that are not known is remembered as such."""
+    lower = text.lower()
+    if "bpb" not in lower and "bits" not in lower:
+        if p.ROW_OF_A_SCORE.search(text):
+            run.unread = Fact("", number, text[:MAX_TEXT])
+        return None
+    line, title = run.title
+    score = read_score(number, text, title if number - line <= TITLE_REACH else "")
+    if isinstance(score, Score):
+        return score
+    if score is Unread.UNKNOWN:
+        run.unread = Fact("", number, text[:MAX_TEXT])
+    return None
+
+
+def take_score(run: RunFacts, score: Score) -> None:
+    kind = kind_of(score.label)
+    run.repeats[kind] = run.repeats.get(kind, 0) + 1
+    if run.repeats[kind] > MAX_REPEATS:
+        run.scores = [one for one in run.scores if one.kind != kind]
+        run.under_way = Fact("", score.line, score.text)
+        return
+    if score.stage == ROUNDTRIP and run.sliding_ahead is not None:
+        score = replace(score, announced=SLIDING)
+    run.scores.append(score)
+    newest(run.scores)
+    run.under_way = run.sliding_ahead = None
+    run.trained = True
+    run.packed = run.packed or score.stage not in (PRE_QUANT, SUMMARY)
 
 
 def take_on_the_way(run: RunFacts, number: int, raw: bytes) -> None:
@@ -178,16 +235,19 @@ def take_line(run: RunFacts, number: int, text: str) -> None:
         _take_stop(run, number, text)
     if "total_eval" in text and (found := p.EVAL_TOTAL.search(text)) is not None:
         run.eval_total = Fact(str(float(found[1]) * p.SCALE[found[2]]), number, text[:MAX_TEXT])
-    if any(word in text for word in ("bytes", "ize", "ode", "budget", "otal")) and len(run.sizes) < MAX_FACTS:
-        found_sizes = [replace(size, early=run.step_line is None) for size in sizes_of(number, text)]
-        run.sizes += found_sizes
-        if any(size.kind == "model" for size in found_sizes):
-            run.trained = True
-            run.packed = run.packed or any(size.kind == "model" and size.label for size in found_sizes)
+    if any(word in text for word in ("bytes", "ize", "ode", "budget", "otal")):
+        for size in sizes_of(number, text):
+            run.sizes.append(replace(size, early=run.step_line is None))
+            newest(run.sizes)
+            if size.kind == "model":
+                run.trained = True
+                run.packed = run.packed or bool(size.label)
     if run.scores:
         _take_next_seed(run, number, text)
     else:
         _take_header(run, number, text)
+    if run.trained or run.step_line is None:
+        _take_title(run, number, text)
     if run.trained:
         _take_progress(run, number, text)
 
@@ -205,42 +265,89 @@ SIZE_KINDS = (
     ("total", ("budget",), p.BUDGET),
     ("total", ("otal", "bytes"), p.TOTAL_BYTES),
     ("model", ("erialized",), p.MODEL_BYTES),
+    ("code", ("compressed",), p.PACKED_CODE),
     ("code", ("ode",), p.CODE_BYTES),
 )
 
 
 def sizes_of(number: int, text: str) -> Iterator[Size]:
-    """Every size in bytes that a line states. What is printed in megabytes has lost its digits and is none."""
+    """Every size in bytes that a line states. What is printed in kilobytes or more has lost its digits."""
     for kind, words, pattern in SIZE_KINDS:
         if not any(word in text for word in words):
             continue
         for found in pattern.finditer(text):
-            groups = found.groupdict()
-            named = groups.get("unit") or any(word in text for word in ("bytes", "size", "limit", "budget", "="))
-            if pattern is p.TOTAL_BYTES and not named:
-                continue  # a count of something else
-            value = int(found["value"].replace(",", "")) if len(found["value"]) <= 14 else 0
-            if value >= SMALLEST_SIZE:
-                yield Size(number, text[:MAX_TEXT], kind, (groups.get("label") or "").strip(" _()").lower(), value)
+            size = _size(number, text, kind, pattern, found)
+            if size is not None and size.value >= SMALLEST_SIZE:
+                yield size
+
+
+def _size(number: int, text: str, kind: str, pattern: re.Pattern[str], found: re.Match[str]) -> Size | None:
+    groups = found.groupdict()
+    label, unit = (groups.get("label") or "").strip(" _()").lower(), bool(groups.get("unit"))
+    size = Size(number, excerpt(text, found.start()), kind, label, int(found["value"].replace(",", "")))
+    if pattern is p.PACKED_CODE:
+        return replace(size, label="compressed") if "ode" in text[: found.start()] else None
+    if pattern is p.CODE_BYTES:
+        # `code:75015` beside the artifact's other parts; elsewhere it may be an exit code.
+        named = unit or groups["key"].lower() != "code" or re.search(r"artifact|binary|ternary|total", text)
+        return size if named else None
+    if pattern is p.TOTAL_BYTES:
+        if p.NOT_A_TOTAL.search(found["named"] + label):
+            return None
+        bare = found["named"].lower() == "total"
+        named = found["named"].lower().removeprefix("total ").removesuffix(" size")
+        if bare and not unit and _is_sum(size.value, text):
+            label = "sum"
+        label = label or (named if named in ("mixed submission", "compressed submission", "final submission") else "")
+        return replace(size, label=label, weak=bare and not unit and not _is_sum(size.value, text))
+    return size
+
+
+def _is_sum(value: int, text: str) -> bool:
+    """Whether a line states two numbers that the value is the sum of: `model=... code=... total=...`."""
+    others = {int(one) for one in re.findall(r"(?<![\d.])\d{3,13}(?![\d.])", text)}
+    return any(value - one in others and one != value for one in others)
+
+
+def excerpt(text: str, start: int) -> str:
+    """The part of a line that holds what was found."""
+    return text[:MAX_TEXT] if start < MAX_TEXT - 40 else text[start - 20 : start - 20 + MAX_TEXT]
 
 
 def _take_next_seed(run: RunFacts, number: int, text: str) -> None:
-    """After a score a seed is a launcher's word on the next run."""
-    found = p.HEADER["seed"][0].search(text) if "eed" in text or "SEED" in text else None
-    if found is not None and all(found[1] != fact.value for fact in run.header.get("seed", [])):
+    """After a score a line that is a seed and little else is a launcher's word on the next run."""
+    found = p.SEED.search(text) if len(text) <= 60 and ("eed" in text or "SEED" in text) else None
+    if found is None or p.NOT_THE_SEED.search(text[: found.start()]):
+        return
+    if all(found[1] != fact.value for fact in run.header.get("seed", [])):
         run.next_seed = Fact(found[1], number, text[:MAX_TEXT])
 
 
 def _take_header(run: RunFacts, number: int, text: str) -> None:
-    for name, words, options in p.HEADER_FIELDS:
-        if not any(word in text for word in words):
+    for name, words, options in p.HEADER:
+        if not any(word in text for word in words) or len(facts := run.header.get(name, [])) >= MAX_STATED:
             continue
         found = next((match for pattern in options if (match := pattern.search(text)) is not None), None)
-        if found is not None and len(facts := run.header.setdefault(name, [])) < MAX_FACTS:
-            facts.append(Fact(found[1].strip(), number, text[:MAX_TEXT]))
+        if found is None or _is_of_something_else(name, text, found):
+            continue
+        run.header.setdefault(name, []).append(Fact(found[1].strip(), number, excerpt(text, found.start())))
     if "_enabled" in text:
         for found in p.EXPECTED.finditer(text):
-            run.expected[{"ttt": TTT, "slot": OTHER}.get(found[1], SLIDING)] = Fact("", number, text[:MAX_TEXT])
+            run.expected[{"ttt": TTT, "slot": OTHER}.get(found[1], SLIDING)] = Fact("", number, found[0])
+
+
+def _is_of_something_else(name: str, text: str, found: re.Match[str]) -> bool:
+    if name == "seed":
+        return p.NOT_THE_SEED.search(text[: found.start()]) is not None
+    return name == "torch" and p.NOT_THE_TORCH.search(text) is not None
+
+
+def _take_title(run: RunFacts, number: int, text: str) -> None:
+    head = text.partition("(")[0]
+    if p.TITLE.fullmatch(head) and not p.NO_TITLE.search(head):
+        run.title = (number, head.lower())
+    elif not text.startswith(("-", "*", "|")):
+        run.title = (0, "")  # prose, which ends what a heading names
 
 
 def _take_progress(run: RunFacts, number: int, text: str) -> None:
@@ -248,11 +355,9 @@ def _take_progress(run: RunFacts, number: int, text: str) -> None:
         run.sliding_ahead = Fact("", number, text[:MAX_TEXT])
     if (found := p.TTT_LOOP.search(text)) is not None:
         run.loop = Fact(found[1], number, text[:MAX_TEXT])
-    if len(text) < 100 and p.TITLE.match(text):
-        run.title = text.lower().partition("(")[0]
     if p.UNDER_WAY.search(text) and not p.NOT_UNDER_WAY.search(text):
         run.under_way = fact = Fact("", number, text[:MAX_TEXT])
         if p.ADAPTING_BEFORE.search(text):
             run.adapted_weights = fact
-        elif p.ADAPTING.search(text) and len(run.adapting) < MAX_FACTS:
-            run.adapting.append(fact)
+        elif p.ADAPTING.search(text):
+            run.adapting = fact

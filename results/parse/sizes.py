@@ -11,30 +11,35 @@ def settle_sizes(facts: RunFacts, told: Told) -> None:
     unlabelled `Total submission size` is the uncompressed checkpoint's in most logs, and the artifact's in some.
     """
     trained = facts.step_line is not None
-    models = [one for one in facts.sizes if one.kind == "model" and not (trained and one.early)]
-    totals = [one for one in facts.sizes if one.kind == "total" and not (trained and one.early)]
-    codes = [one for one in facts.sizes if one.kind == "code"]
+    known = [one for one in facts.sizes if not (trained and one.early and one.kind != "code")]
+    models = [one for one in known if one.kind == "model"]
+    totals = [one for one in known if one.kind == "total"]
+    codes = [one for one in known if one.kind == "code"]
     compressed = [one for one in models if one.label] or models[1:]
-    sums = {model.value + code.value for model in compressed for code in codes}
-    if (code := _code(codes, compressed, totals)) is not None:
+    counts = {one.value for one in codes}
+    sums = {model.value + code for model in {one.value: one for one in compressed}.values() for code in counts}
+    if (code := _code(codes, {one.value for one in compressed}, {one.value for one in totals})) is not None:
         told.say("code_bytes", code.value, code.line, code.text)
     fits = [one for one in totals if one.value in sums]
-    checkpoint = {model.value + code.value for model in models if not model.label for code in codes}
-    others = [one for one in totals if one.value not in checkpoint]
-    labelled = [one for one in others if one.label or "artifact" in one.text.lower() or "budget" in one.text.lower()]
-    chosen = fits or labelled or others
-    values = sorted({one.value for one in chosen})
-    if len(values) > 1 and not fits:
+    checkpoints = {model.value + code for model in models if not model.label for code in counts}
+    labelled = [one for one in totals if _is_artifact(one) and one.value not in checkpoints]
+    chosen = fits or labelled
+    if len(values := sorted({one.value for one in chosen})) > 1:
         told.silent(f"the log states {' and '.join(f'{value:,}' for value in values[:4])} bytes", "artifact_bytes")
     elif chosen:
         told.say("artifact_bytes", chosen[-1].value, chosen[-1].line, chosen[-1].text)
 
 
-def _code(codes: list[Size], compressed: list[Size], totals: list[Size]) -> Size | None:
+def _is_artifact(total: Size) -> bool:
+    """Whether a total without a sum behind it is one of the artifact by its words."""
+    words = total.text.lower()
+    return not total.weak and (bool(total.label) or "artifact" in words or "budget" in words)
+
+
+def _code(codes: list[Size], compressed: set[int], totals: set[int]) -> Size | None:
     """The code as it ships: what is said to be compressed, else what makes a total, else the last one."""
     packed = [one for one in codes if one.label.startswith("compressed")]
-    values = {one.value for one in totals}
-    summed = [code for code in codes if any(model.value + code.value in values for model in compressed)]
+    summed = [one for one in codes if any(total - one.value in compressed for total in totals)]
     whole = [one for one in codes if not one.label.startswith("uncompressed")]
     chosen = packed or summed or whole
     return chosen[-1] if chosen else None

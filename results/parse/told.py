@@ -19,6 +19,12 @@ class Told:
         evidence = self.run.evidence[other]
         self.say(name, value, evidence.line, evidence.text)
 
+    def take_back(self, name: str, why: str) -> None:
+        """Unsay a value."""
+        setattr(self.run, name, None)
+        self.run.evidence.pop(name, None)
+        self.run.reasons[name] = why
+
     def silent(self, why: str, *names: str) -> None:
         """Nothing is known of `names`, unless it was told already."""
         for name in names:
