@@ -327,6 +327,8 @@ def _take_header(run: RunFacts, number: int, text: str) -> None:
     for name, words, options in p.HEADER:
         if not any(word in text for word in words) or len(facts := run.header.get(name, [])) >= MAX_STATED:
             continue
+        if facts and run.step_line is not None:
+            continue  # of something else: the header was before the first step
         found = next((match for pattern in options if (match := pattern.search(text)) is not None), None)
         if found is None or _is_of_something_else(name, text, found):
             continue
