@@ -26,6 +26,7 @@ MAX_STATED = 64  # of one field of the header: every rank and every GPU states i
 MAX_POINTS = 5_000  # of a curve, thinned to half where it is reached
 MAX_REPEATS = 16  # of one label with other numbers in it: more are a loop's, whatever they are called
 SMALLEST_SIZE = 100  # bytes: less is a count of something else
+MAX_PROGRESS = 400  # characters of a line that say what is under way
 TITLE_REACH = 4  # lines below a heading that it may name
 FAR = 10  # steps: what begins there began anew
 
@@ -353,6 +354,7 @@ def _take_title(run: RunFacts, number: int, text: str) -> None:
 
 
 def _take_progress(run: RunFacts, number: int, text: str) -> None:
+    text = text[:MAX_PROGRESS]
     if p.SLIDING_AHEAD.search(text):
         run.sliding_ahead = Fact("", number, text[:MAX_TEXT])
     if (found := p.TTT_LOOP.search(text)) is not None:
