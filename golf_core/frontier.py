@@ -16,7 +16,12 @@ from golf_core.significance import NotTestable, Sample, sample_of
 
 FRONTIERS = Path(__file__).parent / "frontiers"
 BEST = "best"  # the word for the accepted row of the lowest mean
-ROW_KEYS = ("pr", "name", "date", "tokenizer", "scores", "values", "n", "mean", "sd", "source", "accepted", "note")
+MAX_TOML_BYTES = 1 << 20  # of a frontier's or a policy's file: the shipped ones have some thousand
+SAME_RATIO = 0.002  # bytes per token of one text that differ by less, of figures with four decimals, are one tokenizer's
+ROW_KEYS = (
+    *("pr", "name", "date", "tokenizer", "bytes_per_token", "text_bytes"),
+    *("scores", "values", "n", "mean", "sd", "source", "accepted", "note"),
+)
 FRONTIER_KEYS = ("as_of", "text", "text_bytes", "typical_sd", "bytes_per_token", "row")
 
 
@@ -27,6 +32,8 @@ class FrontierRow:
     tokenizer: str
     source: str  # where its figures stand
     sample: Sample  # n = 1 where nobody told how many seeds a mean is of
+    bytes_per_token: float  # its own where it was scored on another text; else the tokenizer's
+    text_bytes: int | None = None  # likewise; None: not told
     scores: tuple[tuple[int | None, float], ...] = ()  # (seed or None, BPB); empty where only a summary was published
     pr: int | None = None
     accepted: bool = True
@@ -68,9 +75,10 @@ class Frontier:
         raise ConfigError(f"frontier {self.name} has no row {word!r}; {nearest(word, [BEST, *known, *named])}")
 
     def tokenizer_of(self, ratio: float) -> str | None:
-        """The tokenizer whose bytes per token on that text are within half a percent of the ratio."""
-        near = [name for name, known in self.bytes_per_token.items() if abs(ratio / known - 1) < 0.005]
-        return near[0] if near else None
+        """The tokenizer that has this many bytes per token on that text."""
+        apart = {name: abs(ratio / known - 1) for name, known in self.bytes_per_token.items()}
+        name = min(apart, key=lambda one: apart[one])
+        return name if apart[name] < SAME_RATIO else None
 
 
 def frontier_names() -> list[str]:
@@ -84,21 +92,39 @@ def load_frontier(name: str) -> Frontier:
     if not path.is_file():
         raise ConfigError(f"there is no frontier {name!r}; {nearest(name, frontier_names())}, or name a TOML file")
     try:
-        return _parsed(path.read_text(encoding="utf-8"), path)
+        return _parsed(toml_text(path), path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def toml_text(path: Path) -> str:
+    """A small file of a user's, bounded. Raises TOMLDecodeError where it is too large, OSError, UnicodeDecodeError."""
+    with path.open("rb") as file:
+        data = file.read(MAX_TOML_BYTES + 1)
+    if len(data) > MAX_TOML_BYTES:
+        raise tomllib.TOMLDecodeError(f"more than {MAX_TOML_BYTES:,} bytes, which no frontier and no policy needs")
+    return data.decode("utf-8")
+
+
+def toml_table(text: str) -> dict[str, typing.Any]:
+    """Raises TOMLDecodeError, also where values are nested too deeply to be read."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("values are nested too deeply to be read") from None
+
+
 @functools.lru_cache(maxsize=8)  # a look over hundreds of submissions asks for the same file
 def _parsed(text: str, path: Path) -> Frontier:
-    data, place = tomllib.loads(text), str(path)
+    data, place = toml_table(text), str(path)
     _known(data, FRONTIER_KEYS, place)
     ratios = _value(data, "bytes_per_token", dict, place)
     tables = _value(data, "row", list, place)
     require(all(isinstance(one, dict) for one in tables) and tables != [], f"{place}: write each row as [[row]]")
     for tokenizer in ratios:
         require(_number(ratios, tokenizer, f"{place}: bytes_per_token") > 0, f"{place}: {tokenizer} must be above 0")
-    rows = tuple(_row(table, index, ratios, place) for index, table in enumerate(tables, 1))
+    size = _value(data, "text_bytes", int, place) if "text_bytes" in data else None
+    rows = tuple(_row(table, index, ratios, size, place) for index, table in enumerate(tables, 1))
     for key in ("name", "pr"):
         told = [value for row in rows if (value := getattr(row, key)) is not None]
         for value in told:
@@ -110,14 +136,16 @@ def _parsed(text: str, path: Path) -> Frontier:
         name=path.stem,
         as_of=str(_value(data, "as_of", datetime.date, place)),
         text=_value(data, "text", str, place),
-        text_bytes=_value(data, "text_bytes", int, place) if "text_bytes" in data else None,
+        text_bytes=size,
         typical_sd=sd,
         bytes_per_token={tokenizer: float(ratio) for tokenizer, ratio in ratios.items()},
         rows=rows,
     )
 
 
-def _row(table: Mapping[str, typing.Any], index: int, ratios: Mapping[str, typing.Any], file: str) -> FrontierRow:
+def _row(
+    table: Mapping[str, typing.Any], index: int, ratios: Mapping[str, typing.Any], text_bytes: int | None, file: str
+) -> FrontierRow:
     place = f"{file}: row {index} ({table.get('name', 'without a name')!r:.60})"
     _known(table, ROW_KEYS, place)
     tokenizer = _value(table, "tokenizer", str, place)
@@ -146,11 +174,20 @@ def _row(table: Mapping[str, typing.Any], index: int, ratios: Mapping[str, typin
         tokenizer=tokenizer,
         source=_value(table, "source", str, place),
         sample=sample,
+        bytes_per_token=_ratio_of_row(table, ratios[tokenizer], place),
+        text_bytes=_value(table, "text_bytes", int, place) if "text_bytes" in table else text_bytes,
         scores=tuple(scores),
         pr=_value(table, "pr", int, place) if "pr" in table else None,
         accepted=_value(table, "accepted", bool, place) if "accepted" in table else True,
         note=_value(table, "note", str, place) if "note" in table else "",
     )
+
+
+def _ratio_of_row(table: Mapping[str, typing.Any], of_tokenizer: float, place: str) -> float:
+    if "bytes_per_token" not in table:
+        return float(of_tokenizer)
+    require((own := _number(table, "bytes_per_token", place)) > 0, f"{place}: bytes_per_token must be above 0")
+    return own
 
 
 def _scores(table: Mapping[str, typing.Any], place: str) -> list[tuple[int | None, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from golf_core.config_io import from_dict
 from golf_core.fields import ConfigError, nearest, require
-from golf_core.frontier import BEST
+from golf_core.frontier import BEST, toml_table, toml_text
 
 FOLDER = Path(__file__).parent / "policies"
 WRITTEN, PRACTISED = "record-2026-03", "frontier-2026-04"  # the race's two rules for a claim, by name in every output
@@ -71,14 +71,14 @@ def load_policy(name: str) -> Policy:
     if not path.is_file():
         raise ConfigError(f"there is no policy {name!r}; {nearest(name, policy_names())}")
     try:
-        return _parsed_policy(path.read_text(encoding="utf-8"), path)
+        return _parsed_policy(toml_text(path), path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 @functools.lru_cache(maxsize=32)  # a look over hundreds of submissions asks for the same few
 def _parsed_policy(text: str, path: Path) -> Policy:
-    data = tomllib.loads(text)
+    data = toml_table(text)
     data.setdefault("name", path.stem)
     told = data.pop("claim", None)
     policy: Policy = from_dict(Policy, data)

@@ -60,14 +60,31 @@ def test_the_frontier_of_may_has_the_published_figures():
 
 
 @pytest.mark.parametrize(
-    "tokenizer, bpb", [("SP1024", 0.002954), ("SP4096", 0.002173), ("SP8192", 0.001936), ("CaseOps", 0.002285)]
+    "tokenizer, bpb", [("SP1024", 0.002961), ("SP4096", 0.002173), ("SP8192", 0.001936), ("CaseOps", 0.002285)]
 )
 def test_a_margin_in_nats_is_another_in_bits_for_each_tokenizer(tokenizer, bpb):
-    """0.005 nats per token over ln 2 and bytes per token gives the published BPB; the ratio leads to the tokenizer."""
+    """0.005 nats per token over ln 2 and bytes per token gives BPB; the ratio leads to the tokenizer."""
     frontier = load_frontier("2026-05-02")
     ratio = frontier.bytes_per_token[tokenizer]
     assert 0.005 / (0.6931471805599453 * ratio) == pytest.approx(bpb, abs=6e-7)
-    assert frontier.tokenizer_of(ratio * 1.002) == tokenizer and frontier.tokenizer_of(1.0) is None
+    assert frontier.tokenizer_of(ratio * 1.0019) == tokenizer and frontier.tokenizer_of(ratio * 1.0021) is None
+
+
+def test_the_first_baseline_was_scored_on_an_earlier_export():
+    """Its bytes per token and its text's size are its own: they are no tokenizer's on the text of the other rows."""
+    frontier = load_frontier("2026-05-02")
+    row, later = frontier.find("NaiveBaseline"), frontier.find("1019")
+    assert (row.bytes_per_token, later.bytes_per_token) == (2.4423, 2.4359) and row.text_bytes > 155_000_000
+    assert later.text_bytes == frontier.text_bytes and frontier.tokenizer_of(row.bytes_per_token) is None
+    assert row.bytes_per_token * 63_779_840 == pytest.approx(row.text_bytes, rel=1e-5)
+
+
+@pytest.mark.parametrize("load", [load_frontier, load_policy])
+@pytest.mark.parametrize("text", ["a=" + "[" * 50_000, "# " + "x" * (1 << 20)], ids=["nested", "large"])
+def test_a_hostile_file_is_refused_in_a_line(tmp_path, load, text):
+    """Nesting beyond what can be read, and more bytes than any such file needs: a ConfigError that names the file."""
+    with pytest.raises(ConfigError, match="mine.toml: (values are nested too deeply|more than 1,048,576 bytes)"):
+        load(written(tmp_path, text))
 
 
 def test_a_users_file_is_read(tmp_path):
@@ -95,6 +112,7 @@ BROKEN = {
     "nothing accepted": ("pr = 7", "accepted = false", "no row is accepted"),
     "a date that is none": ("2026-05-31", '"yesterday"', "date='yesterday' must be a date"),
     "bytes that are none": ("2.44", "0.0", "SP1024 must be above 0"),
+    "bytes of a row that are none": ("mean = 1.1", "mean = 1.1\nbytes_per_token = 0", "row 2 .* must be above 0"),
 }
 
 
