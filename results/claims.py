@@ -6,22 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from golf_core.fields import ConfigError
-from golf_core.frontier import Frontier, FrontierRow, load_frontier
+from golf_core.frontier import SAME_RATIO, Frontier, FrontierRow, load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, claim_from, load_policy, policy_names
 from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, Sample, Welch, sample_of, welch
 from results.gates import FAIL, PASS, UNKNOWN, Gate, limit_of
 from results.rows import Row
 
-SAME_RATIO = 0.005  # bytes per token that differ by less are of one tokenizer
 SPARE_BYTES = 30_000  # by which the scored bytes of one text differ: each tokenizer's last sequence ends elsewhere
 
 
 def nats_of(bpb: float, bytes_per_token: float) -> float:
     """Nats per token.
 
-    >>> round(nats_of(0.002954, 2.4423), 6)
-    0.005001
+    >>> round(nats_of(0.002961, 2.4359), 6)
+    0.004999
     """
     return bpb * math.log(2) * bytes_per_token
 
@@ -29,8 +28,8 @@ def nats_of(bpb: float, bytes_per_token: float) -> float:
 def bpb_of(nats: float, bytes_per_token: float) -> float:
     """Bits per byte, of nats per token.
 
-    >>> [round(bpb_of(0.005, ratio), 6) for ratio in (2.4423, 3.3197, 3.7266, 3.1572)]
-    [0.002954, 0.002173, 0.001936, 0.002285]
+    >>> [round(bpb_of(0.005, ratio), 6) for ratio in (2.4359, 3.3197, 3.7266, 3.1572)]
+    [0.002961, 0.002173, 0.001936, 0.002285]
     """
     return nats / (math.log(2) * bytes_per_token)
 
@@ -174,12 +173,9 @@ def ratio_of(losses: Sequence[float], bpb: Sequence[float]) -> float | None:
     return None if max(ratios) > (1 + SAME_RATIO) * min(ratios) else math.fsum(ratios) / len(ratios)
 
 
-def scored_row(row: FrontierRow, frontier: Frontier) -> Scored:
+def scored_row(row: FrontierRow) -> Scored:
     return Scored(
-        label=row.label,
-        sample=row.sample,
-        bytes_per_token=frontier.bytes_per_token[row.tokenizer],
-        text_bytes=frontier.text_bytes,
+        label=row.label, sample=row.sample, bytes_per_token=row.bytes_per_token, text_bytes=row.text_bytes
     )
 
 
@@ -215,7 +211,7 @@ def judge_rows(rows: Sequence[Row], policy: Mapping[str, typing.Any], claim: Cla
 
     try:
         frontier = load_frontier(claim.frontier)
-        theirs = scored_row(frontier.find(claim.against), frontier)
+        theirs = scored_row(frontier.find(claim.against))
     except ConfigError as error:
         return unknown(str(error), f"{claim.against} of {claim.frontier}")
     if (ours := scored_rows("ours", rows)) is None:

@@ -7,10 +7,10 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from golf_core.frontier import BEST, Frontier, FrontierRow, load_frontier
+from golf_core.frontier import BEST, SAME_RATIO, Frontier, FrontierRow, load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.significance import Design, NotTestable, Welch, seeds_needed, welch
-from results.claims import SAME_RATIO, Judged, judge, nats_of, other_text, text_doubt
+from results.claims import Judged, judge, nats_of, other_text, text_doubt
 from results.gates import FAIL, PASS, UNKNOWN
 from results.sequential import Look, look
 from results.sides import Side, as_json

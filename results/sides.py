@@ -88,7 +88,7 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
     if row.sample.sd is None and not row.scores:
         notes = (f"of {row.label} only the mean is known, not how its seeds spread: nothing can be tested", *notes)
     return Side(
-        what=f"{shown}, {row.tokenizer}", scored=scored_row(row, frontier), scores=row.scores, row=row, notes=notes
+        what=f"{shown}, {row.tokenizer}", scored=scored_row(row), scores=row.scores, row=row, notes=notes
     )
 
 

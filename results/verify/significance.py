@@ -54,7 +54,7 @@ def both_rules(case: Case) -> list[str]:
 def _theirs(frontier: str, against: str) -> Scored:
     """A row of a frontier, which three questions of one check ask for. Raises ConfigError."""
     found = load_frontier(frontier)
-    return scored_row(found.find(against), found)
+    return scored_row(found.find(against))
 
 
 def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judged | str:
