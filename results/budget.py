@@ -3,9 +3,10 @@
 import typing
 from collections.abc import Mapping
 
-from golf_core.rundir import MAX_JSON_BYTES, PHASES, read_jsonl
+from golf_core.rundir import PHASES
 from results.attempt import Evidence
 from results.collect import Collected
+from results.phases import STAGE, edges_of, seconds_of
 from results.rows import Row
 from results.tables import NOTHING
 
@@ -15,7 +16,6 @@ CAPS = (
     ("train_seconds", "train_seconds", "train_seconds"),
     ("evaluate_seconds", "evaluate_seconds", "evaluate_seconds"),
 )
-STAGE = "stage"  # the phase that holds all others of a stage
 
 
 def headroom(row: Row, policy: Mapping[str, typing.Any]) -> dict[str, float | None]:
@@ -40,25 +40,14 @@ def headroom_cells(found: Collected) -> list[list[str]]:
 
 
 def phase_seconds(evidence: Evidence) -> dict[str, float]:
-    """Seconds of each phase that ended, as the worker stamped it, in the order of their ends; a phase that comes again
-    adds up. `train: all` and `evaluate: all` hold the others of their stage."""
-    files = evidence.seal.child("files")
-    path = evidence.folder / PHASES
-    if not files.has(PHASES) or path.stat().st_size > MAX_JSON_BYTES:
+    """Seconds of each phase that ended; `train: all` and `evaluate: all` hold the others of their stage."""
+    if not evidence.seal.child("files").has(PHASES):
         return {}
     found: dict[str, float] = {}
-    begun: dict[str, float] = {}
-    for row in read_jsonl(path):
-        stage, phase, edge, t = (row.get(key) for key in ("stage", "phase", "edge", "t"))
-        if not isinstance(stage, str) or not isinstance(phase, str) or isinstance(t, bool):
-            continue
-        if not isinstance(t, (int, float)) or not 0 <= t < 1e9 or not f"{stage}{phase}".isprintable():
-            continue
-        name = f"{stage}: all" if phase == STAGE else phase
-        if edge == "begin":
-            begun[name] = float(t)
-        elif edge == "end" and name in begun:
-            found[name] = found.get(name, 0.0) + float(t) - begun.pop(name)
+    for stage, phases in seconds_of(edges_of(evidence.folder)).items():
+        for phase, seconds in phases.items():
+            name = f"{stage}: all" if phase == STAGE else phase
+            found[name] = found.get(name, 0.0) + seconds
     return found
 
 

@@ -10,10 +10,9 @@ from golf_core.frontier import SAME_RATIO, Frontier, FrontierRow, load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, claim_from, load_policy, policy_names
 from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, Sample, Welch, sample_of, welch
+from results.dataset import Text, differing_seeds, same_text
 from results.gates import FAIL, PASS, UNKNOWN, Gate, limit_of
 from results.rows import Row
-
-SPARE_BYTES = 30_000  # by which the scored bytes of one text differ: each tokenizer's last sequence ends elsewhere
 
 
 def nats_of(bpb: float, bytes_per_token: float) -> float:
@@ -43,7 +42,12 @@ class Scored:
     bytes_per_token: float | None = None  # None: no loss is known beside the BPB
     text_bytes: int | None = None  # scored; None: not known
     data_sha256: str | None = None
+    tokenizer_sha256: str | None = None
     obstacle: str = ""  # why nothing may be claimed of these scores
+
+    @property
+    def text(self) -> Text:
+        return Text(data_sha256=self.data_sha256, tokenizer_sha256=self.tokenizer_sha256, bytes=self.text_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,15 +135,15 @@ def _under_their_tokens(claim: Claim, ours: Scored, theirs: Scored) -> Welch | N
 
 
 def other_text(ours: Scored, theirs: Scored) -> str:
-    """Why the two were not scored on the same validation text; empty where nothing speaks against it."""
-    if ours.data_sha256 is not None and ours.data_sha256 == theirs.data_sha256:
+    """Why the two were not scored on the same validation text; empty where that is not known to be so."""
+    if same_text(ours.text, theirs.text) is not False:
         return ""
     a, b = ours.text_bytes, theirs.text_bytes
-    if a is None or b is None or abs(a - b) <= min(SPARE_BYTES, a // 100, b // 100):
-        return ""
-    return (
-        f"other validation text: ours has {a:,} bytes, theirs {b:,}; a BPB compares only with others of the same text"
-    )
+    if a is not None and b is not None and a != b:
+        told = f"ours has {a:,} bytes, theirs {b:,}"
+    else:
+        told = f"ours is of data {str(ours.data_sha256)[:12]}, theirs of {str(theirs.data_sha256)[:12]}"
+    return f"other validation text: {told}; a BPB compares only with others of the same text"
 
 
 def scored_rows(label: str, rows: Sequence[Row]) -> Scored | None:
@@ -151,14 +155,17 @@ def scored_rows(label: str, rows: Sequence[Row]) -> Scored | None:
     losses = [row.val_loss for row in counted if row.val_loss is not None]
     missing = len(rows) - len(counted)
     obstacle = f"{missing} of {len(rows)} registered seeds have no counted score yet" if missing else ""
+    different = differing_seeds(counted)
+    obstacle = different or obstacle
     if counted[0].target_class == "simulated":
         obstacle = "simulated hardware: nothing can be claimed"
     return Scored(
         label=label,
         sample=sample_of(bpb),
         bytes_per_token=ratio_of(losses, bpb) if len(losses) == len(bpb) else None,
-        text_bytes=counted[0].val_bytes,
-        data_sha256=counted[0].data_sha256,
+        text_bytes=None if different else counted[0].val_bytes,
+        data_sha256=None if different else counted[0].data_sha256,
+        tokenizer_sha256=None if different else counted[0].tokenizer_sha256,
         obstacle=obstacle,
     )
 

@@ -5,12 +5,14 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
+from golf_core.rundir import PHASES
 from results.attempt import Evidence
 from results.claims import claim_gates
 from results.content import FRESH, Fresh
 from results.evidence import STAGES, RecipeEvidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
+from results.phases import COUNTED, edges_of, is_uninterrupted, seconds_of
 from results.rows import Row
 from results.script_evidence import ScriptEvidence, script_cells
 from results.spec import Spec, load_spec
@@ -92,7 +94,9 @@ def _machine(evidence: Evidence) -> dict[str, typing.Any]:
     return {
         "attempt_id": evidence.attempt_id,
         "worker_seconds": result.maybe_number("worker_seconds"),
-        "hardware": _hardware(evidence),
+        "hardware": ", ".join(_gpus(evidence)) or evidence.env.maybe_text("cpu"),
+        "gpus_seen": len(_gpus_told(evidence)),
+        **_stamped(evidence),
         "torch": packages.maybe_text("torch") if packages else None,
         "started_at": result.maybe_text("started_at"),
         "ended_at": result.maybe_text("ended_at"),
@@ -159,10 +163,33 @@ def larger(a: float | None, b: float | None) -> float | None:
     return max(known, default=None)
 
 
-def _hardware(evidence: Evidence) -> str | None:
-    """What the worker saw: the GPUs by name, else the processor."""
+def _gpus_told(evidence: Evidence) -> list[str]:
+    """The names of the GPUs that the worker saw."""
     gpus = evidence.env.values.get("gpus")
-    if not isinstance(gpus, list) or not gpus:
-        return evidence.env.maybe_text("cpu")
-    names = [Facts(gpu if isinstance(gpu, dict) else {}, f"{evidence.env.place}: gpus").text("name") for gpu in gpus]
-    return f"{len(names)}x {names[0]}" if len(set(names)) == 1 else ", ".join(names)
+    place = f"{evidence.env.place}: gpus"
+    listed = gpus if isinstance(gpus, list) else []
+    return [Facts(gpu if isinstance(gpu, dict) else {}, place).text("name") for gpu in listed]
+
+
+def _gpus(evidence: Evidence) -> list[str]:
+    names = _gpus_told(evidence)
+    return [f"{len(names)}x {names[0]}"] if len(set(names)) == 1 else names
+
+
+def _stamped(evidence: Evidence) -> dict[str, typing.Any]:
+    """What the worker's own stamps tell; nothing where they are not under the seal."""
+    if not evidence.seal.child("files").has(PHASES):
+        return {}
+    edges = edges_of(evidence.folder)
+    phases, script = seconds_of(edges), isinstance(evidence, ScriptEvidence)
+    train, scored = phases.get("train", {}), phases.get("evaluate", {})
+    stages = [seconds for name, seconds in scored.items() if name in STAGES]
+    if isinstance(evidence, RecipeEvidence):
+        own = [evidence.stage(name) for name in STAGES]
+        stages += [told for one in own if one is not None and (told := one.maybe_number("seconds")) is not None]
+    used = [train[name] for name in COUNTED["train"] if name in train]
+    return {
+        "training_data_seconds": math.fsum(used) if "train" in train else None,
+        "evaluate_longest_seconds": max(stages, default=None),
+        "uninterrupted": is_uninterrupted(edges, ("run",) if script else COUNTED),
+    }

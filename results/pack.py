@@ -23,13 +23,16 @@ from results.requirements import requirements_text
 from results.rows import Row
 from results.stats import mean, sample_sd
 from results.tried import tried_beside
-from results.untrusted import Folder
+from results.untrusted import Folder, plain
 from results.whole_folder import GENERATOR, PackError, fingerprint, write_whole
 
 FOLDER = "submission"
 SUBMISSION = "submission.json"
 README = "README.md"
 REQUIREMENTS = "requirements.txt"
+# What the files say and how, as a number: raise it with every change of a key, a figure or a word in them, so that a
+# folder of before is known for one, and is not taken for a forged one.
+FORMAT = 2  # 1 had no number
 MAX_LOG_BYTES = 256 * 1024 * 1024
 
 
@@ -39,6 +42,10 @@ class NotFinished(PackError):
 
 class NoScore(PackError):
     """A script's log tells no final score: the run counts, and nothing can be claimed of it."""
+
+
+# What a folder of ours says of where it comes from, in every version.
+IDENTITY = ("submission_id", "bundle_sha256", "data_sha256", "tokenizer_sha256", "seeds", "recipe", "policy")
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "headroom": {str(row.seed): headroom(row, spec.policy) for row in rows},
         "gaps": gaps,
         "generated_by": GENERATOR,
+        "format_version": FORMAT,
         "submission_id": spec.submission_id,
         "bundle_sha256": spec.bundle_sha256,
         "data": data_line(rows),
@@ -197,17 +205,37 @@ def pack(found: Collected, project: Project, out: Path) -> bool:
     return write_whole(out, submission_files(found, project), SUBMISSION, found.spec.submission_id)
 
 
+def other_version(folder: Folder) -> str:
+    """That the folder was made by another version of this program, in words; empty where it was made by this one."""
+    made = (folder.document(SUBMISSION) if folder.has(SUBMISSION) else {}).get("format_version", 1)
+    if type(made) is int and made == FORMAT:
+        return ""
+    return (
+        f"made by another version of this program (format {plain(made, 20)}, this one makes {FORMAT}): judged by its "
+        "numbers, not to the byte; `pack` makes it again"
+    )
+
+
 def verify(found: Collected, folder: Folder) -> list[Difference]:
     """Where a packed folder says other than what the sealed evidence gives. Names are its own, no evidence has them,
-    and so is the list of what was tried beside it; the numbers in that list are not."""
+    and so is the list of what was tried beside it; the numbers in that list are not. Of a folder that another version
+    made, logs, code and identity must be the same; its words need not be, and its numbers are judged as claims.
+    Raises RunDirError where its submission.json has other types than ours."""
     if not folder.has(SUBMISSION):
         return [Difference(SUBMISSION, "missing", found.spec.submission_id)]
     document = folder.document(SUBMISSION)
     says = Facts(document, str(folder.path / SUBMISSION))
     author, github_id, name = (says.maybe_text(key) for key in ("author", "github_id", "name"))
-    only = [str(one.get("submission_id")) for one in says.values.get("tried") or [] if isinstance(one, dict)]
+    tried = says.items("tried") if says.has("tried") else []
+    only = [str(one.get("submission_id")) for one in tried if isinstance(one, dict)]
     expected = submission_files(found, Project(author=author, github_id=github_id, name=name), only)
     differences: list[Difference] = []
+    if other_version(folder):
+        facts = json.loads(expected.pop(SUBMISSION))
+        differences += [one for key in IDENTITY for one in compare(key, document.get(key), facts[key])]
+        for name in (README, REQUIREMENTS):
+            if len(expected.pop(name)) and not folder.has(name):
+                differences.append(Difference(name, "missing", "part of every submission"))
     for name, data in expected.items():
         if not folder.has(name):
             differences.append(Difference(name, "missing", f"{len(data)} bytes"))
@@ -217,7 +245,7 @@ def verify(found: Collected, folder: Folder) -> list[Difference]:
             differences.append(Difference(name, f"{folder.files[name].size} bytes", f"{len(data)} bytes"))
         elif (actual := folder.read(name, len(data))) != data:
             differences.append(Difference(name, _short(actual), _short(data)))
-    for name in sorted(set(folder.files) - set(expected)):
+    for name in sorted(set(folder.files) - {*expected, SUBMISSION, README, REQUIREMENTS}):
         differences.append(Difference(name, "there", "not part of the submission"))
     return differences
 

@@ -54,6 +54,9 @@ class Row:
         "s", "training by the trainer's own clock; of a script as its log tells it"
     )
     train_seconds_worker: float | None = column("s", "training as the worker stamped it")
+    training_data_seconds: float | None = column(
+        "s", "training and calibration on training data, phase by phase, as the worker stamped them"
+    )
     evaluate_seconds: float | None = column(
         "s", "the larger of the next two; what the gate takes; of a script not known, but between the next two"
     )
@@ -62,6 +65,12 @@ class Row:
     )
     evaluate_seconds_worker: float | None = column(
         "s", "evaluation phases as the worker stamped them; of a script all that was not training"
+    )
+    evaluate_longest_seconds: float | None = column(
+        "s", "the longest evaluation stage, by the larger of its own clock and the worker's stamps"
+    )
+    uninterrupted: bool | None = column(
+        "", "True: by the worker's stamps training and evaluation each ran once, from begin to end"
     )
     worker_seconds: float | None = column("s", "the whole attempt, start-up and serialisation too")
     pre_quant_loss: float | None = column("nats/token", "averaged weights before quantization", score=True)
@@ -101,6 +110,7 @@ class Row:
     data_sha256: str = column("", "of the shards' content", required=True)
     tokenizer_sha256: str = column("", "of the tokenizer file", required=True)
     hardware: str | None = column("", "GPU or processor as the worker saw it")
+    gpus_seen: int | None = column("", "GPUs that the worker saw; 0: it told of none")
     torch: str | None = column("", "version of torch")
     started_at: str | None = column("", "UTC")
     ended_at: str | None = column("", "UTC")

@@ -1,7 +1,7 @@
 """What was tried and not kept: submissions of the same runs folder with the same base that scored worse.
 
-From their sealed, counted attempts, like everything else. What may not be compared (other data, another tokenizer,
-another target, a diagnostic run) is no such row.
+From their sealed, counted attempts, hashed afresh, like everything else that is packed. What may not be compared (other
+data, another tokenizer, another target, a diagnostic run) is no such row.
 """
 
 import typing
@@ -13,7 +13,7 @@ from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, sample_of, welch
 from results.base import base_of
 from results.collect import Collected, collect
-from results.content import FRESH, Fresh, Remembered
+from results.dataset import same_text, text_of
 from results.rows import Row
 from results.spec import FOLDER_DIGITS, Spec, load_spec, submission_folders
 from results.stats import mean
@@ -49,17 +49,13 @@ def tried_beside(found: Collected, only: Sequence[str] | None = None) -> list[Tr
     if not (ours := scores(found.rows)):
         return []
     spec = found.spec
-    try:
-        content: Fresh = Remembered(spec.runs_dir)
-    except OSError:
-        content = FRESH
     kin, rows = _kin(spec), []
     for folder in submission_folders(spec.runs_dir):
         if folder == spec.folder or (only is not None and folder.name not in [one[:FOLDER_DIGITS] for one in only]):
             continue
         try:
-            if _kin(load_spec(folder, content)) == kin:
-                rows += _tried(folder, ours, content)
+            if _kin(load_spec(folder)) == kin:
+                rows += _tried(folder, found.rows, ours)
         except RunDirError:
             continue
     return sorted(rows, key=lambda one: (one.delta_bpb, one.submission_id))[:MAX_SHOWN]
@@ -70,24 +66,28 @@ def scores(rows: Sequence[Row]) -> list[float]:
 
 
 def _kin(spec: Spec) -> tuple[typing.Any, ...]:
-    """Submissions are of one question where all of this is the same."""
+    """Submissions are of one question where all of this is the same, and their scores of one text."""
     base = base_of(spec)
     start = (spec.kind, spec.bundle_sha256) if spec.script is not None else (spec.kind, base and base.config_id)
     alone = spec.submission_id if spec.script is None and base is None else ""  # no base: no kin
     return (
         start,
         alone,
-        spec.data_sha256,
         spec.tokenizer_sha256,
         spec.target_class,
         tuple(sorted(spec.target.items())),
     )
 
 
-def _tried(folder: Path, ours: Sequence[float], content: Fresh) -> list[Tried]:
-    other = collect(folder, content)
+def _tried(folder: Path, rows: Sequence[Row], ours: Sequence[float]) -> list[Tried]:
+    other = collect(folder)
     theirs = scores(other.rows)
-    if not theirs or other.diagnostic_only or mean(theirs) <= mean(ours):
+    if (
+        not theirs
+        or not same_text(text_of(rows), text_of(other.rows))
+        or other.diagnostic_only
+        or mean(theirs) <= mean(ours)
+    ):
         return []
     try:
         half = welch(sample_of(theirs), sample_of(ours)).half_width

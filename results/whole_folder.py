@@ -1,5 +1,7 @@
 """A folder of ours that is written whole or not at all, and never over somebody else's work."""
 
+import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -13,6 +15,7 @@ from golf_core.rundir import RunDirError
 from results.untrusted import Folder
 
 GENERATOR = "golf-orchestrator"
+MARKER = ".golf-pack"  # in a scratch folder: it is ours
 STALE_SECONDS = 600  # writing the folder takes less than a second
 
 
@@ -27,32 +30,56 @@ def fingerprint(data: bytes) -> dict[str, typing.Any]:
 def write_whole(out: Path, files: Mapping[str, bytes], document: str, submission_id: str) -> bool:
     """False where it was there already, byte for byte. `document` lists the other files with their hashes: what is
     not listed, or was changed, is not ours, and PackError is raised."""
-    for scratch in out.parent.glob(f".{out.name}-*"):  # left by a process that was killed here
-        if time.time() - scratch.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(scratch, ignore_errors=True)
+    scratch_name = f".golf-pack-{submission_id[:12]}-"
+    _sweep(out.parent, scratch_name)
     if out.exists() or out.is_symlink():
         if _is_same(out, files):
             return False
         _refuse_foreign(out, document, submission_id)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    scratch = _scratch(out, scratch_name)
     try:
-        scratch.chmod(0o755)
+        made = scratch / out.name
+        made.mkdir(mode=0o755)
         for name, data in files.items():
-            (scratch / name).write_bytes(data)
+            (made / name).write_bytes(data)
         if out.exists():
             if _is_same(out, files):  # made by another process since we looked: others may be reading it
                 return False
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-            os.rename(out, old / out.name)
-            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has it in hand
+                os.rename(out, scratch / "old")
         try:
-            os.rename(scratch, out)
+            os.rename(made, out)
         except OSError:
             if not _is_same(out, files):  # not the identical work of another process
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def _scratch(out: Path, name: str) -> Path:
+    """A folder of our own beside `out`, with our marker in it."""
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=name, dir=out.parent))
+    except OSError as error:
+        what = (
+            f"there is no folder {out.parent}; make it, or name another place with --out"
+            if not out.parent.exists()
+            else f"nothing can be written in {out.parent} ({error.strerror}); name another place with --out"
+        )
+        raise PackError(f"{out} cannot be written: {what}") from None
+    (scratch / MARKER).write_text(f"{GENERATOR}: unfinished, may be deleted\n", encoding="utf-8")
+    return scratch
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Take away what a process that was killed left here: of our name and with our marker, and nothing else."""
+    for scratch in parent.glob(f"{glob.escape(name)}*"):
+        marker = scratch / MARKER
+        if scratch.is_symlink() or marker.is_symlink() or not marker.is_file():
+            continue
+        if time.time() - scratch.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_same(out: Path, files: Mapping[str, bytes]) -> bool:

@@ -4,10 +4,10 @@ import math
 import typing
 from collections.abc import Sequence
 
+from results.phases import COUNTED
 from results.report.chart import WIDTH, Absent, Chart, Spec, specification, values
 from results.report.subject import Subject
 from results.report.theme import CAP, INK, QUIET, SERIES
-from results.report.traces import COUNTED
 from results.rows import Row
 
 BAR_HEIGHT = 24

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from golf_core.rundir import ARTIFACT, RunDirError
+from results import dataset
 from results.collect import Collected, collect
 from results.report.traces import Trace, trace_of
 from results.report.weights import parts_of_artifact
@@ -25,12 +26,6 @@ class Subject:
     @property
     def counted(self) -> list[Row]:
         return [row for row in self.found.rows if row.counted]
-
-    @property
-    def text_bytes(self) -> int | None:
-        """Of the one text that was scored."""
-        told = {row.val_bytes for row in self.counted}
-        return told.pop() if len(told) == 1 else None
 
     @property
     def notes(self) -> list[str]:
@@ -62,9 +57,8 @@ def short(label: str) -> str:
 
 
 def same_text(ours: Subject, theirs: Subject) -> bool:
-    """Whether both scored one text: the same data, or, under another tokenizer, text of the same length."""
-    a, b = ours.found.rows[0].data_sha256, theirs.found.rows[0].data_sha256
-    return a == b or (ours.text_bytes is not None and ours.text_bytes == theirs.text_bytes)
+    """Whether both are known to be scored on one text."""
+    return ours is theirs or bool(dataset.same_text(dataset.text_of(ours.counted), dataset.text_of(theirs.counted)))
 
 
 def _traces(found: Collected) -> dict[int, Trace]:

@@ -13,15 +13,13 @@ from pathlib import Path
 
 from golf_core.rundir import LOG, METRICS, PHASES, RunDirError
 from results.parse.reader import parse_file
+from results.phases import STAGE, edges_of, seconds_of
 
 MAX_TRACE_BYTES = 1 << 26
 LARGEST = 1e15
 DECODE = json.JSONDecoder().decode  # made once: runs note a line a step
 Event = Mapping[str, typing.Any]
 Points = list[tuple[float, float]]
-
-# Phases that the caps are about, in the order in which they happen.
-COUNTED = {"train": ("train", "calibrate"), "evaluate": ("load", "roundtrip", "sliding", "ttt")}
 
 
 @dataclass
@@ -53,7 +51,7 @@ def trace_of(folder: Path, seed: int, sealed: Collection[str]) -> Trace:
     found.gain = _gains(events)
     if not found.loss and LOG in sealed:
         _take_log(found, folder / LOG)
-    found.phases = _phases(_objects(folder / PHASES)) if PHASES in sealed else {}
+    found.phases = _phases(folder) if PHASES in sealed else {}
     return found
 
 
@@ -141,20 +139,10 @@ def _take_log(found: Trace, path: Path) -> None:
         _add(found.running, number(chunk), number(bpb))
 
 
-def _phases(events: Iterable[Event]) -> dict[str, dict[str, float]]:
+def _phases(folder: Path) -> dict[str, dict[str, float]]:
     """Seconds of each phase as the worker stamped it; what of a stage is in none of them is "start and end"."""
-    begun: dict[tuple[str, str], float] = {}
-    found: dict[str, dict[str, float]] = {}
-    for event in events:
-        stage, phase, at = str(event.get("stage")), str(event.get("phase")), number(event.get("t"))
-        if at is None:
-            continue
-        if event.get("edge") == "begin":
-            begun[stage, phase] = at
-        elif event.get("edge") == "end" and (start := begun.pop((stage, phase), None)) is not None and at >= start:
-            phases = found.setdefault(stage, {})
-            phases[phase] = phases.get(phase, 0.0) + at - start
+    found = seconds_of(edges_of(folder))
     for phases in found.values():
-        if (whole := phases.pop("stage", None)) is not None:
+        if (whole := phases.pop(STAGE, None)) is not None:
             phases["start and end"] = max(0.0, whole - math.fsum(phases.values()))
     return found

@@ -4,7 +4,7 @@ import typing
 from collections.abc import Sequence
 
 from golf_core.significance import NotTestable, Welch, sample_of, welch
-from results.dataset import data_warning
+from results.dataset import data_warning, same_text, text_of
 from results.stats import mean, sample_sd
 from results.tables.figures import NOTHING, megabytes, milliseconds, short_bits, short_delta, signed, whole
 from results.tables.render import Column, Record, Table
@@ -228,7 +228,7 @@ def _compared(rows: Variant, label: str, base: Variant, is_base: bool) -> dict[s
         return own | {"is_base": True, "no_interval": None} | dict.fromkeys(_DELTAS)
     notes = [own["note"]]
     told: dict[str, typing.Any] = dict.fromkeys(_DELTAS) | {"no_interval": None}
-    if _text(rows) != _text(base):
+    if not same_text(text_of(rows), text_of(base)):
         notes.append("scored on other text than the base, or not scored: no difference of scores")
     else:
         told |= _score_deltas(rows, base)
@@ -245,12 +245,6 @@ def _compared(rows: Variant, label: str, base: Variant, is_base: bool) -> dict[s
 
 
 _DELTAS = tuple(column.name for column in (*AGAINST_SCORE, *AGAINST_TIME, *AGAINST_SIZE) if column.kind is float)
-
-
-def _text(rows: Variant) -> int | None:
-    """Bytes of the one text that was scored; None where there is none, or several."""
-    found = {row.val_bytes for row in rows if row.counted and row.val_bpb is not None}
-    return found.pop() if len(found) == 1 else None
 
 
 def _machines(rows: Variant) -> set[tuple[typing.Any, ...]]:

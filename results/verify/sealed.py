@@ -6,14 +6,15 @@ rounded ones; the gates are those of the collected submission.
 
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 
 from results.claims import claim_gates
 from results.collect import Collected
 from results.gates import Gate, check_gates
-from results.pack import verify
+from results.pack import other_version, verify
 from results.untrusted import Folder, plain
 from results.verify.check import Checked, judged, read_claims
-from results.verify.finding import FAIL, PASS, Finding
+from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
 from results.verify.gates import of_sealed
 from results.verify.seen import seen_in_rows
 
@@ -44,7 +45,8 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
         )
         for one in differences
     ]
-    if not differences:
+    older = other_version(folder)
+    if not differences and not older:
         count = len(folder.files)
         told = f"{count} files"
         findings.append(Finding("files", told, told, found.spec.folder.name, PASS, "the same to the byte, made again"))
@@ -52,4 +54,4 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
     sources = {row.seed: str(row.attempt_id) for row in found.rows if row.counted}
     name = found.spec.policy_name if policy is None else str(policy.get("name"))
     basis = f"the sealed attempts of {found.spec.folder.name}"
-    return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [])
+    return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [older] if older else [])

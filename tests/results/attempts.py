@@ -53,6 +53,22 @@ CODE = "import os\nimport numpy as np\nimport torch\ntry:\n    import brotli\nex
 TOKENS, TEXT_BYTES = 120_832, 345_000
 
 
+def edges(stage: str, seconds: dict[str, float], begin: float = 0.0) -> list[dict[str, Any]]:
+    """What the worker stamps of a stage that runs these phases one after the other."""
+    found, at = [("stage", "begin", begin)], begin + 1.0
+    for phase, length in seconds.items():
+        found += [(phase, "begin", at), (phase, "end", at + length)]
+        at += length
+    found.append(("stage", "end", at + 1.0))
+    return [{"stage": stage, "phase": phase, "edge": edge, "t": t} for phase, edge, t in found]
+
+
+PHASES_TOLD = [
+    *edges("train", {"setup": 2.0, "train": 60.5, "quantize": 1.0}),
+    *edges("evaluate", {"load": 1.25, "roundtrip": 10.0, "sliding": 10.0, "ttt": 10.0}, 70.0),
+]
+
+
 def stage(bpb: float, seconds: float = 10.0, **more: Any) -> dict[str, Any]:
     """What scores.json says of a stage with this BPB."""
     loss = bpb * math.log(2) * TEXT_BYTES / TOKENS
@@ -128,7 +144,8 @@ class Runs:
         run: dict[str, Any] | None = None,
         artifact: bytes | None = None,
         events: Sequence[dict[str, Any]] = (),
-        phases: Sequence[dict[str, Any]] = (),
+        phases: Sequence[dict[str, Any]] = PHASES_TOLD,
+        env: dict[str, Any] | None = None,
         seal: bool = True,
     ) -> Path:
         """One attempt, complete and sealed; each argument changes what its file says."""
@@ -140,8 +157,10 @@ class Runs:
             stages = {"roundtrip": stage(bpb), "sliding": stage(bpb - 0.05), "ttt": stage(bpb - 0.06, loop_seconds=9.0)}
         write_json(folder / RUN, self.run_json(seed, number) | (run or {}))
         (folder / BUNDLE).write_text(self.code, encoding="utf-8")
-        env = {"schema_version": 1, "python": "3.11.7", "cpu": "Some Processor", "gpus": []}
-        write_json(folder / ENV, env | {"packages": {"torch": "2.13.0+cpu", "numpy": "2.4.6", "brotli": "1.2.1"}})
+        seen = {"schema_version": 1, "python": "3.11.7", "cpu": "Some Processor"}
+        seen |= {"gpus": [{"name": self.target["gpu"]}] * self.target["gpus"]}
+        seen |= {"packages": {"torch": "2.13.0+cpu", "numpy": "2.4.6", "brotli": "1.2.1"}}
+        write_json(folder / ENV, seen | (env or {}))
         (folder / LOG).write_text(f"seed:{seed}\nstep:500/500\n", encoding="utf-8")
         train_ended = {"event": "train_end", **self.train_end(), **(train_end or {})}
         for name, lines in ((METRICS, [*(events or [{"event": "step", "step": 500}]), train_ended]), (PHASES, phases)):

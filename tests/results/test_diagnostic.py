@@ -119,7 +119,7 @@ def with_verdicts(runs, *verdicts):
     for seed in runs.seeds:
         runs.attempt(seed, stages=stages)
     found = collect(runs.folder)
-    return {gate.name: gate for gate in found.gates}.get("legality"), found
+    return {gate.name: gate for gate in found.gates}.get("score first"), found
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_legality_is_unknown_while_a_seed_is_missing(tmp_path):
     runs = Runs(tmp_path / "runs")
     runs.attempt(42, stages={"roundtrip": stage(1.6) | {"verdict": "TRACK_A"}})
     gates = {gate.name: gate.verdict for gate in collect(runs.folder).gates}
-    assert gates["legality"] == "unknown"
+    assert gates["score first"] == "unknown"
 
 
 FINEWEB = {"tokens": 62_021_632, "bytes": 151_080_363}

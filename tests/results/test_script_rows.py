@@ -61,14 +61,14 @@ def test_a_row_has_the_numbers_of_its_log(submit, dialect):
             assert 0.1 <= row.train_seconds == row.train_seconds_trainer < row.worker_seconds
     assert found.rows[0].val_bpb != found.rows[1].val_bpb
     gates = {gate.name: gate.verdict for gate in found.gates}
-    assert (gates["artifact"], gates["legality"]) == ("pass", "unknown")
+    assert (gates["artifact"], gates["score first"]) == ("pass", "unknown")
 
 
 def test_the_gates_show_whose_clock_it_is(submit):
     """Training by the log with its named tolerance; the evaluation at most what the worker timed beside it."""
     gates = {gate.name: gate for gate in collect(submit(seeds=(1,))).gates}
-    assert gates["train"].verdict == gates["evaluate"].verdict == "pass"
-    assert "last-step overshoot" in gates["train"].note and "at most" in gates["evaluate"].note
+    assert gates["train"].verdict == gates["evaluate: sum"].verdict == "pass"
+    assert "last-step overshoot" in gates["train"].note and "at most" in gates["evaluate: sum"].note
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_times_of_a_log_are_judged_with_what_is_known(submit, train, least, most
     (row,) = collect(submit(seeds=(1,))).rows
     row = dataclasses.replace(row, train_seconds=train, evaluate_seconds_bundle=least, evaluate_seconds_worker=most)
     gates = {gate.name: gate.verdict for gate in check_gates([row], POLICY, "cpu")}
-    assert (gates["train"], gates["evaluate"]) == verdicts
+    assert (gates["train"], gates["evaluate: sum"]) == verdicts
 
 
 @pytest.mark.parametrize("written", [[], ["a.ptz", "b.ptz"]], ids=["none", "two"])
@@ -131,7 +131,7 @@ def test_a_log_without_numbers_leaves_empty_cells(submit):
     (row,) = found.rows
     assert row.counted and row.val_bpb is row.steps is row.train_seconds is None
     assert any("no score is read from its log" in note for note in found.notes)
-    assert {gate.verdict for gate in found.gates if gate.name in ("train", "evaluate", "artifact")} == {"unknown"}
+    assert {gate.verdict for gate in found.gates if gate.name in ("train", "evaluate: sum", "artifact")} == {"unknown"}
 
 
 def test_training_beyond_the_whole_run_is_left_out(submit):
