@@ -62,9 +62,7 @@ def count_parameters(model: GPT) -> int:
 def evaluate_stage(run: Run, artifact: Path) -> None:
     """Load the artifact and score it: plain, sliding, and learning as it goes, each through its own ledger."""
     config, journal, place = run.config, run.journal, run.place
-    journal.say(
-        f"stage:evaluate recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}"
-    )
+    run.introduce("evaluate")
     with journal.phase("load"):
         model, data, validation = prepare(run, artifact)
     stages: dict[str, dict[str, typing.Any]] = {}
@@ -88,7 +86,7 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
         nats, count = ledger.parts()
         journal.note("score_parts", stage=stage, part=ledger.part, nats=nats, bytes=count)
         journal.say(
-            f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
+            f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.3f}ms"
         )
 
     with journal.phase("roundtrip"):
@@ -117,6 +115,9 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             loop_seconds = time.perf_counter() - loop
             close("ttt", ledger.finish(), ledger, time.perf_counter() - begin, loop_seconds=loop_seconds, chunks=chunks)
     eager_hidden(model)
+    journal.say(
+        f"evaluated:{len(stages)} stages eval_sum:{1000 * sum(one['seconds'] for one in stages.values()):.3f}ms"
+    )
     if place.first:
         write_scores(run, stages, ledgers, data, count_parameters(model))
     barrier()

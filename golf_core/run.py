@@ -1,5 +1,6 @@
 """One process of one run: its config, its parts, its place, and what the environment says of seed and data."""
 
+import hashlib
 import os
 import sys
 import time
@@ -44,6 +45,16 @@ class Run:
         self.codec = parts["artifact.codec"](config.artifact.level)
         self.packing = parts.get("quant.nibbles")
         self.code_bytes = code_bytes()
+
+    def introduce(self, stage: str) -> None:
+        """What a reader of the log alone wants to know: seed, world, torch, hardware, and which config it is."""
+        config, place = self.config, self.place
+        hardware = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+        digest = hashlib.sha256(repr(config).encode()).hexdigest()
+        self.journal.say(
+            f"stage:{stage} recipe:{config.name} seed:{self.seed} world_size:{place.world} dtype:{place.dtype_name}"
+        )
+        self.journal.say(f"torch:{torch.__version__} config_sha256:{digest} hardware:{hardware}")
 
     def model(self) -> GPT:
         model = GPT(self.config.model, self.parts, self.place.dtype, self.config.train.seq_len)

@@ -15,7 +15,7 @@ from golf_core.train import Trainer
 def train_stage(run: Run) -> GPT:
     """Train, average, quantize, compress; rank 0 writes artifact.bin. Returns the weights before rounding."""
     config, journal, place = run.config, run.journal, run.place
-    journal.say(f"stage:train recipe:{config.name} seed:{run.seed} world_size:{place.world} dtype:{place.dtype_name}")
+    run.introduce("train")
     with journal.phase("setup"):
         loader = run.loader()
         validation = validation_tokens(run.data, config.model.vocab)
@@ -29,7 +29,10 @@ def train_stage(run: Run) -> GPT:
         trainer = Trainer(config, model, loader, run.parts, place, journal, run.clock)
     with journal.phase("train"):
         outcome = trainer.run(lambda step: run.plain_score(model, f"step {step}", validation)[0])
-    journal.say(f"stopped_by:{outcome.stopped_by} step:{outcome.steps} train_time:{1000 * outcome.seconds:.0f}ms")
+    journal.say(
+        f"stopped_by:{outcome.stopped_by} step:{outcome.steps} train_time:{1000 * outcome.seconds:.3f}ms "
+        f"step_avg:{outcome.step_avg_ms:.6f}ms"
+    )
     with journal.phase("average"):
         if trainer.averager:
             trainer.averager.apply()

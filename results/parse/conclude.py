@@ -76,7 +76,10 @@ def _training(facts: RunFacts, told: Told) -> None:
         told.say("train_time_s", round(stop.time_s, 6), stop.line, stop.text)
     else:
         _say_first(told, "train_time_s", ends, [one.time_s for one in ends])
-    _step_average(told, ends, steps)
+    if stop is not None and stop.average_ms is not None:
+        told.say("step_avg_ms", round(stop.average_ms, 6), stop.line, stop.text)
+    else:
+        _step_average(told, ends, steps)
 
 
 def _step_average(told: Told, ends: list[StepLine], steps: int) -> None:

@@ -70,6 +70,7 @@ class Stop:
     text: str
     step: int
     time_s: float | None
+    average_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -232,7 +233,7 @@ def take_on_the_way(run: RunFacts, number: int, raw: bytes) -> None:
 def take_line(run: RunFacts, number: int, text: str) -> None:
     """A line without a score that may hold a fact."""
     # Words that a pattern needs are looked for first: most lines have none of them.
-    if "topping" in text or "raining " in text:
+    if "topp" in text or "raining " in text:
         _take_stop(run, number, text)
     if "total_eval" in text and (found := p.EVAL_TOTAL.search(text)) is not None:
         run.eval_total = Fact(str(float(found[1]) * p.SCALE[found[2]]), number, text[:MAX_TEXT])
@@ -254,8 +255,9 @@ def take_line(run: RunFacts, number: int, text: str) -> None:
 
 
 def _take_stop(run: RunFacts, number: int, text: str) -> None:
-    if (found := p.STOPPED.search(text)) is not None:
+    if (found := p.STOPPED.search(text) or p.STOPPED_BY.search(text)) is not None:
         run.stop = Stop(number, text[:MAX_TEXT], int(found["step"]), float(found["time"]) * p.SCALE[found["unit"]])
+        run.stop.average_ms = float(average) if (average := found.groupdict().get("average")) else None
     elif (found := p.TRAINED.search(text) or p.STOPPED_AT.search(text)) is not None:
         run.stop = Stop(number, text[:MAX_TEXT], int(found["step"]), None if run.stop is None else run.stop.time_s)
     run.trained = run.trained or run.stop is not None

@@ -17,9 +17,14 @@ STEP_FIELDS = re.compile(
 )
 STEP_BPB = re.compile(r"(?<![\w.])val_bpb\s{0,3}[:=]\s{0,3}(\d{1,3}\.\d{1,18})")
 
+# `stopping_early: wallclock_cap train_time:600061ms step:13764/20000`, and ours with the order of its own.
 STOPPED = re.compile(
     r"stopping_early\b.{0,80}?train_time\s?[:=]\s?(?P<time>\d{1,12}(?:\.\d{1,9})?)\s?(?P<unit>ms|s)\b"
     r".{0,80}?step\s?[:=]\s?(?P<step>\d{1,9})\b"
+)
+STOPPED_BY = re.compile(
+    r"^stopped_by:\w{1,20} step:(?P<step>\d{1,9}) train_time:(?P<time>\d{1,12}(?:\.\d{1,9})?)(?P<unit>ms)"
+    r"(?: step_avg:(?P<average>\d{1,9}\.\d{1,9})ms)?"
 )
 TRAINED = re.compile(
     r"[Tt]raining (?:complete|done|finished)\D{0,20}?(?P<time>\d{1,9}(?:\.\d{1,9})?)\s?s\b"
@@ -167,7 +172,7 @@ def may_matter(line: str) -> bool:
         or "_enabled" in line
         or "orch" in line
         or "NVIDIA" in line
-        or "topping" in line
+        or "topp" in line
         or "raining " in line
         or "erialized" in line
         or " bytes" in line
@@ -195,7 +200,7 @@ def may_matter_later(line: str) -> bool:
         or "eed" in line
         or "otal" in line
         or "erialized" in line
-        or "topping" in line
+        or "topp" in line
         or "raining " in line
         or "budget" in line
         or "slot" in line
