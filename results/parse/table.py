@@ -4,11 +4,13 @@ import json
 import types
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
 from results.parse.run import ParsedRun
 from results.tables.figures import bits, gain, megabytes, milliseconds, seconds, whole
-from results.tables.render import Column, Table
+from results.tables.render import Column, Record, Table
+from results.tables.seeds import spread_line
 
 # What a terminal and Markdown show, and how; CSV and JSON hold every field.
 SHOWN: dict[str, tuple[str, Callable[[typing.Any], str]]] = {
@@ -58,17 +60,51 @@ COLUMNS = _columns()
 
 
 def parsed_table(runs: Sequence[ParsedRun]) -> Table:
+    names, counts = short_names([run.file for run in runs]), {run.file: run.runs for run in runs}
+
+    def shown(record: Record) -> str:
+        of = counts[record["file"]]
+        return names[record["file"]] + ("" if of == 1 else f" ({record['run']}/{of})")
+
     records = [
-        {one.name: getattr(run, one.name) for one in fields(ParsedRun)}
-        | {"file": run.file if run.runs == 1 else f"{run.file} ({run.run}/{run.runs})"}
-        | {"warnings": "; ".join(run.warnings) or None}
+        {one.name: getattr(run, one.name) for one in fields(ParsedRun)} | {"warnings": "; ".join(run.warnings) or None}
         for run in runs
     ]
+    columns = [replace(one, show=shown) if one.name == "file" else one for one in COLUMNS]
     files = len({run.file for run in runs})
     title = f"{len(runs)} run{'s' if len(runs) != 1 else ''} of {files} log{'s' if files != 1 else ''}"
-    notes = [f"{run.file}: {warning}" for run in runs for warning in run.warnings]
-    notes += [f"{run.file}: no final BPB: {run.reasons['final_bpb']}" for run in runs if "final_bpb" in run.reasons]
-    return Table(name="parse", title=title, columns=COLUMNS, records=records, notes=[LEGEND, *notes])
+    notes = [f"{names[run.file]}: {warning}" for run in runs for warning in run.warnings]
+    notes += [
+        f"{names[run.file]}: no final BPB: {run.reasons['final_bpb']}" for run in runs if "final_bpb" in run.reasons
+    ]
+    return Table(
+        name="parse", title=title, columns=columns, records=records, notes=[*spread_notes(runs), LEGEND, *notes]
+    )
+
+
+def short_names(files: Sequence[str]) -> dict[str, str]:
+    """Each file without the folders that all of them share.
+
+    >>> short_names(["a/b/x.log", "a/c/y.log"])
+    {'a/b/x.log': 'b/x.log', 'a/c/y.log': 'c/y.log'}
+    >>> short_names(["a/b/x.log"])
+    {'a/b/x.log': 'x.log'}
+    """
+    parts = {file: Path(file).parts for file in files}
+    shared = 0
+    while all(len(one) > shared + 1 for one in parts.values()) and len({one[shared] for one in parts.values()}) == 1:
+        shared += 1
+    return {file: str(Path(*one[shared:])) for file, one in parts.items()}
+
+
+def spread_notes(runs: Sequence[ParsedRun]) -> list[str]:
+    """Mean and spread of the claims, where they are several and of one stage."""
+    known = [run.final_bpb for run in runs if run.final_bpb is not None]
+    stages = {run.final_stage for run in runs if run.final_bpb is not None}
+    if len(known) < 2 or len(stages) > 1:
+        return []
+    of = "" if len(known) == len(runs) else f"; {len(runs) - len(known)} without a claim left out"
+    return [spread_line("Final BPB", known, "bits/byte") + of]
 
 
 def parsed_json(runs: Sequence[ParsedRun]) -> str:

@@ -1,20 +1,34 @@
 """results parse: what anybody's training logs say, each value with its line."""
 
-import shutil
 import sys
 import typing
 from pathlib import Path
 
 import typer
 
-from results.verbs.shared import BACKEND, DEBUG, FORMATS, JSON, USAGE, guarded
+from results.verbs.shared import BACKEND, DEBUG, FORMATS, JSON, USAGE, guarded, terminal_width
 
 FORMS = (*FORMATS, "html")
+LOGS = (".log", ".txt")
+
+
+def logs_of(paths: list[Path]) -> list[Path]:
+    """The files, and of a folder those that are named like logs, in order."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(one for one in path.iterdir() if one.suffix in LOGS) if path.is_dir() else []
+        found += inside or [path]
+    return found
 
 
 def parse(
     files: typing.Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Logs of any trainer of the race.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Logs of any trainer of the race, or folders of them (*.log, *.txt).",
+            show_default=False,
+        ),
     ],
     form: typing.Annotated[str, typer.Option("--format", help="table, csv, md, html or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
@@ -34,18 +48,22 @@ def parse(
         from results.parse.table import parsed_json, parsed_table
 
         found, code = [], 0
-        for path in files:
+        for path in logs_of(files):
             try:
-                found += parse_file(path)
+                runs = parse_file(path)
             except OSError as error:
-                print(f"{path}: {error.strerror or error}; name a log file", file=sys.stderr)
+                print(f"{path}: {error.strerror or error}; name a log file or a folder of logs", file=sys.stderr)
                 code = USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else BACKEND
+                continue
+            found += runs
+            if not any(run.evidence for run in runs):
+                print(f"{path}: no training run is in it", file=sys.stderr)
         if not found:
             return code
         if form == "json":
             print(parsed_json(found), end="")
         else:
-            width = shutil.get_terminal_size().columns if form == "table" and sys.stdout.isatty() else None
+            width = terminal_width() if form == "table" else None
             print(parsed_table(found).render(form, width), end="")
         return code
 
