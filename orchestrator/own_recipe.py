@@ -6,7 +6,9 @@ trains is the bundle that is built from the config, never the file.
 
 import ast
 import contextlib
+import dataclasses
 import inspect
+import shlex
 import sys
 import traceback
 import types
@@ -15,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from golf_core.fields import nearest
-from golf_core.recipes import RECIPES, Grid, Recipe
+from golf_core.recipes import GRIDS, RECIPES, Grid, Recipe
 from golf_core.rundir import file_sha256
 from orchestrator.errors import UsageError
+from orchestrator.spec import DEFAULT_SEEDS
 
 MODULE = "golf_own_recipe"  # the name under which the file is imported
 FORM = "write it as ./mine.py:function"
@@ -56,7 +59,7 @@ def load_own(name: str) -> Recipe | Grid:
         )
     with _guarded(path, name):
         found = make()
-    return _checked(name, function, found)
+    return _as_its_own(name, _checked(name, function, found))
 
 
 def _checked(name: str, function: str, found: object) -> Recipe | Grid:
@@ -68,6 +71,41 @@ def _checked(name: str, function: str, found: object) -> Recipe | Grid:
     if isinstance(found, Grid) and not found.recipes:
         raise UsageError(f"recipe {name!r}: grid {found.name!r} has no variants")
     return found
+
+
+def _as_its_own(name: str, found: Recipe | Grid) -> Recipe | Grid:
+    """A changed copy of a recipe of ours still says how to run ours, and what ours gave: neither is true of it."""
+    if isinstance(found, Recipe):
+        return _own_words(name, found)
+    recipes = tuple(_own_words(name, recipe) for recipe in found.recipes)
+    ours = any(found.command == make().command and found != make() for make in GRIDS.values())
+    command = command_for(name, found.target) if ours else found.command
+    return dataclasses.replace(found, recipes=recipes, command=command)
+
+
+def _own_words(name: str, recipe: Recipe) -> Recipe:
+    shipped = [*(make() for make in RECIPES.values()), *(one for make in GRIDS.values() for one in make().recipes)]
+    if any(ours.config == recipe.config for ours in shipped):
+        return recipe
+    copied = [ours for ours in shipped if ours.command == recipe.command or ours.expects == recipe.expects]
+    if not copied:
+        return recipe
+    ours = next((one for one in copied if one.expects == recipe.expects), copied[0])
+    changes: dict[str, str] = {}
+    if any(one.command == recipe.command for one in copied):
+        changes["command"] = command_for(name, recipe.target)
+    if any(one.expects == recipe.expects for one in copied):
+        changes["expects"] = f"not known: a change of {ours.config.name}"
+    if recipe.source == ours.source:
+        changes["source"] = f"{name}, a change of {ours.config.name} ({ours.source})"
+    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]  # all three are text
+
+
+def command_for(name: str, target: str) -> str:
+    """How to run what a file of the user's gives, on what it is meant for."""
+    model, _, count = target.partition(":")
+    rented = "" if model == "cpu" else f" --device cuda --processes {count or 1} --data SHARDS --tokenizer MODEL"
+    return f"python -m orchestrator submit --recipe {shlex.quote(name)}{rented} --seeds {DEFAULT_SEEDS}"
 
 
 def file_of(name: str) -> dict[str, typing.Any] | None:

@@ -94,7 +94,9 @@ def _hints(submission: Submission, recipe: Recipe | None) -> list[Line]:
     if submission.script is not None:
         found = hints(submission.bundle, submission.script)
         return [("look at", hint, "read, not run") for hint in found]
-    return [] if recipe is None else [("look at", hint, "the recipe") for hint in borrowed(recipe)]
+    if recipe is None or submission.recipe_file is None:  # of ours nobody who runs it could change what it says
+        return []
+    return [("look at", hint, "the recipe") for hint in borrowed(recipe)]
 
 
 def _what(run: Run, there: list[Attempt], verb: str, retry_failed: bool) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,11 @@ from golf_core.recipes import Grid, load_recipe
 from orchestrator.catalogue import find
 from orchestrator.errors import UsageError
 from orchestrator.own_recipe import borrowed, file_of
+from orchestrator.plan import make_plan
+from orchestrator.preflight import Prepared
+from orchestrator.settings import Settings
 from tests.orchestrator.test_cli import cli
+from tests.orchestrator.toy import submission
 
 MINE = """\
 from __future__ import annotations
@@ -94,6 +99,26 @@ def test_a_copy_that_still_goes_by_a_name_of_ours_is_told_of(mine):
     told = borrowed(find("./mine.py:copied"))
     assert len(told) == 2 and "name naive_baseline" in told[0] and "published" in told[1]
     assert len(borrowed(find("./mine.py:deep"))) == 1 and borrowed(load_recipe("naive_baseline")) == []
+
+
+def test_a_changed_copy_tells_its_own_command(mine):
+    """Not the one of the recipe that it came from, nor what that one gave; its source stays named."""
+    deep, base = find("./mine.py:deep"), load_recipe("naive_baseline")
+    assert "--recipe ./mine.py:deep" in deep.command and deep.command != base.command
+    assert base.expects not in deep.expects and "naive_baseline" in deep.expects
+    assert deep.source.startswith("./mine.py:deep") and base.source in deep.source
+    shown = cli(mine, "recipes", "./mine.py:deep").stdout
+    assert deep.command in shown and base.command not in shown and base.expects not in shown
+    assert find("./mine.py:pair").recipes[1] == load_recipe("demo")
+
+
+def test_a_recipe_of_ours_is_warned_of_nothing_that_its_user_cannot_change():
+    """A variant has the published score of the recipe that it is: only a file of the user's own is told of one."""
+    grid = find("int6_ablation")
+    prepared = [Prepared(submission(), recipe, None) for recipe in grid.recipes]
+    assert any(borrowed(recipe) for recipe in grid.recipes)
+    settings = Settings.resolve({}, {}, Path("/nowhere"))
+    assert [make_plan(one, {}, settings).hints for one in prepared] == [()] * len(prepared)
 
 
 def place(words):
