@@ -17,7 +17,7 @@ from golf_core.significance import NotTestable, Sample, sample_of
 FRONTIERS = Path(__file__).parent / "frontiers"
 BEST = "best"  # the word for the accepted row of the lowest mean
 MAX_TOML_BYTES = 1 << 20  # of a frontier's or a policy's file: the shipped ones have some thousand
-SAME_RATIO = 0.002  # bytes per token of one text that differ by less, of figures with four decimals, are one tokenizer's
+SAME_RATIO = 0.002  # bytes per token of one text that differ by less are one tokenizer's, of four decimals
 ROW_KEYS = (
     *("pr", "name", "date", "tokenizer", "bytes_per_token", "text_bytes"),
     *("scores", "values", "n", "mean", "sd", "source", "accepted", "note"),

@@ -39,7 +39,7 @@ class Power:
     shown: tuple[Shown, ...] = ()  # of the registered seeds, then of the next step, if more seeds of ours help
     mean: float | None = None  # of the row, BPB
     bytes_per_token: float | None = None
-    margin_bpb: float | None = None
+    margin_bpb: float | None = None  # that a claim must pass: the larger one where the row's tokenizer is another
     nothing: str = ""  # why these seeds can show nothing
 
     def to_dict(self) -> dict[str, typing.Any]:
@@ -108,7 +108,9 @@ def _against(
     if claim.margin_nats and ratio is None:
         nothing = "how many BPB the margin is depends on a tokenizer that the plan does not know"
         return Power(rule=rule, source=source, nothing=nothing)
-    margin = claim.margin_nats / (math.log(2) * ratio) if ratio else 0.0
+    # Where the tokenizers differ, a claim must pass with the margin counted in the tokens of either: fewer bytes a
+    # token make it more BPB.
+    margin = claim.margin_nats / (math.log(2) * min(ratio, row.bytes_per_token)) if ratio else 0.0
     ours, theirs, fixed = frontier.typical_sd, row.sample.sd, row.sample.n
     return Power(
         rule=rule,
