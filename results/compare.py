@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from golf_core.frontier import BEST, SAME_RATIO, Frontier, FrontierRow, load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.significance import Design, NotTestable, Welch, seeds_needed, welch
-from results.claims import Judged, judge, nats_of, other_text, text_doubt
+from results.claims import Judged, Scored, bpb_of, judge, nats_of, other_text, text_doubt
 from results.gates import FAIL, PASS, UNKNOWN
 from results.sequential import Look, look
 from results.sides import Side, as_json
@@ -22,9 +22,10 @@ SCHEMA_VERSION = 1
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """A rule applied, and what these seeds could have shown under it. Gaps are differences of the means, in BPB, with
-    the margin in them; both sample standard deviations are taken for the true ones."""
+    the demanded margin in them; both sample standard deviations are taken for the true ones."""
 
     judged: Judged
+    demanded: float | None = None  # margin in BPB that a claim must pass: the larger one where the tokenizers differ
     power: float | None = None  # for the gap that was seen, were it the true one
     shown_even: float | None = None
     shown_likely: float | None = None
@@ -36,6 +37,7 @@ class Rule:
 
     def to_dict(self) -> dict[str, typing.Any]:
         return self.judged.to_dict() | {
+            "demanded_margin_bpb": self.demanded,
             "gap_beyond_margin_bpb": self.seen,
             "error_rate": self.error_rate,
             "power_for_gap_seen": self.power,
@@ -128,11 +130,12 @@ def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], frontier: 
             0, f"the rules are applied to this pair; a claim under {chosen[0]} is against {_row_name(chosen[1])}"
         )
     found = Comparison(ours=ours, theirs=theirs, rules=rules, test=test, no_test=no_test, notes=())
-    if _two_tokenizers(found):
+    if _two_tokenizers(ours.scored, theirs.scored):
         notes.insert(
             0,
             "the tokenizers differ: BPB compare, nats per token do not. All nats here are of our tokens; for theirs a "
-            "margin in nats would be another in BPB, and no claim passes that would not pass under both",
+            "margin in nats would be another in BPB, and no claim passes that would not pass under both; power and "
+            "seeds needed are told for the larger",
         )
     return replace(found, notes=tuple(notes))
 
@@ -146,20 +149,29 @@ def _row_name(claim: Claim) -> str:
     return f"{best}{_claimed_row(claim).label}"
 
 
-def _two_tokenizers(found: Comparison) -> bool:
-    a, b = found.ours.scored.bytes_per_token, found.theirs.scored.bytes_per_token
+def _two_tokenizers(ours: Scored, theirs: Scored) -> bool:
+    a, b = ours.bytes_per_token, theirs.bytes_per_token
     return a is not None and b is not None and abs(a / b - 1) >= SAME_RATIO
+
+
+def _demanded(judged: Judged, ours: Scored, theirs: Scored) -> float | None:
+    """The margin that decides: `judge` lets a claim pass only with it counted in the tokens of either."""
+    if judged.margin_bpb is None or theirs.bytes_per_token is None or not _two_tokenizers(ours, theirs):
+        return judged.margin_bpb
+    return max(judged.margin_bpb, bpb_of(judged.claim.margin_nats, theirs.bytes_per_token))
 
 
 def _rule(ours: Side, theirs: Side, name: str, claim: Claim, seeds: int, typical_sd: float) -> Rule:
     judged = judge(name, claim, seeds, ours.scored, theirs.scored)
-    a, b, margin = ours.scored.sample, theirs.scored.sample, judged.margin_bpb
+    a, b, margin = ours.scored.sample, theirs.scored.sample, _demanded(judged, ours.scored, theirs.scored)
+    at = _look(ours, theirs, claim, margin, typical_sd)
     if judged.test is None or margin is None or a.sd is None or b.sd is None:
-        return Rule(judged=judged, look=_look(ours, theirs, claim, margin, typical_sd))
+        return Rule(judged=judged, demanded=margin, look=at)
     seen = b.mean - a.mean - margin
     design = Design(a.n, b.n, a.sd, b.sd, claim.alpha)
     return Rule(
         judged=judged,
+        demanded=margin,
         seen=seen,
         error_rate=design.power(0.0),
         power=design.power(seen) if seen > 0 else None,
@@ -167,13 +179,13 @@ def _rule(ours: Side, theirs: Side, name: str, claim: Claim, seeds: int, typical
         shown_likely=margin + design.gap(LIKELY),
         seeds_against=seeds_needed(seen, a.sd, b.sd, claim.alpha, LIKELY, theirs=b.n),
         seeds_each=seeds_needed(seen, a.sd, b.sd, claim.alpha, LIKELY),
-        look=_look(ours, theirs, claim, margin, typical_sd),
+        look=at,
     )
 
 
 def _look(ours: Side, theirs: Side, claim: Claim, margin: float | None, typical_sd: float) -> Look | None:
-    """Only of a submission whose registered seeds are not all in, against a side that is."""
-    if not ours.missing or theirs.missing or margin is None:
+    """Only of a submission whose registered seeds are not all in but still may be, against a side that is."""
+    if not ours.missing or theirs.missing or ours.lost or margin is None:
         return None
     if other_text(ours.scored, theirs.scored):
         return None
@@ -206,7 +218,7 @@ def side_cells(found: Comparison) -> Cells:
     ]
     ratio = found.ratio  # of both sides, so that the row adds up
     nats = [None if ratio is None else nats_of(x, ratio) for x in (a.sample.mean, b.sample.mean, found.difference)]
-    name = "mean, nats/token of ours" if _two_tokenizers(found) else "mean, nats/token"
+    name = "mean, nats/token of ours" if _two_tokenizers(a, b) else "mean, nats/token"
     rows.append([name, *(_shown(x, ".6f") for x in nats[:2]), _shown(nats[2], "+.6f")])
     rows.append(["bytes per token", _shown(a.bytes_per_token, ".4f"), _shown(b.bytes_per_token, ".4f"), ""])
     return rows
@@ -231,7 +243,7 @@ def rule_cells(found: Comparison) -> Cells:
     rows = [
         ["", f"{first} (chosen)", *others],
         row("a claim needs", lambda rule: f"p < {rule.judged.claim.alpha:g}"),
-        row("for better by more than", lambda rule: _margin(rule.judged)),
+        row("for better by more than", _margin),
         row("t", lambda rule: _shown(getattr(rule.judged.test, "t", None), ".3f")),
         row("df", lambda rule: _shown(getattr(rule.judged.test, "df", None), ".3f")),
         row(
@@ -278,11 +290,15 @@ def _both(value: float | None, ratio: float | None) -> str:
     return f"{value:.6f} BPB" + ("" if ratio is None else f", {nats_of(value, ratio):.5f} nats")
 
 
-def _margin(judged: Judged) -> str:
-    if not judged.claim.margin_nats:
+def _margin(rule: Rule) -> str:
+    ours, nats = rule.judged.margin_bpb, rule.judged.claim.margin_nats
+    if not nats:
         return "nothing"
-    bpb = "? BPB" if judged.margin_bpb is None else f"{judged.margin_bpb:.6f} BPB"
-    return f"{bpb}, {judged.claim.margin_nats:g} nats"
+    if ours is None or rule.demanded is None:
+        return f"? BPB, {nats:g} nats"
+    if rule.demanded == ours:
+        return f"{ours:.6f} BPB, {nats:g} nats"
+    return f"{ours:.6f} BPB, of theirs {rule.demanded:.6f}, {nats:g} nats"
 
 
 def _needed(rule: Rule, seeds: int | None) -> str:

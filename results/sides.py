@@ -3,7 +3,7 @@
 import math
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from results.spec import SPEC, UnknownSubmission, find_submission
 
 Score = tuple[int | None, float]  # seed where it is known, BPB
 SUMMARY = re.compile(r"(n|mean|sd)=([^,]+)")
+LONGEST_SHOWN = 80  # characters of what was typed, in a message; no id has more
 FORMS = (
     "a submission id, a submission's folder, log files (a.log,b.log), values (1.0792,1.0799), a summary "
     "(n=6,mean=1.060755,sd=0.000933), or a frontier row (1493, best)"
@@ -33,6 +34,7 @@ class Side:
     scored: Scored
     scores: tuple[Score, ...] = ()  # empty where only a summary is known
     registered: tuple[int, ...] = ()  # seeds of a submission in order, counted or not
+    lost: tuple[int, ...] = ()  # of these the ones that failed: unless run again, the list has no end
     rule: tuple[str, Claim, int] | None = None  # claim rule that it was registered under: policy, claim, seeds
     row: FrontierRow | None = None
     notes: tuple[str, ...] = ()
@@ -48,21 +50,32 @@ def read_side(word: str, frontier: Frontier, runs_dir: Path, bytes_per_token: fl
     `bytes_per_token` serves values and summaries, which have no loss of their own.
     """
     parts = [part.strip() for part in word.split(",") if part.strip()]
-    path = Path(word)
     if not parts:
         raise SideError(f"{word!r} names no scores; give {FORMS}")
     if all(SUMMARY.fullmatch(part) for part in parts):
-        return _of_summary(word, dict(part.split("=", 1) for part in parts), bytes_per_token)
+        return _of_summary(word, [part.partition("=")[::2] for part in parts], bytes_per_token)
     if all(_number(part) is not None for part in parts) and ("," in word or "." in word):
         scores = [(None, _bpb(part)) for part in parts]
         return _of_scores(f"values {word}", scores, bytes_per_token, notes=(_unproved("values"),))
-    if path.is_dir():
-        if (path / SPEC).is_file():
-            return _of_submission(path)
-        return _of_folder(path)
-    if all(Path(part).is_file() for part in parts):
+    if _is(Path(word), Path.is_dir):
+        if (Path(word) / SPEC).is_file():
+            return _of_submission(Path(word))
+        return _of_folder(Path(word))
+    files = [part for part in parts if _is(Path(part), Path.is_file)]
+    if len(files) == len(parts):
         return _of_logs([Path(part) for part in parts])
+    if files:
+        other = next(part for part in parts if part not in files)
+        raise SideError(f"{files[0]!r} is a file, {other[:LONGEST_SHOWN]!r} is none; give {FORMS}")
     return _of_name(word, frontier, runs_dir)
+
+
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    """Of a path that anybody typed: one that no file can have is none."""
+    try:
+        return what(path)
+    except (OSError, ValueError):  # a name that is too long, a NUL
+        return False
 
 
 def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
@@ -71,6 +84,8 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
     try:
         row = frontier.find(word)
     except ConfigError as error:
+        if len(word) > LONGEST_SHOWN:
+            raise SideError(f"{word[:LONGEST_SHOWN] + '...'!r} is no file, row or submission; give {FORMS}") from None
         if word.startswith("#"):
             raise SideError(str(error)) from None
     try:
@@ -87,9 +102,7 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
     notes: tuple[str, ...] = (f"figures of {row.label}: {row.source}" + (f"; {row.note}" if row.note else ""),)
     if row.sample.sd is None and not row.scores:
         notes = (f"of {row.label} only the mean is known, not how its seeds spread: nothing can be tested", *notes)
-    return Side(
-        what=f"{shown}, {row.tokenizer}", scored=scored_row(row), scores=row.scores, row=row, notes=notes
-    )
+    return Side(what=f"{shown}, {row.tokenizer}", scored=scored_row(row), scores=row.scores, row=row, notes=notes)
 
 
 def _of_submission(folder: Path) -> Side:
@@ -105,13 +118,22 @@ def _of_submission(folder: Path) -> Side:
         raise SideError(f"{label} has no counted score yet ({states})")
     claim = claim_of(found.spec.policy)
     what = " ".join([label, found.spec.recipe, *found.spec.overrides])
+    lost = tuple(row.seed for row in found.rows if row.status.startswith("failed"))
+    notes = [*found.notes, *([] if scored.text_bytes is not None else [_unproved(label)])]
+    if lost:
+        seeds = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
+        notes.insert(
+            0, f"{label}: {seeds} failed: without `--retry-failed` the list is not finished: no chance is told"
+        )
+        scored = replace(scored, obstacle=f"{seeds} of {len(found.rows)} registered failed")
     return Side(
         what=what,
         scored=scored,
         scores=tuple((row.seed, row.val_bpb) for row in found.rows if row.counted and row.val_bpb is not None),
         registered=tuple(row.seed for row in found.rows),
+        lost=lost,
         rule=None if claim is None else (found.spec.policy_name, claim, int(limit_of(found.spec.policy, "seeds"))),
-        notes=(*found.notes, *([] if scored.text_bytes is not None else [_unproved(label)])),
+        notes=tuple(notes),
     )
 
 
@@ -182,13 +204,20 @@ def _of_logs(paths: Sequence[Path]) -> Side:
     return _of_scores(what, scores, ratio, notes=(*notes, _unproved("the logs")))
 
 
-def _of_summary(word: str, parts: dict[str, str], ratio: float | None) -> Side:
-    numbers = {key: _number(value) for key, value in parts.items()}
+def _of_summary(word: str, parts: Sequence[tuple[str, str]], ratio: float | None) -> Side:
+    keys = [key for key, _ in parts]
+    if repeated := [key for key in keys if keys.count(key) > 1]:
+        raise SideError(f"{word!r}: {repeated[0]} is given several times; a summary is n=SEEDS,mean=BPB,sd=BPB")
+    numbers = {}
+    for key, text in parts:
+        if (value := _number(text)) is None:
+            raise SideError(f"{word!r}: {key}={text!r} is no number; a summary is n=SEEDS,mean=BPB,sd=BPB")
+        numbers[key] = value
     n, mean = numbers.get("n"), numbers.get("mean")
-    if n is None or mean is None or n != int(n) or set(parts) - set(numbers):
+    if n is None or mean is None or n != int(n):
         raise SideError(f"{word!r}: a summary is n=SEEDS,mean=BPB,sd=BPB, with a whole n")
-    if (numbers.get("sd") or 0) > _bpb(parts["mean"]):
-        raise SideError(f"{word!r}: sd={parts['sd']} is more than the mean; it is a sample standard deviation in BPB")
+    if numbers.get("sd", 0.0) > _bpb(dict(parts)["mean"]):
+        raise SideError(f"{word!r}: sd={numbers['sd']} is more than the mean; it is a sample standard deviation in BPB")
     try:
         sample = Sample(n=int(n), mean=mean, sd=numbers.get("sd"))
     except NotTestable as error:

@@ -16,6 +16,7 @@ from results.report.subject import Subject
 from results.report.training import loss_chart, step_time_chart, validation_chart
 from results.report.variants import losses_chart, step_times_chart
 from results.report.verdict import claim, cost, judgement, warnings
+from results.tables import unscored
 
 REPORT = "report.html"
 
@@ -74,7 +75,7 @@ def report_object(subjects: Sequence[Subject], charts: Sequence[Chart | Absent])
                 "label": one.label,
                 "policy": one.found.spec.policy_name,
                 "diagnostic_only": one.found.diagnostic_only,
-                "finished": one.found.finished,
+                "finished": one.found.finished and not unscored(one.found.rows),
                 "claim": claim(one),
                 "verdict": verdict,
                 "judgement": sentence,

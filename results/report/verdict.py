@@ -6,7 +6,7 @@ from results.dataset import data_warning
 from results.gates import FAIL, PASS, UNKNOWN, Gate
 from results.report.subject import Subject
 from results.stats import mean, t_half_width
-from results.tables import DIAGNOSTIC, SIMULATED
+from results.tables import DIAGNOSTIC, OF_SCRIPT, SIMULATED, unscored
 
 # A verdict is told by a sign, a word and a colour: each alone is enough.
 SIGNS = {PASS: "✓", FAIL: "✕", UNKNOWN: "?"}
@@ -26,13 +26,18 @@ def claim(subject: Subject) -> str:
     if found.diagnostic_only:
         return "Nothing is claimed: this is a diagnostic run."
     if not subject.claimed:
-        return "Nothing is claimed yet: no registered seed has a counted attempt."
+        why = (
+            "no log of a counted attempt tells a score"
+            if subject.counted
+            else "no registered seed has a counted attempt"
+        )
+        return f"Nothing is claimed yet: {why}."
     scores = [bpb for _, bpb in subject.claimed]
     half = t_half_width(scores)
     spread = "one seed, so no interval" if half is None else f"± {half:.5f}, 95 % t interval, n={len(scores)}"
     missing = len(found.rows) - len(scores)
     of = (
-        f" {missing} of {len(found.rows)} registered seeds {'is' if missing == 1 else 'are'} missing."
+        f" {missing} of {len(found.rows)} registered seeds {'has' if missing == 1 else 'have'} no score."
         if missing
         else ""
     )
@@ -70,11 +75,13 @@ def warnings(subject: Subject) -> list[str]:
     spec, rows = subject.found.spec, subject.found.rows
     found = [DIAGNOSTIC] if subject.found.diagnostic_only else []
     found += [SIMULATED] if spec.target_class == "simulated" else []
+    found += [] if spec.script is None else [OF_SCRIPT]
     if warning := data_warning(rows):
         found.append(f"The text that was scored: {warning}. A BPB compares only with others of the same text.")
     if not spec.is_record_track:
         found.append(f"Gates that pass under policy {spec.policy_name} on this hardware are no claim for a record.")
     open_seeds = [f"{row.seed} ({row.status})" for row in rows if not row.counted]
+    open_seeds += [f"{seed} (its log tells no score)" for seed in unscored(rows)]
     if open_seeds:
         found.append(f"Not finished: seed {', '.join(open_seeds)}. What is missing is in no mean.")
     return found

@@ -15,6 +15,7 @@ from results.tables.seeds import (
     spread,
     spread_line,
     spread_lines,
+    unscored,
 )
 from results.tables.submission import gate_cells, published_lines, report, title_of
 from results.tables.terminal import plain_table
@@ -48,4 +49,5 @@ __all__ = [
     "spread_lines",
     "stamped",
     "title_of",
+    "unscored",
 ]

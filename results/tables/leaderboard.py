@@ -9,7 +9,7 @@ from results.dataset import data_warning
 from results.pack import submission_facts
 from results.project import Project
 from results.tables.render import Column, Record, Table
-from results.tables.seeds import DIAGNOSTIC, SIMULATED
+from results.tables.seeds import DIAGNOSTIC, SIMULATED, unscored
 
 RECORD_TRACK = "10min_16mb"
 LEGEND = "Score is the mean BPB of the final stage over all registered seeds: lower is better."
@@ -24,7 +24,7 @@ COLUMNS = (
     Column(name="run", kind=str, meaning="name of the submission", header="Run"),
     Column(name="val_bpb", kind=float, unit="bits/byte", meaning="mean over seeds", header="Score", show=_score),
     Column(name="val_bpb_sd", kind=float, unit="bits/byte", meaning="sample standard deviation (n - 1)"),
-    Column(name="n", kind=int, meaning="counted seeds"),
+    Column(name="n", kind=int, meaning="counted seeds, less those whose log tells no score"),
     Column(name="registered", kind=int, meaning="registered seeds"),
     Column(name="status", kind=str, meaning="counted, pending (which seeds) or diagnostic"),
     Column(name="author", kind=str, meaning="of golf.toml", header="Author"),
@@ -60,10 +60,10 @@ def leaderboard_table(submissions: Sequence[Collected], project: Project) -> Tab
 
 
 def _record(found: Collected, project: Project) -> dict[str, typing.Any]:
-    spec = found.spec
+    spec, silent = found.spec, unscored(found.rows)
     told: dict[str, typing.Any] = {
         "run": " ".join([spec.recipe, *spec.overrides]),
-        "n": sum(row.counted for row in found.rows),
+        "n": sum(row.counted for row in found.rows) - len(silent),
         "registered": len(found.rows),
         "val_bpb": None,
         "status": "counted",
@@ -78,8 +78,9 @@ def _record(found: Collected, project: Project) -> dict[str, typing.Any]:
         told["summary"] = f"SIMULATED HARDWARE; {told['summary']}"
     if found.diagnostic_only:
         return told | {"status": "diagnostic", "summary": f"DIAGNOSTIC ONLY; {told['summary']}"}
-    if not found.finished:
-        return told | {"status": f"pending ({told['n']}/{told['registered']} seeds)"}
+    if silent or not found.finished:
+        why = f"; no score in the log of {', '.join(map(str, silent))}" if silent else ""
+        return told | {"status": f"pending ({told['n']}/{told['registered']} seeds{why})"}
     facts = submission_facts(found, project)
     scored = {"val_bpb": facts["val_bpb"], "val_bpb_sd": facts["val_bpb_std"]}
     return told | scored | {"run": facts["name"], "date": facts["date"], "info": place_of(facts)}

@@ -210,12 +210,24 @@ def spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
     return {"n": len(known), "mean": mean(known), "sample_sd": sample_sd(known), "t95_half_width": t_half_width(known)}
 
 
+def unscored(rows: Sequence[Row]) -> list[int]:
+    """Seeds whose run counts and has no score: a script's log that tells none. They are in no mean, and none is whole
+    without them."""
+    return [row.seed for row in rows if row.counted and not row.diagnostic_only and row.val_bpb is None]
+
+
 def spread_lines(rows: Sequence[Row]) -> list[str]:
-    """Mean, sample standard deviation and interval of what is claimed, over the counted seeds."""
-    counted = [row for row in rows if row.counted]
+    """Mean, sample standard deviation and interval of what is claimed, over the counted seeds that have it; of how
+    many, where that is not all."""
     lines = []
     for name, unit in (("val_bpb", "bits/byte"), ("val_loss", "nats/token")):
-        if known := [value for row in counted if (value := getattr(row, name)) is not None]:
-            stages = "/".join(sorted({row.final_stage or "" for row in counted}))
-            lines.append(spread_line(f"{name} ({stages})", known, unit))
+        known = [row for row in rows if row.counted and getattr(row, name) is not None]
+        if known:
+            label = "/".join(sorted({row.final_stage for row in known if row.final_stage}))
+            of = "" if len(known) == len(rows) else f", {len(known)} of {len(rows)} registered seeds"
+            lines.append(
+                spread_line(
+                    f"{name} ({label}){of}" if label else f"{name}{of}", [getattr(row, name) for row in known], unit
+                )
+            )
     return lines

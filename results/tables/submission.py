@@ -60,8 +60,10 @@ def report(
     gates: Sequence[Gate],
     notes: Sequence[str],
     table: Callable[[Sequence[Sequence[str]]], str] = markdown_table,
+    paragraph: Callable[[str], str] = str,
 ) -> str:
-    """table.md: what was asked, the seed table, its spread, the gates, and attempts that do not count."""
+    """table.md: what was asked, the seed table, its spread, the gates, and attempts that do not count. In another
+    place, `table` and `paragraph` say how either is written."""
     parts = [("# " if table is markdown_table else "") + title_of(spec, rows)]
     if any(row.diagnostic_only for row in rows):
         parts.append(DIAGNOSTIC)
@@ -76,9 +78,11 @@ def report(
         + (f" ({'; '.join(hardware)})" if hardware else "")
     )
     parts.append(data_line(rows))
-    parts += [table(seed_cells(rows)).rstrip(), LEGEND, *published_lines(spec, rows), *spread_lines(rows)]
+    parts = [paragraph(part) for part in parts]
+    parts.append(table(seed_cells(rows)).rstrip())
+    parts += [paragraph(part) for part in (LEGEND, *published_lines(spec, rows), *spread_lines(rows))]
     parts += [f"Policy {spec.policy_name}:", table(gate_cells(gates)).rstrip()]
-    parts += [f"{gate.name}: {gate.note}." for gate in gates if gate.note]
+    parts += [paragraph(f"{gate.name}: {gate.note}.") for gate in gates if gate.note]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import sys
 import typing
 from collections.abc import Sequence
@@ -13,14 +12,15 @@ import typer
 from results.verbs.shared import (
     BACKEND,
     DEBUG,
-    FAILED,
     FORMATS,
     JSON,
-    NOT_FINISHED,
     RUNS_DIR,
     USAGE,
+    code_of,
+    filled,
     guarded,
     opened,
+    terminal_width,
 )
 
 if typing.TYPE_CHECKING:
@@ -51,7 +51,7 @@ def collect(
     base: typing.Annotated[
         str | None,
         typer.Option(
-            help="Base row of the ablation: id or recipe [default: the grid's first, else the first given].",
+            help="Base row of the ablation: id or recipe (default: the grid's first, else the first given).",
             show_default=False,
         ),
     ] = None,
@@ -63,7 +63,10 @@ def collect(
     ] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
-    """Write results.csv, scores.csv and table.md from sealed attempts, and print a table."""
+    """Write results.csv, scores.csv and table.md from sealed attempts, and print a table.
+
+    Exit code 1 where a run failed, 3 where one is missing or its log tells no score, of --all too; 5 where damaged.
+    """
     form = "json" if as_json else form
     ids = submissions or []
     if wrong := _wrong(ids, everything, table, base, form):
@@ -109,10 +112,17 @@ def _one(submission_id: str, runs_dir: Path | None, form: str, rehash: bool) -> 
         lines = [line_of_row(row) for row in found.rows]
         print(seed_table(lines, title_of(found.spec, found.rows)).page(), end="")
     else:
-        width = _width()
-        shown = report(found.spec, found.rows, found.gates, [], lambda cells: plain_table(cells, width))
+        width = terminal_width()
+        shown = report(
+            found.spec,
+            found.rows,
+            found.gates,
+            [],
+            lambda cells: plain_table(cells, width),
+            lambda words: filled(words, width),
+        )
         print(text if form == "md" else shown, end="")
-    return _code([found])
+    return code_of([found])
 
 
 def _several(
@@ -136,8 +146,8 @@ def _several(
             print(note, file=sys.stderr)
     _overview(folder, found, rehash)
     made = _table_of(found, table or "ablation", base, project, folder)
-    print(_told(made, [one for one in read_all if isinstance(one, str)]).render(form, _width()), end="")
-    return _code(found) if len(found) == len(read_all) else BACKEND
+    print(_told(made, [one for one in read_all if isinstance(one, str)]).render(form, terminal_width()), end="")
+    return code_of(found) if len(found) == len(read_all) else BACKEND
 
 
 def _taken_along(base: str, named: "Sequence[Collected | str]", folder: Path) -> "Collected | str | None":
@@ -172,10 +182,10 @@ def _all(runs_dir: Path | None, table: str | None, base: str | None, form: str, 
         print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         made = _table_of(overview.found, table or ("ablation" if base else None), base, project, folder, whole=True)
-        print(_told(made, overview.problems).render(form, _width()), end="")
+        print(_told(made, overview.problems).render(form, terminal_width()), end="")
     for problem in overview.problems[len(overview.unreadable) :]:
         print(visible(problem), file=sys.stderr)
-    return BACKEND if overview.problems else 0
+    return BACKEND if overview.problems else code_of(overview.found)
 
 
 def _overview(folder: Path, known: "Sequence[Collected]", rehash: bool) -> "Overview":
@@ -227,27 +237,16 @@ def _told(table: "Table", problems: Sequence[str]) -> "Table":
     return dataclasses.replace(table, notes=[*table.notes, *(f"Damaged: {problem}" for problem in problems)])
 
 
-def _width() -> int | None:
-    """Columns of the terminal, or of COLUMNS; None where what is printed goes elsewhere."""
-    return shutil.get_terminal_size((0, 0)).columns or None
-
-
-def _code(found: "Sequence[Collected]") -> int:
-    if any(one.failed for one in found):
-        return FAILED
-    return 0 if all(one.finished for one in found) else NOT_FINISHED
-
-
 def collected_object(found: "Collected") -> dict[str, typing.Any]:
     from results.rows import as_objects
-    from results.tables import spread
+    from results.tables import spread, unscored
 
     return {
         "schema_version": 1,
         "submission_id": found.spec.submission_id,
         "target_class": found.spec.target_class,
         "policy": found.spec.policy_name,
-        "finished": found.finished,
+        "finished": found.finished and not unscored(found.rows),
         "diagnostic_only": found.diagnostic_only,
         "published": found.spec.published,
         "rows": as_objects(found.rows),

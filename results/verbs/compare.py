@@ -4,13 +4,24 @@ import csv
 import io
 import json
 import sys
-import textwrap
 import typing
 from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, FORMATS, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded
+from results.verbs.shared import (
+    DEBUG,
+    FAILED,
+    FORMATS,
+    GATE,
+    JSON,
+    NOT_FINISHED,
+    RUNS_DIR,
+    USAGE,
+    filled,
+    guarded,
+    terminal_width,
+)
 
 if typing.TYPE_CHECKING:
     from golf_core.policy import Claim
@@ -31,7 +42,7 @@ BYTES_PER_TOKEN = typer.Option(
     help="Of ours where only BPB are given: a number, or SP1024, SP4096, SP8192, CaseOps.",
     show_default=False,
 )
-WIDTH = 100
+WIDTH = 100  # of sentences where what is printed goes elsewhere
 
 
 def compare(
@@ -52,7 +63,8 @@ def compare(
 ) -> None:
     """Test ours against theirs: one-sided Welch, with margin, power and seeds needed, under every rule by name.
 
-    Exit code 4 where the chosen policy's claim is not met, or not known to be; 3 where seeds are still missing.
+    Exit code 4 where the chosen policy's claim is not met, or not known to be; 3 where seeds are still missing; 1
+    where one failed.
     """
     form = "json" if as_json else form
     if form not in FORMATS:
@@ -71,6 +83,8 @@ def compare(
         print(_written(found, form), end="")
         if found.verdict == "pass":
             return 0
+        if found.ours.lost or found.theirs.lost:
+            return FAILED
         return NOT_FINISHED if found.verdict == "unknown" and (found.ours.missing or found.theirs.missing) else GATE
 
     guarded(run, debug)
@@ -138,11 +152,11 @@ def _written(found: "Comparison", form: str) -> str:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
-    table = markdown_table if form == "md" else plain_table
-    said = sentences(found)
-    if form == "table":
-        said = [textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in said]
     heads = [f"ours:   {found.ours.what}", f"theirs: {found.theirs.what}"]
-    between = "\n\n" if form == "md" else "\n"
-    parts = [between.join(heads), table(side_cells(found)).rstrip(), table(rule_cells(found)).rstrip()]
-    return "\n\n".join([*parts, between.join(said)]) + "\n"
+    said, tables = sentences(found), [side_cells(found), rule_cells(found)]
+    if form == "md":
+        return "\n\n".join([*heads, *(markdown_table(cells).rstrip() for cells in tables), *said]) + "\n"
+    width = terminal_width()
+    shown = [plain_table(cells, width).rstrip() for cells in tables]
+    parts = ["\n".join(filled(one, width, "        ") for one in heads), *shown]
+    return "\n\n".join([*parts, "\n".join(filled(line, width or WIDTH, "  ") for line in said)]) + "\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, FAILED, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded
+from results.verbs.shared import DEBUG, JSON, RUNS_DIR, USAGE, code_of, guarded
 
 FORMATS = ("html", "json")
 
@@ -24,11 +24,14 @@ def report(
     out: typing.Annotated[
         Path | None,
         typer.Option(
-            "--out", help="File to write [default: report.html beside the tables; of several, in the folder of runs]."
+            "--out",
+            help="File to write (default: report.html beside the tables; of several, in the folder of runs).",
+            show_default=False,
         ),
     ] = None,
     charts: typing.Annotated[
-        Path | None, typer.Option("--charts", help="Folder for each chart as SVG and PNG [default: none].")
+        Path | None,
+        typer.Option("--charts", help="Folder for each chart as SVG and PNG (default: none).", show_default=False),
     ] = None,
     form: typing.Annotated[str, typer.Option("--format", help="html, or json: what the page says.")] = "html",
     as_json: typing.Annotated[bool, JSON] = False,
@@ -38,6 +41,12 @@ def report(
     form = "json" if as_json else form
     if form not in FORMATS:
         print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
+        sys.exit(USAGE)
+    if out is not None and out.is_dir():
+        print(f"--out {out} is a folder; name a file, such as {out / 'report.html'}", file=sys.stderr)
+        sys.exit(USAGE)
+    if charts is not None and charts.exists() and not charts.is_dir():
+        print(f"--charts {charts} is a file; name a folder, which need not be there", file=sys.stderr)
         sys.exit(USAGE)
 
     def run() -> int:
@@ -61,7 +70,6 @@ def report(
             write_page(subjects, specified, drawings, path)
         told = report_object(subjects, specified) if form == "json" else {}
         print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) if form == "json" else path)
-        failed, finished = (any(one.found.failed for one in subjects), all(one.found.finished for one in subjects))
-        return FAILED if failed else 0 if finished else NOT_FINISHED
+        return code_of([one.found for one in subjects])
 
     guarded(run, debug)

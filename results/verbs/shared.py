@@ -1,9 +1,11 @@
 """What the verbs of the command line share: exit codes, options, and how an error becomes one line."""
 
+import shutil
 import sys
+import textwrap
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -55,6 +57,28 @@ def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
         print(error, file=sys.stderr)
         code = next(code for kind, code in codes if isinstance(error, kind))
     sys.exit(code)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal, or of COLUMNS; None where what is printed goes elsewhere."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def filled(text: str, width: int | None, indent: str = "") -> str:
+    """A paragraph in lines of the width; words that are longer, such as paths, are kept whole."""
+    if width is None:
+        return text
+    room = max(width, 2 * len(indent))
+    return textwrap.fill(text, room, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+
+
+def code_of(found: "Sequence[Collected]") -> int:
+    """1 where a run failed, else 3 where one is missing or its log tells no score, else 0."""
+    from results.tables.seeds import unscored
+
+    if any(one.failed for one in found):
+        return FAILED
+    return 0 if all(one.finished and not unscored(one.rows) for one in found) else NOT_FINISHED
 
 
 def opened(submission_id: str, runs_dir: Path | None) -> "tuple[Collected, Project]":

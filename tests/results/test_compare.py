@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from golf_core.frontier import load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, load_policy
-from golf_core.significance import Design, seeds_needed
+from golf_core.significance import Design, seeds_needed, welch
+from results.claims import bpb_of
 from results.cli import app
 from results.compare import compare, rules_of
 from results.sides import SideError, read_side
@@ -157,6 +160,46 @@ def test_a_gap_in_the_list_is_no_planned_look(tmp_path):
     assert told["interim"] and told["ours"]["registered"] == [1337, 42, 2025]
 
 
+@settings(max_examples=12)
+@given(
+    ours=st.sampled_from(sorted(FRONTIER.bytes_per_token)),
+    theirs=st.sampled_from([row for row in FRONTIER.rows if row.sample.sd is not None]),
+    gap=st.floats(0.0, 0.02),
+)
+def test_power_is_for_the_margin_that_decides(ours, theirs, gap):
+    """Under whichever tokenizers: the gap told for 80 % has 80 % under both margins, and a claim passes under both."""
+    values = ",".join(f"{theirs.sample.mean - gap + off:.8f}" for off in (-0.0006, 0.0001, 0.0005))
+    found = compared(values, theirs.name, WRITTEN, ratio=FRONTIER.bytes_per_token[ours])
+    rule, sd = found.rules[0], found.ours.scored.sample.sd
+    margins = [bpb_of(0.005, ratio) for ratio in (found.ratio, theirs.bytes_per_token)]
+    design = Design(3, theirs.sample.n, sd, theirs.sample.sd, 0.01)
+    assert min(design.power(rule.shown_likely - margin) for margin in margins) == pytest.approx(0.8, abs=1e-6)
+    ps = [welch(found.ours.scored.sample, theirs.sample, margin).p for margin in margins]
+    assert (rule.judged.verdict == "pass") == (max(ps) < 0.01)
+    assert rule.seen == pytest.approx(-found.difference - max(margins))
+
+
+def test_a_failed_seed_leaves_no_chance_to_tell(tmp_path):
+    """A list that cannot be finished: exit code 1 as of `collect`, no look, and a note that names the seed."""
+    runs = submitted(tmp_path, [BEST - 0.0012, None, BEST - 0.0005])
+    words = (runs.submission_id, "--policy", PRACTISED, "--runs-dir", str(tmp_path))
+    assert json.loads(run(*words, "--json").stdout)["rules"][0]["look"]["chance"] > 0.5
+    runs.failed(runs.seeds[1])
+    done = run(*words)
+    assert done.exit_code == 1 and "chance of a claim" not in done.stdout and "--retry-failed" in done.stdout
+    told = json.loads(run(*words, "--json").stdout)
+    assert told["verdict"] == "unknown" and all(rule["look"] is None for rule in told["rules"])
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_a_comparison_keeps_to_the_terminal(tmp_path, monkeypatch, columns):
+    """No line is wider than COLUMNS, of tables and sentences."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    runs = submitted(tmp_path, [1.055, 1.0552, None])
+    done = run(runs.submission_id, "--runs-dir", str(tmp_path))
+    assert done.exit_code == 3 and max(map(len, done.stdout.splitlines())) <= columns
+
+
 def test_a_finished_submission_gets_no_look(tmp_path):
     """Its p is the registered one: no interim row, no correction."""
     runs = submitted(tmp_path, [1.05, 1.051, 1.052])
@@ -262,6 +305,10 @@ WRONG = {
     "a negative sd": (["n=3,mean=1.06,sd=-1"], "not negative"),
     "an sd beyond the mean": (["n=3,mean=1.06,sd=2"], "more than the mean"),
     "more seeds than there are": (["n=1000000000,mean=1.06,sd=0.1"], "1 to 1,000,000 values"),
+    "a long list of files that are none": ([",".join(["a" * 90] * 4)], "is no file, row or submission"),
+    "a file and none": (["there.log," + "b" * 300], "'there.log' is a file, 'bbb"),
+    "an sd that is none": (["n=3,mean=1.1,sd=abc"], "sd='abc' is no number"),
+    "a key twice": (["n=3,mean=1.1,sd=0.1,n=4"], "n is given several times"),
     "nothing": ([","], "names no scores"),
     "theirs twice": (["1.1,1.2", "1493", "--against", "best"], "theirs is given twice"),
     "a policy without a claim": (["1.1,1.2", "--policy", "demo"], "demo has no claim rule"),
@@ -276,6 +323,7 @@ WRONG = {
 def test_wrong_words_are_told_with_what_would_do(tmp_path, monkeypatch, words, said):
     """One line on stderr, nothing on stdout, exit code 2."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.log").write_text("")
     done = run(*words)
     assert (done.exit_code, done.stdout) == (2, "") and said in done.stderr
     assert len(done.stderr.splitlines()) == 1
