@@ -82,6 +82,10 @@ def submit(
     data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
     tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,
     device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu; of a grid, its own.")] = None,
+    gpu: typing.Annotated[
+        str | None,
+        typer.Option(metavar="MODEL:COUNT", help="With --dry-run: plan for these. Default: those here, else as meant."),
+    ] = None,
     processes: typing.Annotated[
         int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU; of a grid, its own.")
     ] = None,
@@ -128,7 +132,7 @@ def submit(
 
         settings = resolve(
             seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
-            device=device, processes=processes, threads=threads, dtype=dtype, launcher=launcher,
+            device=device, gpu=gpu, processes=processes, threads=threads, dtype=dtype, launcher=launcher,
             startup_seconds=startup_seconds, silence_seconds=silence_seconds,
         )  # fmt: skip
         request = Request(

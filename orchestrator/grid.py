@@ -32,7 +32,7 @@ def settings_of_grid(grid: Grid, settings: Settings, bundle: Path | None) -> Set
     settings = settings.with_default("device", "cuda", source)
     if settings["device"] != "cuda":
         return settings
-    if settings.source("device") == source and not installed_gpus():
+    if settings.source("device") == source and settings["gpu"] is None and not installed_gpus():
         raise UsageError(
             f"grid {grid.name} is meant for {grid.target}, and there is no GPU here; "
             f"`--device cpu --set train.iterations=20 ...` tries a small form of it on this CPU"

@@ -192,6 +192,9 @@ def _script_lines(plan: Plan, settings: Settings, script: Script) -> list[Line]:
 def _warnings(plan: Plan) -> list[Line]:
     submission, target = plan.submission, plan.submission.target
     found = list(plan.hints)
+    if plan.sources["gpu"] != DEFAULT:
+        here = f"planned for {target.gpus}x {target.gpu}; a start needs them"
+        found.append(("not checked", here, plan.sources["gpu"]))
     if plan.meant_for is not None and not is_as_meant(plan.meant_for, target):
         here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
         way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""

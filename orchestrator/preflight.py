@@ -22,6 +22,7 @@ from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.own_recipe import file_of
+from orchestrator.planned_gpus import planned_gpus
 from orchestrator.script import Script, check_artifact, parse_environment, read_script
 from orchestrator.settings import Settings
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
@@ -47,7 +48,7 @@ def make_target(settings: Settings, config: Config | None) -> Target:
     device, cores = settings["device"], len(os.sched_getaffinity(0))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
-    gpus = visible_gpus() if device == "cuda" else []
+    gpus = [] if device == "cpu" else visible_gpus() if settings["gpu"] is None else planned_gpus(settings)
     processes, pieces = settings["processes"], 0 if config is None else config.train.micro_batches
     if processes is None and device == "cuda":
         most = 1 if settings["launcher"] == "python" else len(gpus)  # every GPU, as far as the recipe can be split
@@ -57,7 +58,8 @@ def make_target(settings: Settings, config: Config | None) -> Target:
         processes = 1 if single else 2
     if device == "cuda" and processes > len(gpus):
         raise UsageError(
-            f"processes={processes} is more than the GPUs visible here ({len(gpus)}); a process needs a GPU of its own"
+            f"processes={processes} is more than the GPUs {'visible here' if settings['gpu'] is None else 'of --gpu'} "
+            f"({len(gpus)}); a process needs a GPU of its own"
         )
     if pieces and (processes < 1 or pieces % processes):
         good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)

@@ -34,6 +34,7 @@ FIELDS: dict[str, Field] = {
     "data": Field(None, str, is_path=True),  # None: the embedded corpus
     "tokenizer": Field(None, str, is_path=True),
     "device": Field("cpu", str),
+    "gpu": Field(None, str),  # MODEL:COUNT to plan for where there is none; --dry-run alone
     "processes": Field(None, int),  # None: what the machine and the recipe allow
     "threads": Field(1, int),
     "dtype": Field(None, str),

@@ -26,6 +26,7 @@ from orchestrator.ledger import Lease, Ledger, check_ownership
 from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Overview
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
+from orchestrator.planned_gpus import settings_of_plan
 from orchestrator.preflight import ROOT, SPEC, check_folder, prepare, prepare_script
 from orchestrator.proc import folder_lock
 from orchestrator.settings import DEFAULT, Settings
@@ -62,10 +63,12 @@ def submit(settings: Settings, request: Request) -> int:
     grid: Grid | None = None
     meanwhile = (lambda: None) if request.dry_run else (lambda: warm_up(settings["on"]))
     if request.script is not None:
+        settings = settings_of_plan(None, settings, request.dry_run)
         settings = settings_of_policy(None, settings, ())
         prepared = [prepare_script(settings, request.script, request.env, request.artifact, meanwhile)]
     else:
         found = find(settings["recipe"])
+        settings = settings_of_plan(found, settings, request.dry_run)
         if isinstance(found, Grid):
             grid, settings = found, settings_of_grid(found, settings, request.bundle)
         settings = settings_of_policy(found, settings, request.overrides)
@@ -126,7 +129,8 @@ def print_plan(plans: Sequence[Plan], grid: Grid | None, settings: Settings, req
     text = (
         plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
     )
-    for line in [*text, f"{'cost':<12} none: this machine"]:
+    cost = "none: this machine" if settings["gpu"] is None else "not known: these GPUs are not here"
+    for line in [*text, f"{'cost':<12} {cost}"]:
         print(line, file=stream)
     stream.flush()
 
