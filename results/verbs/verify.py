@@ -1,6 +1,7 @@
 """results verify: every number of a submission folder, ours or anybody's, derived again."""
 
 import json
+import shutil
 import sys
 import typing
 from collections.abc import Mapping
@@ -133,4 +134,5 @@ def _show(checked: "Checked", form: str) -> None:
     if form == "json":
         print(json.dumps(checked.to_dict(), indent=1, ensure_ascii=False))
     else:
-        print(table_text(checked) if form == "table" else markdown_text(checked), end="")
+        width = shutil.get_terminal_size((0, 0)).columns or None  # of a terminal, or COLUMNS
+        print(table_text(checked, width) if form == "table" else markdown_text(checked), end="")

@@ -84,6 +84,11 @@ def _equal(one: Seen, other: Seen) -> bool:
     return (one.digest == other.digest and one.run == other.run) or one.same_numbers(other)
 
 
+def _same(one: Seen, other: Seen) -> str:
+    """In words, why two are one run."""
+    return "the same file" if one.digest == other.digest and one.run == other.run else one.same_run(other)
+
+
 def _shown(run: Seen) -> str:
     return f"{run.values[BPB]:.8g} BPB" if BPB in run.values else "no final score"
 
@@ -94,8 +99,7 @@ def _find_copies(found: Assigned) -> None:
     for i, seed in enumerate(seeds):
         for earlier in seeds[:i]:
             one, other = found.runs.get(seed), found.runs.get(earlier)
-            if one is not None and other is not None and one is not other and _equal(one, other):
-                same = "the same file" if one.digest == other.digest else "the same numbers to the digit"
+            if one is not None and other is not None and one is not other and (same := _same(one, other)):
                 found.lies[seed] = f"{one.place} and {other.place} (seed {earlier}) are {same}: one run, told twice"
                 del found.runs[seed]
                 break

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from golf_core.rundir import BUNDLE
 from results.untrusted import Folder, Refused, plain
 from results.verify.assign import Assigned, assign, narrowed, seed_findings
+from results.verify.case import Case, Check
 from results.verify.claim import Claim
+from results.verify.clocks import all_evaluations
 from results.verify.document import MAX_SEEDS, Claims, claims_of_document
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
-from results.verify.gates import BYTES_PER_TOKEN, RATIO_TOLERANCE, Case, Check, gates_of
+from results.verify.gates import BYTES_PER_TOKEN, RATIO_TOLERANCE, gates_of
 from results.verify.judge import LOOSE, judge
 from results.verify.logtext import LogText, log_text, places_of
 from results.verify.readme import claims_of_readme
@@ -75,6 +77,7 @@ class Read:
     seeds: list[int]
     seeds_place: str
     findings: list[Finding]
+    readme_others: list[str]  # numbers that may be scores, with their lines
 
     @property
     def ours(self) -> bool:
@@ -100,13 +103,13 @@ def read_claims(folder: Folder) -> Read:
     if more := [seed for seed in readme.seeds or [] if seed not in (seeds or [])]:
         told = ", ".join(map(str, more[:10]))
         findings.append(Finding(readme.seeds_place, f"seeds {told}", "", "", UNKNOWN, f"not listed in {place}"))
-    findings += [Finding(README, "", "", "", UNKNOWN, why) for why in readme.other]
+    findings += [Finding(README, "", "", "", UNKNOWN, why) for why in readme.unread]
     claims = [*document.claims, *readme.claims]
     if len(claims) > MAX_CLAIMS or len({claim.seed for claim in claims}) > MAX_SEEDS:
         raise Refused(
             f"{plain(folder.path)} claims {len(claims):,} numbers; no submission has more than {MAX_CLAIMS:,}"
         )
-    return Read(folder, facts, claims, document, counts, seeds or [], place, findings)
+    return Read(folder, facts, claims, document, counts, seeds or [], place, findings, readme.other)
 
 
 def _other_documents(folder: Folder) -> list[str]:
@@ -119,24 +122,27 @@ def check_logs(folder: Folder, policy: Mapping[str, typing.Any]) -> Checked:
     seen = seen_in_logs(folder)
     texts = {name: log_text(folder, name) for name in {run.file for run in seen}}
     for run in seen:
-        add_sum(run, texts[run.file])
+        add_text(run, texts[run.file])
     findings, assigned, seeds = judged(read, seen)
     case = Case(folder=folder, policy=policy, seeds=seeds, assigned=assigned, texts=texts, ours=read.ours)
     gates = [*gates_of(case), *significance(case)]
     findings = _placed(findings, read.claims, folder)
-    findings += _flags(read.document.flags, gates)
+    findings += _flags(read, gates, policy)
     logs = len(logs_of(folder))
     notes = _notes(assigned, read) + both_rules(case)
     basis = f"{logs} log{'' if logs == 1 else 's'} and the files of the folder"
     return Checked(plain(folder.path), str(policy.get("name", "")), basis, findings, gates, notes)
 
 
-def add_sum(run: Seen, text: LogText) -> None:
-    """The time of all evaluations in a log, where it is of one run."""
-    if run.runs == 1 and text.eval_times:
-        run.values["eval_sum_s"] = sum(seconds for _, seconds in text.eval_times)
-        run.sources["eval_sum_s"] = f"{run.file}:{text.eval_times[-1][0]}"
-        run.steps["eval_sum_s"] = 0.001 * len(text.eval_times)
+def add_text(run: Seen, text: LogText) -> None:
+    """The time of all evaluations in a log and the losses of its steps, where it is of one run."""
+    found = all_evaluations(run, text)
+    if found is not None and text.evaluations and found[0] == found[1]:
+        run.values["eval_sum_s"] = found[0]
+        run.sources["eval_sum_s"] = f"{run.file}:{text.evaluations[-1].line}"
+        run.steps["eval_sum_s"] = 0.001 * len(text.evaluations)
+    if run.runs == 1:
+        run.losses = text.losses
 
 
 def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[int]]:
@@ -160,13 +166,17 @@ def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[
         findings.append(own[claim.place] if one.verdict == UNKNOWN and claim.place in own else one)
     findings += _ratios(read, assigned)
     findings += _code_file(read, assigned)
-    if read.document.other:
-        names = ", ".join(read.document.other[:6]) + (", ..." if len(read.document.other) > 6 else "")
-        count = len(read.document.other)
-        why = f"no log tells such a number: {names}"
-        says = f"{count} number{'s'[: count > 1]}"
-        findings.append(Finding(f"{SUBMISSION}: others", says, "", "", UNKNOWN, why))
+    findings += _others(f"{SUBMISSION}: others", read.document.other, "no log tells such a number")
+    findings += _others(f"{README}: others", read.readme_others, "read as no claim")
     return findings, assigned, seeds
+
+
+def _others(place: str, others: list[str], why: str) -> list[Finding]:
+    """What was not judged, in one line."""
+    if not others:
+        return []
+    names = ", ".join(others[:6]) + (", ..." if len(others) > 6 else "")
+    return [Finding(place, f"{len(others)} number{'s'[: len(others) > 1]}", "", "", UNKNOWN, f"{why}: {names}")]
 
 
 def _counted(read: Read, seeds: list[int]) -> list[Finding]:
@@ -252,17 +262,22 @@ def _code_file(read: Read, assigned: Assigned) -> list[Finding]:
     return [Finding(place, f"{claim.says} B", f"{size:,} B", BUNDLE, verdict, why, claim.value, size)]
 
 
-def _flags(flags: Mapping[str, bool], gates: list[Check]) -> list[Finding]:
-    """A flag that says yes needs its gates to pass; one that says no needs nothing."""
+def _flags(read: Read, gates: list[Check], policy: Mapping[str, typing.Any]) -> list[Finding]:
+    """A flag that says yes needs its gates to pass, and is unknown where no gate is its; one that says no needs
+    nothing."""
     found = []
-    for key, told in flags.items():
-        names = FLAGS.get(key)
-        if names is None or not told:
+    for key, told in read.document.flags.items():
+        if not told:
             continue
+        names = FLAGS.get(key, ())
+        if key == "policy_met" and read.facts.get("policy") == policy.get("name"):
+            names = tuple(gate.name for gate in gates)
         verdicts = [gate.verdict for gate in gates if gate.name in names]
         verdict = FAIL if FAIL in verdicts else PASS if verdicts and set(verdicts) == {PASS} else UNKNOWN
-        why = "" if verdict == PASS else f"see the gate{'s' if len(names) > 1 else ''} {', '.join(names)}"
-        found.append(Finding(f"{SUBMISSION}: compliance.{plain(key, 40)}", "true", verdict, "", verdict, why))
+        why = f"see the gate{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else "no gate tells this"
+        why = "" if verdict == PASS else why
+        place = f"{SUBMISSION}: compliance.{plain(key, 40)}"
+        found.append(Finding(place, "true", verdict if names else "", "", verdict, why))
     return found
 
 

@@ -5,17 +5,14 @@ our own worker have no tolerance.
 """
 
 import os.path
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 
 from golf_core.rundir import BUNDLE
-from results.gates import OVERSHOOT, OVERSHOOT_S, Gate
-from results.untrusted import Folder
-from results.verify.assign import Assigned
+from results.gates import Gate
+from results.verify.case import Case, Check
+from results.verify.clocks import evaluation, train_seconds, training_data
 from results.verify.finding import FAIL, PASS, UNKNOWN
 from results.verify.logtext import LogText
-from results.verify.seen import Seen
 from results.verify.words import BPB
 
 # Bytes of text a token, as the race's logs give it, by tokenizer. Of SP1024, 49 of 50 logs give the first.
@@ -31,90 +28,39 @@ RATIO_TOLERANCE = 0.002  # between a log's ratio, of figures with four decimals 
 OTHER_CODE = (".py", ".c", ".cc", ".cpp", ".cu", ".h", ".so", ".sh")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """A gate's line: what it was judged on, and why it is not passed."""
-
-    name: str
-    value: str
-    limit: str
-    margin: str = ""
-    seed: int | None = None
-    source: str = ""
-    verdict: str
-    why: str = ""
-
-    def to_dict(self) -> dict[str, typing.Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """All that the gates look at."""
-
-    folder: Folder
-    policy: Mapping[str, typing.Any]
-    seeds: list[int]
-    assigned: Assigned
-    texts: Mapping[str, LogText]  # by file
-    ours: bool  # logs of our own worker
-
-    @property
-    def runs(self) -> dict[int, Seen]:
-        return self.assigned.runs
-
-    @property
-    def incomplete(self) -> str:
-        """Why not every claimed seed has a run; empty where each has."""
-        for seed in self.seeds:
-            if seed not in self.runs:
-                return self.assigned.lies.get(seed) or self.assigned.unknown.get(
-                    seed, f"there is no log of seed {seed}"
-                )
-        return "" if self.seeds else "no seed is claimed, and no log tells one"
-
-    def largest(self, figure: str) -> tuple[int, float] | None:
-        known = {seed: run.values[figure] for seed, run in self.runs.items() if figure in run.values}
-        return max(known.items(), key=lambda pair: pair[1]) if known else None
-
-    def missing(self, figure: str) -> str:
-        """Why the figure is not known of every claimed seed; empty where it is."""
-        silent = [run for run in self.runs.values() if figure not in run.values]
-        return self.incomplete or (silent[0].why(figure) if silent else "")
-
-
 def gates_of(case: Case) -> list[Check]:
     checks = [artifact(case), train_seconds(case), training_data(case), *evaluation(case), hardware(case), seeds(case)]
     return [*checks, same_config(case), score_first(case), byte_accounting(case), timing(case)]
 
 
 def artifact(case: Case) -> Check:
-    """The largest seed's log value, and the same with the code file of the folder instead of the log's code."""
+    """Of each seed its log's total, or its log's model with the code file of the folder, whichever is larger; of these
+    the largest. It is not known where a seed's parts are not: the code that is here may be larger than the log's."""
     limit = case.policy["artifact_bytes"]
     name, asked = "artifact", f"{limit:,} B"
-    found, missing = case.largest("artifact_bytes"), case.missing("artifact_bytes")
-    if found is None:
-        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=missing)
-    seed, logged = found
-    run = case.runs[seed]
-    value, why = logged, ""
+    missing = case.missing("artifact_bytes")
+    if not missing and (whole := [run for run in case.runs.values() if "model_bytes" not in run.values]):
+        missing = f"{whole[0].place}: the log tells no bytes of code apart, and the code that is here may be larger"
     shipped = case.folder.files[BUNDLE].size if case.folder.has(BUNDLE) else None
     if shipped is None:
-        why = f"there is no {BUNDLE} in the folder: its bytes cannot be counted"
-    elif "model_bytes" in run.values:
-        value = max(logged, run.values["model_bytes"] + shipped)
-        if run.values.get("code_bytes") != shipped:
-            why = f"the log counts {run.values['code_bytes']:,.0f} B of code, {BUNDLE} has {shipped:,} B: larger taken"
-    else:
-        why = f"the log tells no bytes of code apart; {BUNDLE} has {shipped:,} B"
+        missing = missing or f"there is no {BUNDLE} in the folder: its bytes cannot be counted"
+    sizes = {
+        seed: max(run.values["artifact_bytes"], run.values.get("model_bytes", 0) + (shipped or 0))
+        for seed, run in case.runs.items()
+        if "artifact_bytes" in run.values
+    }
+    if not sizes:
+        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=missing)
+    seed = max(sizes, key=lambda one: sizes[one])
+    value, run, why = sizes[seed], case.runs[seed], ""
+    if shipped is not None and (logged := run.values.get("code_bytes")) not in (None, shipped):
+        why = f"the log counts {logged:,.0f} B of code, {BUNDLE} has {shipped:,} B: larger taken"
     side = sum(
         file.size
         for file in case.folder.files.values()
         if file.name != BUNDLE and os.path.splitext(file.name)[1] in OTHER_CODE
     )
-    verdict = (
-        FAIL if value > limit else UNKNOWN if missing or shipped is None or "model_bytes" not in run.values else PASS
-    )
+    verdict = FAIL if value > limit else UNKNOWN if missing else PASS
     if verdict == PASS and value + side > limit:
         verdict, why = UNKNOWN, f"with the other code files ({side:,} B) it is over; whether they count is not ruled"
     return Check(
@@ -127,106 +73,6 @@ def artifact(case: Case) -> Check:
         verdict=verdict,
         why=missing if verdict == UNKNOWN and missing else why,
     )
-
-
-def _under(case: Case, name: str, figure: str, limit: float, tolerance: float, word: str) -> Check:
-    """A time of the largest seed against a cap, with a named tolerance above it."""
-    asked = f"{limit:.3f} s" + (f" + {tolerance:g} ({word})" if tolerance else "")
-    found, missing = case.largest(figure), case.missing(figure)
-    if found is None:
-        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=missing)
-    seed, value = found
-    late = value > limit
-    verdict = FAIL if value > limit + tolerance else UNKNOWN if missing else PASS
-    why = missing if verdict == UNKNOWN else f"over the cap, within the tolerance for {word}" if late else ""
-    return Check(
-        name=name,
-        value=f"{value:.3f} s",
-        limit=asked,
-        margin=f"{limit - value:.3f} s",
-        seed=seed,
-        source=case.runs[seed].source(figure),
-        verdict=verdict,
-        why="" if verdict == FAIL else why,
-    )
-
-
-def train_seconds(case: Case) -> Check:
-    tolerance = 0.0 if case.ours else OVERSHOOT_S
-    return _under(case, "train", "train_time_s", case.policy["train_seconds"], tolerance, OVERSHOOT)
-
-
-def training_data(case: Case) -> Check:
-    """Training and, where the log times it, the collection of Hessians after it: both read training data."""
-    name, limit = "training data", case.policy["train_seconds"]
-    tolerance = 0.0 if case.ours else OVERSHOOT_S
-    asked = f"{limit:.3f} s" + (f" + {tolerance:g} ({OVERSHOOT})" if tolerance else "")
-    worst: tuple[float, int, str] | None = None
-    why = case.incomplete
-    for seed, run in case.runs.items():
-        text = case.texts.get(run.file, LogText())
-        if "train_time_s" not in run.values:
-            why = why or run.why("train_time_s")
-        elif run.runs > 1:
-            why = why or f"{run.file} holds {run.runs} runs: what was collected when is not told apart"
-        elif text.hessians and not text.self_made:
-            total = run.values["train_time_s"] + sum(seconds for _, seconds in text.hessians)
-            worst = max(worst or (0.0, 0, ""), (total, seed, f"{run.file}:{text.hessians[-1][0]}"))
-        elif text.hessians_begun is not None and not text.self_made:
-            why = why or f"{run.file}:{text.hessians_begun} collects Hessians and does not say for how long"
-        else:
-            why = why or "the log does not say what is read after training"
-    if worst is None:
-        return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=why)
-    total, seed, source = worst
-    verdict = FAIL if total > limit + tolerance else UNKNOWN if why else PASS
-    note = "training and Hessians together"
-    return Check(
-        name=name,
-        value=f"{total:.3f} s",
-        limit=asked,
-        margin=f"{limit - total:.3f} s",
-        seed=seed,
-        source=source,
-        verdict=verdict,
-        why=why if verdict == UNKNOWN else note,
-    )
-
-
-def evaluation(case: Case) -> list[Check]:
-    """The longest stage, and the sum of all stages that the log times."""
-    limit = case.policy["evaluate_seconds"]
-    asked = f"{limit:.3f} s"
-    stage = _under(case, "evaluate: stage", "eval_time_s", limit, 0.0, "")
-    sums: dict[int, tuple[float, int]] = {}
-    why = case.incomplete
-    for seed, run in case.runs.items():
-        text = case.texts.get(run.file, LogText())
-        if run.runs > 1 or not text.eval_times:
-            why = why or f"{run.place}: the log does not time every stage"
-        else:
-            sums[seed] = (sum(seconds for _, seconds in text.eval_times), len(text.eval_times))
-    if not sums:
-        return [stage, Check(name="evaluate: sum", value="", limit=asked, verdict=UNKNOWN, why=why)]
-    seed = max(sums, key=lambda one: sums[one][0])
-    total, stages = sums[seed]
-    if total > limit:
-        verdict, why = FAIL, f"{stages} evaluations in the log together"
-    elif stage.verdict == FAIL or why:
-        verdict, why = UNKNOWN, why or "a stage alone is over"
-    else:
-        verdict, why = PASS, f"{stages} evaluations in the log together, diagnostic ones too"
-    summed = Check(
-        name="evaluate: sum",
-        value=f"{total:.3f} s",
-        limit=asked,
-        margin=f"{limit - total:.3f} s",
-        seed=seed,
-        source=case.runs[seed].file,
-        verdict=verdict,
-        why=why,
-    )
-    return [stage, summed]
 
 
 def hardware(case: Case) -> Check:

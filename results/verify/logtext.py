@@ -20,7 +20,27 @@ HESSIANS = re.compile(
 )
 HESSIANS_BEGIN = re.compile(r"\b(?:collect\w*|building)\b.{0,60}\bhessian", re.I)
 SELF_MADE = re.compile(r"autoregressive|self[-_ ]?gen", re.I)
-EVALUATION = re.compile(r"\beval_time:\s?(\d+)ms\b")
+EVALUATION = re.compile(
+    r"\beval_time(?:(?P<key>_ms|_s|_sec|_seconds)|)\s{0,3}[:=]\s{0,3}(?P<time>\d{1,11}(?:\.\d{1,9})?)\s?"
+    r"(?P<unit>ms|s|sec|seconds)?\b"
+)
+SCORE = re.compile(r"(?<!\w)(?:val_)?bpb\s{0,3}[:=]\s{0,3}(\d{1,3}\.\d{1,12})(?!\d)")
+# A training step's loss: two seeds do not share these.
+STEP_LOSS = re.compile(
+    r"(?:\bstep\s?[:=]?\s?)?\b(\d{1,7})/\d{1,7}\b.{0,60}?\b(?:train_loss|loss)\s?[:=]\s?(\d{1,3}\.\d{3,12})(?!\d)"
+)
+MAX_LOSSES = 4000  # of a log
+# A number of its own, as a reader would take it: thousands with commas, a fraction.
+NUMBER = re.compile(r"(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation that a log times."""
+
+    line: int
+    seconds: float
+    score: float | None  # on the same line
 
 
 @dataclass
@@ -29,8 +49,9 @@ class LogText:
     hessians: list[tuple[int, float]] = field(default_factory=list)  # line, seconds
     hessians_begun: int | None = None  # line
     self_made: bool = False  # calibrated on text of the model's own
-    eval_times: list[tuple[int, float]] = field(default_factory=list)  # line, seconds
+    evaluations: list[Evaluated] = field(default_factory=list)
     blocks: int = 0  # of settings
+    losses: dict[int, str] = field(default_factory=dict)  # of training, by step, as printed
 
 
 def read_lines(folder: Folder, name: str) -> Iterator[tuple[int, str]]:
@@ -62,23 +83,35 @@ def log_text(folder: Folder, name: str) -> LogText:
             elif found.hessians_begun is None and HESSIANS_BEGIN.search(line) and ":" in line[:40]:
                 found.hessians_begun = number
             found.self_made |= SELF_MADE.search(line) is not None
-        if "eval_time" in line and (timed := EVALUATION.search(line)) and len(timed[1]) < 12:
-            found.eval_times.append((number, int(timed[1]) / 1000))
+        if "eval_time" in line and (one := _evaluated(number, line)) is not None:
+            found.evaluations.append(one)
+        if "loss" in line and len(found.losses) < MAX_LOSSES and (step := STEP_LOSS.search(line)):
+            found.losses[int(step[1])] = step[2]
     return found
 
 
+def _evaluated(number: int, line: str) -> Evaluated | None:
+    timed = EVALUATION.search(line)
+    unit = None if timed is None else timed["unit"] or (timed["key"] or "").removeprefix("_")
+    if timed is None or not unit:
+        return None
+    score = SCORE.search(line)
+    seconds = float(timed["time"]) / (1000 if unit == "ms" else 1)
+    return Evaluated(number, seconds, None if score is None else float(score[1]))
+
+
 def places_of(folder: Folder, names: Iterable[str], texts: set[str]) -> dict[str, str]:
-    """file:line where each text first stands as a number of its own."""
+    """file:line where each text first stands as a number of its own. One pass, whatever the number of texts."""
     found: dict[str, str] = {}
-    wanted = {text: re.compile(rf"(?<![\d.]){re.escape(text)}(?!\d)") for text in texts}
-    if not wanted:
-        return found
+    wanted = set(texts)
     for name in names:
+        if not wanted:
+            break
         for number, line in read_lines(folder, name):
-            for text in [one for one in wanted if one in line]:
-                if wanted[text].search(line):
-                    found[text] = f"{name}:{number}"
-                    del wanted[text]
-            if not wanted:
-                return found
+            met = wanted.intersection(NUMBER.findall(line))
+            if met:
+                found |= dict.fromkeys(met, f"{name}:{number}")
+                wanted -= met
+                if not wanted:
+                    break
     return found

@@ -3,6 +3,7 @@
 import math
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -15,6 +16,8 @@ LOG_NAMES = (".log", ".txt", ".out")
 NOT_LOGS = ("requirements.txt",)
 MAX_LOGS = 64
 MAX_RUNS = 200
+FINE = 1.000001e-6  # a score printed to six decimals at least: two runs do not share it with its loss
+MIN_LOSSES = 8  # equal ones of two runs, more than chance gives
 # figure of the judge -> field of a parsed run
 OF_LOG = {
     BPB: "final_bpb",
@@ -80,6 +83,7 @@ class Seen:
     gpu: str | None = None
     gpus: int | None = None
     warnings: list[str] = field(default_factory=list)
+    losses: Mapping[int, str] = field(default_factory=dict)  # of training, by step, as printed
 
     @property
     def place(self) -> str:
@@ -102,10 +106,23 @@ class Seen:
         return f"{self.place}: {plain(reason) if reason else 'the log does not tell it'}"
 
     def same_numbers(self, other: "Seen") -> bool:
-        """Whether two runs agree to the digit in what no two runs share: the score, and two more figures."""
+        """Whether two runs agree to the digit in the score and in all else that no two runs share."""
         told = [name for name in (BPB, "val_loss", "artifact_bytes", "train_time_s") if name in self.values]
         same = [name for name in told if self.values[name] == other.values.get(name)]
         return BPB in same and len(same) == len(told) and len(same) >= 3
+
+    def same_run(self, other: "Seen") -> str:
+        """What two runs share that no two of different seeds do, in words; empty where there is nothing."""
+        if self.same_numbers(other):
+            return "the same numbers to the digit"
+        fine = all(run.steps.get(name, 1.0) <= FINE for run in (self, other) for name in (BPB, "val_loss"))
+        if fine and all(self.values[name] == other.values[name] for name in (BPB, "val_loss")):
+            return "the same score and loss to the digit"
+        common = self.losses.keys() & other.losses.keys()
+        equal = sum(self.losses[step] == other.losses[step] for step in common)
+        if equal >= MIN_LOSSES and 2 * equal >= max(len(self.losses), len(other.losses)):
+            return f"the same training losses at {equal} of {len(common)} steps"
+        return ""
 
 
 def last_digit(value: float, text: str) -> float:

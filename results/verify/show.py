@@ -9,18 +9,21 @@ from results.untrusted import plain
 from results.verify.check import Checked
 from results.verify.finding import AGREES, FAIL, PASS, UNKNOWN, Finding
 
-WIDTH = 100
+WIDTH = 100  # where there is no terminal
+NARROWEST = 6  # of a column
 CLAIM_HEAD = ["Claim", "Says", "Derived", "Source", "Verdict"]
 GATE_HEAD = ["Gate", "Value", "Limit", "Margin", "Seed", "Verdict"]
 
 
-def table_text(checked: Checked) -> str:
+def table_text(checked: Checked, columns: int | None = None) -> str:
+    """As wide as the terminal, where there is one."""
+    width = columns or WIDTH
     claims: list[tuple[list[str], str]] = []
     last = ""
     for one in in_order(checked.findings):
         heading, label = placed(one.place)
         if heading != last:
-            claims.append(([plain(heading, WIDTH)], ""))
+            claims.append(([plain(heading, width)], ""))
         last = heading
         why = "" if one.verdict == PASS and one.why == AGREES else one.why
         cells = [f"  {plain(label, 34)}", plain(one.says, 19), one.derived, plain(one.source, 38), one.verdict]
@@ -33,17 +36,17 @@ def table_text(checked: Checked) -> str:
         for one in checked.gates
     ]
     parts = [
-        f"{checked.folder}, policy {checked.policy}, derived from {checked.basis}",
-        _lines(CLAIM_HEAD, claims),
-        _lines(GATE_HEAD, gates),
-        "\n".join(line for note in checked.notes for line in _wrapped(f"note: {plain(note, 400)}")),
-        summary(checked),
+        "\n".join(textwrap.wrap(f"{checked.folder}, policy {checked.policy}, derived from {checked.basis}", width)),
+        _lines(CLAIM_HEAD, claims, width),
+        _lines(GATE_HEAD, gates, width),
+        "\n".join(line for note in checked.notes for line in _wrapped(f"note: {plain(note, 400)}", width)),
+        "\n".join(textwrap.wrap(summary(checked), width)),
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="      ")
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="      ")
 
 
 def placed(place: str) -> tuple[str, str]:
@@ -70,32 +73,31 @@ def _seed(seed: int | None) -> str:
     return "" if seed is None else str(seed)
 
 
-def _lines(head: Sequence[str], rows: Sequence[tuple[list[str], str]]) -> str:
+def _lines(head: Sequence[str], rows: Sequence[tuple[list[str], str]], width: int) -> str:
     """Aligned columns that fit a terminal; a reason stands under its line, a heading alone on its own."""
     full = [list(head), *(cells for cells, _ in rows if len(cells) == len(head))]
     widths = [max(len(row[i]) for row in full) for i in range(len(head))]
-    over = sum(widths) + 2 * (len(widths) - 1) - WIDTH
-    for column in sorted(range(len(widths) - 1), key=lambda i: -widths[i]):
-        if over > 0:
-            cut = min(over, max(0, widths[column] - 18))
-            widths[column] -= cut
-            over -= cut
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths[:-1]) > NARROWEST:
+        widths[widths.index(max(widths[:-1]))] -= 1
     text = []
     for cells, why in [(list(head), ""), *rows]:
         if len(cells) < len(head):
-            text.append(cells[0])
+            text += textwrap.wrap(cells[0], width)
             continue
-        indent = "    " if cells[0].startswith(" ") else ""
+        indent = "  " if cells[0].startswith(" ") else ""
         folded = [
-            textwrap.wrap(cell, width, subsequent_indent=indent, drop_whitespace=False) or [""]
-            for cell, width in zip(cells, widths, strict=True)
+            textwrap.wrap(cell.strip(), room, initial_indent=indent, subsequent_indent=2 * indent)
+            if i == 0
+            else textwrap.wrap(cell, room)
+            for i, (cell, room) in enumerate(zip(cells, widths, strict=True))
         ]
+        folded = [one or [""] for one in folded]
         for i in range(max(len(one) for one in folded)):
-            parts = [(one[i] if i < len(one) else "").ljust(width) for one, width in zip(folded, widths, strict=True)]
+            parts = [(one[i] if i < len(one) else "").ljust(room) for one, room in zip(folded, widths, strict=True)]
             text.append("  ".join(parts).rstrip())
         if why:
             told = plain(why, 400) if cells[-1] != PASS else f"({plain(why, 400)})"
-            text += textwrap.wrap(told, WIDTH, initial_indent="      ", subsequent_indent="      ")
+            text += textwrap.wrap(told, width, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(text)
 
 

@@ -10,8 +10,9 @@ from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, sample_of
 from results.claims import Judged, Scored, claim_of, judge, ratio_of, scored_row
+from results.verify.case import Case, Check
 from results.verify.finding import UNKNOWN
-from results.verify.gates import Case, Check, known_tokenizer
+from results.verify.gates import known_tokenizer
 from results.verify.words import BPB
 
 
@@ -24,7 +25,8 @@ def significance(case: Case) -> list[Check]:
     judged = _judged(case, case.policy, claim)
     if isinstance(judged, str):
         return [Check(name=name, value="", limit=limit, verdict=UNKNOWN, why=judged)]
-    p = None if judged.test is None else judged.test.p
+    # An interim p is no figure of a rule that gives no answer yet.
+    p = None if judged.test is None or judged.verdict == UNKNOWN else judged.test.p
     return [
         Check(
             name=name,
