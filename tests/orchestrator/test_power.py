@@ -35,7 +35,7 @@ def test_three_seeds_for_a_record_say_what_they_would_show():
     """Even odds and 80 % as the exact power gives them, the margin in BPB by the tokenizer, nats beside it."""
     power = power_of(asked(), embedded=False)
     best = load_frontier(RECORD.claim.frontier).best
-    design, margin = Design(3, best.sample.n, 0.0006, best.sample.sd, 0.01), 0.005 / (math.log(2) * 3.1572)
+    design, margin = Design(3, best.sample.n, 0.0006, best.sample.sd, 0.01), 0.005 / (math.log(2) * 3.15715)
     assert best.tokenizer == "CaseOps"  # whose count is more BPB than SP8192's, and decides
     assert power.margin_bpb == pytest.approx(margin) == pytest.approx(0.002285, abs=5e-7)
     now, following = power.shown
