@@ -110,8 +110,8 @@ def gain_chart(subject: Subject) -> Chart | Absent:
     gains = {seed: trace.gain for seed, trace in subject.traces.items() if trace.gain}
     if not gains:
         return _running_chart(subject, title)
-    drawn = {seed: [(first / 1000, so_far) for first, _, so_far in parts] for seed, parts in gains.items()}
-    part = min(parts[1][0] - parts[0][0] if len(parts) > 1 else 0 for parts in gains.values())
+    drawn = {seed: [(end / 1000, so_far) for end, _, so_far in parts] for seed, parts in gains.items()}
+    part = max(parts[0][0] for parts in gains.values())
     spec = lines(drawn, "bits per byte", x="thousand tokens of the validation text scored")
     domain = padded([*(value for parts in gains.values() for _, *both in parts for value in both), 0.0])
     _with_parts(spec, gains, domain)
@@ -121,9 +121,10 @@ def gain_chart(subject: Subject) -> Chart | Absent:
         name="gain",
         title=title,
         caption=f"BPB with test-time training less BPB without it, on the same tokens: points are parts of {part:,} "
-        "tokens, lines the sum so far. Below zero is better; the end of a line is the TTT Gain of the table.",
+        "tokens, lines the sum so far, both drawn where a part ends. Below zero is better; the end of a line is the "
+        "TTT Gain of the table.",
         alternative=f"Gain over the whole text: {told} bits per byte. The largest is seed {best}'s.",
-        columns=("First token", *(f"Seed {seed}, this part / so far" for seed in gains)),
+        columns=("Tokens scored", *(f"Seed {seed}, this part / so far" for seed in gains)),
         rows=_gain_rows(gains),
         spec=spec,
     )
@@ -139,7 +140,7 @@ def _with_parts(spec: Spec, gains: dict[int, list[tuple[int, float, float]]], do
     curve["encoding"]["y"]["axis"]["labelExpr"] = signed
     ends = [parts[-1][2] for parts in gains.values()]
     points = [
-        {"seed": str(seed), "x": first / 1000, "y": here} for seed, parts in gains.items() for first, here, _ in parts
+        {"seed": str(seed), "x": end / 1000, "y": here} for seed, parts in gains.items() for end, here, _ in parts
     ]
     shared = {key: curve["encoding"][key] for key in ("x", "y", "color")}
     shape = {"domain": list(looks), "range": [look[2] for look in looks.values()]}
@@ -156,12 +157,12 @@ def _with_parts(spec: Spec, gains: dict[int, list[tuple[int, float, float]]], do
 
 
 def _gain_rows(gains: dict[int, list[tuple[int, float, float]]]) -> tuple[tuple[str, ...], ...]:
-    firsts = [first for first, *_ in max(gains.values(), key=len)]
-    by_seed = [{first: (here, so_far) for first, here, so_far in parts} for parts in gains.values()]
+    ends = [end for end, *_ in max(gains.values(), key=len)]
+    by_seed = [{end: (here, so_far) for end, here, so_far in parts} for parts in gains.values()]
     rows = []
-    for index in every(len(firsts), TABLE_ROWS):
-        cells = [f"{one[at][0]:+.5f} / {one[at][1]:+.5f}" if (at := firsts[index]) in one else "-" for one in by_seed]
-        rows.append((f"{firsts[index]:,}", *cells))
+    for index in every(len(ends), TABLE_ROWS):
+        cells = [f"{one[at][0]:+.5f} / {one[at][1]:+.5f}" if (at := ends[index]) in one else "-" for one in by_seed]
+        rows.append((f"{ends[index]:,}", *cells))
     return tuple(rows)
 
 

@@ -62,8 +62,9 @@ def same_text(ours: Subject, theirs: Subject) -> bool:
 
 
 def _traces(found: Collected) -> dict[int, Trace]:
+    targets = {row.seed: row.val_tokens for row in found.rows}
     return {
-        seed: trace_of(evidence.folder, seed, evidence.seal.child("files").values)
+        seed: trace_of(evidence.folder, seed, evidence.seal.child("files").values, targets[seed])
         for seed, evidence in found.evidence.items()
     }
 

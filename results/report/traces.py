@@ -30,7 +30,9 @@ class Trace:
     loss: Points = field(default_factory=list)  # (step, nats a token) of training batches
     elapsed: Points = field(default_factory=list)  # (step, seconds of training)
     val: Points = field(default_factory=list)  # (step, BPB)
-    gain: list[tuple[int, float, float]] = field(default_factory=list)  # (first target, of the part, so far), BPB
+    gain: list[tuple[int, float, float]] = field(
+        default_factory=list
+    )  # (targets up to its end, of the part, so far), BPB
     running: Points = field(default_factory=list)  # (targets or chunks scored, BPB so far) in test-time training
     phases: dict[str, dict[str, float]] = field(default_factory=dict)  # stage -> phase -> seconds
 
@@ -41,14 +43,14 @@ class Trace:
         return [(b[0], 1000 * (b[1] - a[1]) / (b[0] - a[0])) for a, b in pairs if b[1] >= a[1]]
 
 
-def trace_of(folder: Path, seed: int, sealed: Collection[str]) -> Trace:
-    """What the attempt in `folder` noted in the files that are under its seal. Raises RunDirError where one is larger
-    than any of ours."""
+def trace_of(folder: Path, seed: int, sealed: Collection[str], targets: int | None = None) -> Trace:
+    """What the attempt in `folder` noted in the files that are under its seal; `targets` were scored, where that is
+    known. Raises RunDirError where one is larger than any of ours."""
     found = Trace(seed)
     events = list(_objects(folder / METRICS)) if METRICS in sealed else []
     for event in events:
         _take(found, event)
-    found.gain = _gains(events)
+    found.gain = _gains(events, targets)
     if not found.loss and LOG in sealed:
         _take_log(found, folder / LOG)
     found.phases = _phases(folder) if PHASES in sealed else {}
@@ -98,8 +100,9 @@ def _take(found: Trace, event: Event) -> None:
         _add(found.running, number(event.get("done")), number(event.get("bpb")))
 
 
-def _gains(events: Iterable[Event]) -> list[tuple[int, float, float]]:
-    """BPB of test-time training less BPB of the stage before it, of each part of the stream and of all up to it."""
+def _gains(events: Iterable[Event], targets: int | None) -> list[tuple[int, float, float]]:
+    """BPB of test-time training less BPB of the stage before it, of each part of the stream and of all up to its end.
+    The last part is cut short where the targets are."""
     told = {str(event.get("stage")): event for event in events if event.get("event") == "score_parts"}
     before, after = told.get("sliding") or told.get("roundtrip"), told.get("ttt")
     if before is None or after is None or before.get("part") != after.get("part"):
@@ -108,12 +111,13 @@ def _gains(events: Iterable[Event]) -> list[tuple[int, float, float]]:
     columns = [_numbers(one.get(key)) for one in (before, after) for key in ("nats", "bytes")]
     if part is None or len({len(column) for column in columns}) != 1 or columns[1] != columns[3]:
         return []
-    found, nats, text = [], 0.0, 0.0
+    found, nats, text, parts = [], 0.0, 0.0, len(columns[0])
+    whole = targets if targets is not None and (parts - 1) * part < targets <= parts * part else parts * part
     for index, (a, count, b, _) in enumerate(zip(*columns, strict=True)):
         nats, text = nats + b - a, text + count
         if count > 0:
             bits = math.log(2)
-            found.append((int(index * part), (b - a) / bits / count, nats / bits / text))
+            found.append((int(min((index + 1) * part, whole)), (b - a) / bits / count, nats / bits / text))
     return found
 
 

@@ -31,10 +31,10 @@ JUNK = st.recursive(
 )
 
 
-def write_trace(folder, lines, told=()):
+def write_trace(folder, lines, told=(), targets=None):
     (folder / METRICS).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     (folder / "phases.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told), encoding="utf-8")
-    return trace_of(folder, 1, (METRICS, "phases.jsonl"))
+    return trace_of(folder, 1, (METRICS, "phases.jsonl"), targets)
 
 
 @given(POINTS, st.integers(2, 60))
@@ -70,10 +70,30 @@ def test_a_trace_is_what_the_run_noted(tmp_path):
     assert all(80 < ms < 100 for _, ms in found.step_ms)
     told = {one["stage"]: one for one in events(7) if one["event"] == "score_parts"}
     whole = (sum(told["ttt"]["nats"]) - sum(told["sliding"]["nats"])) / math.log(2) / sum(told["ttt"]["bytes"])
-    assert found.gain[-1][2] == pytest.approx(whole) and [first for first, *_ in found.gain[:3]] == [0, 4096, 8192]
+    assert found.gain[-1][2] == pytest.approx(whole) and [end for end, *_ in found.gain[:3]] == [4096, 8192, 12288]
     assert found.phases["evaluate"] == pytest.approx(
         {"load": 1.0, "roundtrip": 2.0, "sliding": 4.0, "ttt": 14.0, "start and end": 1.5}
     )
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4), st.integers(1, 10_000)), min_size=1, max_size=12),
+    st.integers(1, 4096),
+)
+def test_a_running_gain_stands_where_its_tokens_end(scratch, parts, last):
+    """After so many targets the sum is of exactly these, the last part's with what is left of it."""
+    targets = (len(parts) - 1) * 4096 + last
+    notes = [
+        {"event": "score_parts", "stage": stage, "part": 4096, "nats": [one[at] for one in parts], "bytes": text}
+        for at, stage in enumerate(("sliding", "ttt"))
+        for text in [[one[2] for one in parts]]
+    ]
+    found = write_trace(scratch, notes, [], targets)
+    assert [end for end, *_ in found.gain] == [*range(4096, targets, 4096), targets]
+    for end, _, so_far in found.gain:
+        scored = parts[: -(-end // 4096)]
+        gained = sum(after - before for before, after, _ in scored) / math.log(2) / sum(text for *_, text in scored)
+        assert so_far == pytest.approx(gained, abs=1e-9)
 
 
 @pytest.fixture(scope="module")
