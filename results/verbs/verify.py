@@ -1,7 +1,6 @@
 """results verify: every number of a submission folder, ours or anybody's, derived again."""
 
 import json
-import shutil
 import sys
 import typing
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded
+from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded, terminal_width
 
 if typing.TYPE_CHECKING:
     from results.untrusted import Folder
@@ -134,5 +133,4 @@ def _show(checked: "Checked", form: str) -> None:
     if form == "json":
         print(json.dumps(checked.to_dict(), indent=1, ensure_ascii=False))
     else:
-        width = shutil.get_terminal_size((0, 0)).columns or None  # of a terminal, or COLUMNS
-        print(table_text(checked, width) if form == "table" else markdown_text(checked), end="")
+        print(table_text(checked, terminal_width()) if form == "table" else markdown_text(checked), end="")

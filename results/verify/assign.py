@@ -103,6 +103,11 @@ def _find_copies(found: Assigned) -> None:
                 found.lies[seed] = f"{one.place} and {other.place} (seed {earlier}) are {same}: one run, told twice"
                 del found.runs[seed]
                 break
+            if one is not None and other is not None and one is not other and (alike := one.trained_alike(other)):
+                told = f"{one.place} and {other.place} (seed {earlier}) print {alike}, with other scores"
+                found.unknown[seed] = f"{told}: whether these are two runs, no log shows"
+                del found.runs[seed]
+                break
 
 
 def seed_findings(seeds: Sequence[int], place: str, assigned: Assigned) -> list[Finding]:

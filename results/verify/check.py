@@ -4,6 +4,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from golf_core.frontier import SAME_RATIO
 from golf_core.rundir import BUNDLE
 from results.untrusted import Folder, Refused, plain
 from results.verify.assign import Assigned, assign, narrowed, seed_findings
@@ -12,7 +13,7 @@ from results.verify.claim import Claim
 from results.verify.clocks import all_evaluations
 from results.verify.document import MAX_SEEDS, Claims, claims_of_document
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
-from results.verify.gates import BYTES_PER_TOKEN, RATIO_TOLERANCE, gates_of
+from results.verify.gates import BYTES_PER_TOKEN, gates_of
 from results.verify.judge import LOOSE, judge
 from results.verify.logtext import LogText, log_text, places_of
 from results.verify.readme import claims_of_readme
@@ -236,12 +237,12 @@ def _ratios(read: Read, assigned: Assigned) -> list[Finding]:
     known = [run for run in assigned.runs.values() if run.bytes_per_token is not None]
     if known:
         derived = known[0].bytes_per_token or 0.0
-        fits = abs(ratio - derived) <= reach + RATIO_TOLERANCE * derived
+        fits = abs(ratio - derived) <= reach + SAME_RATIO * derived
         why = "" if fits else "the two cannot be of the same evaluation, or one of them is no such number"
         source = known[0].source("val_loss")
         verdict = PASS if fits else FAIL
         return [Finding(place, says, f"{derived:.4f} B/token", source, verdict, why, ratio, derived)]
-    if any(abs(ratio - one) <= reach + RATIO_TOLERANCE * one for one in BYTES_PER_TOKEN.values()):
+    if any(abs(ratio - one) <= reach + SAME_RATIO * one for one in BYTES_PER_TOKEN.values()):
         return [Finding(place, says, "", "", UNKNOWN, "fits a tokenizer of the race; no log gives both", ratio)]
     return [Finding(place, says, "", "", UNKNOWN, "no tokenizer of the race has this, and no log gives both", ratio)]
 

@@ -7,6 +7,7 @@ our own worker have no tolerance.
 import os.path
 from collections.abc import Mapping
 
+from golf_core.frontier import SAME_RATIO, frontier_names, load_frontier
 from golf_core.rundir import BUNDLE
 from results.gates import Gate
 from results.verify.case import Case, Check
@@ -15,16 +16,7 @@ from results.verify.finding import FAIL, PASS, UNKNOWN
 from results.verify.logtext import LogText
 from results.verify.words import BPB
 
-# Bytes of text a token, as the race's logs give it, by tokenizer. Of SP1024, 49 of 50 logs give the first.
-BYTES_PER_TOKEN = {
-    "SP1024": 2.4359,
-    "SP1024 of the first baseline": 2.4423,
-    "SP4096": 3.3197,
-    "SP8192": 3.7266,
-    "CaseOps SP8192": 3.1572,
-    "byte260": 0.9997,
-}
-RATIO_TOLERANCE = 0.002  # between a log's ratio, of figures with four decimals at least, and a tokenizer's
+BYTES_PER_TOKEN = load_frontier(frontier_names()[-1]).ratios
 OTHER_CODE = (".py", ".c", ".cc", ".cpp", ".cu", ".h", ".so", ".sh")
 
 
@@ -164,7 +156,7 @@ def byte_accounting(case: Case) -> Check:
     low, high = min(ratios.values()), max(ratios.values())
     value = f"{ratios[seed]:.4f} B/token"
     source = case.runs[seed].source(BPB)
-    if high - low > RATIO_TOLERANCE * low:
+    if high - low > SAME_RATIO * low:
         why = f"the seeds differ: {low:.4f} to {high:.4f} bytes a token on the same text"
         return Check(name=name, value=value, limit=asked, source=source, verdict=FAIL, why=why)
     if (known := known_tokenizer(ratios[seed])) is not None:
@@ -178,7 +170,7 @@ def known_tokenizer(ratio: float) -> str | None:
     """The tokenizer of the race that has this many bytes of text a token."""
     near = {name: abs(ratio / known - 1) for name, known in BYTES_PER_TOKEN.items()}
     best = min(near, key=lambda name: near[name])
-    return best if near[best] <= RATIO_TOLERANCE else None
+    return best if near[best] <= SAME_RATIO else None
 
 
 def timing(case: Case) -> Check:

@@ -27,7 +27,12 @@ READINGS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Where several stages could be meant, a number that stands in a log, though elsewhere, is not refuted.
 LOOSE = ("pre_quant_bpb", "any_bpb", "roundtrip_bpb", "eval_time_s", "ttt_time_s")
-CLOCKS = ("eval_time_s", "ttt_time_s", "train_time_s")  # may have more in them than the log's: start-up, other stages
+CLOCKS = (
+    "eval_time_s",
+    "ttt_time_s",
+    "train_time_s",
+    "step_avg_ms",
+)  # may have more in them than the log's: start-up, other stages
 FINE = 1e-6  # a score that its log prints to here may be claimed with more digits: nothing rests on these
 
 

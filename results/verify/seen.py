@@ -118,6 +118,11 @@ class Seen:
         fine = all(run.steps.get(name, 1.0) <= FINE for run in (self, other) for name in (BPB, "val_loss"))
         if fine and all(self.values[name] == other.values[name] for name in (BPB, "val_loss")):
             return "the same score and loss to the digit"
+        alike = self.trained_alike(other)
+        return alike if alike and self.values.get(BPB) == other.values.get(BPB) else ""
+
+    def trained_alike(self, other: "Seen") -> str:
+        """In words, that two runs printed the same losses at most of their steps; empty where they did not."""
         common = self.losses.keys() & other.losses.keys()
         equal = sum(self.losses[step] == other.losses[step] for step in common)
         if equal >= MIN_LOSSES and 2 * equal >= max(len(self.losses), len(other.losses)):

@@ -12,7 +12,6 @@ from golf_core.significance import NotTestable, sample_of
 from results.claims import Judged, Scored, claim_of, judge, ratio_of, scored_row
 from results.verify.case import Case, Check
 from results.verify.finding import UNKNOWN
-from results.verify.gates import known_tokenizer
 from results.verify.words import BPB
 
 
@@ -73,7 +72,7 @@ def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judge
         raise RunDirError(f"policy {policy.get('name')!r:.80}: {error}") from None
     ratio = ratio_of(losses, bpb) if len(losses) == len(bpb) else None
     obstacle = case.missing(BPB)
-    if not obstacle and (ratio is None or known_tokenizer(ratio) is None):
+    if not obstacle and (ratio is None or load_frontier(claim.frontier).tokenizer_of(ratio) is None):
         obstacle = "that the text is the challenge's, nothing here shows: its bytes a token are no known tokenizer's"
     ours = Scored(label="claimed", sample=sample, bytes_per_token=ratio, obstacle=obstacle)
     return judge(str(policy.get("name")), claim, int(policy["seeds"]), ours, theirs)

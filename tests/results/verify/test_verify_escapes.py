@@ -10,12 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golf_core.policy import load_policy
+from results.collect import collect
+from results.pack import pack
+from results.project import Project
 from results.untrusted import Folder
 from results.verify.check import check_logs
 from results.verify.document import claims_of_document
 from results.verify.logtext import places_of
 from results.verify.readme import claims_of_readme
+from results.verify.sealed import check_sealed
 from results.verify.show import table_text
+from tests.results.attempts import Runs
 from tests.results.verify.folders import CODE, Run, Submission
 
 POLICY = load_policy("record-2026-03").to_dict()
@@ -212,20 +217,55 @@ def with_losses(text, start):
     return text.replace("5000/20000 val_loss", f"{steps}5000/20000 val_loss")
 
 
+def seed_line(folder, seed):
+    checked = check_logs(Folder(folder), POLICY)
+    return next(one for one in checked.findings if one.says == f"seed {seed}")
+
+
 def test_a_copy_with_a_changed_time_is_found(tmp_path):
-    """Two seeds share no score and loss to eight digits, and no losses of their steps."""
+    """Two seeds share no score and loss to eight digits."""
     folder = TRUE.write(tmp_path)
-    path = folder / "train_seed2025.log"
-    own = path.read_text()
-    path.write_text(copied(TRUE.runs[0].log(), 2025).replace("588040ms", "588041ms"))
-    found = {one.place: one for one in check_logs(Folder(folder), POLICY).findings if one.verdict == "fail"}
-    assert "one run, told twice" in found["submission.json: seeds"].why
-    for start, verdict in ((2.5, "fail"), (2.6, "pass")):
-        (folder / "train_seed1337.log").write_text(with_losses(TRUE.runs[0].log(), 2.5))
-        path.write_text(with_losses(own, start))
-        seeds = [one for one in check_logs(Folder(folder), POLICY).findings if one.says == "seed 2025"]
-        assert [one.verdict for one in seeds] == [verdict]
-        assert ("the same training losses at 14 of 14 steps" in seeds[0].why) == (verdict == "fail")
+    text = copied(TRUE.runs[0].log(), 2025).replace("588040ms", "588041ms")
+    (folder / "train_seed2025.log").write_text(text)
+    one = seed_line(folder, 2025)
+    assert one.verdict == "fail" and "the same score and loss to the digit: one run, told twice" in one.why
+
+
+COPIES = {"its score": (2.5, True, "fail"), "another score": (2.5, False, "unknown"), "nothing": (2.6, False, "pass")}
+
+
+@pytest.mark.parametrize("start, score, verdict", COPIES.values(), ids=COPIES.keys())
+def test_two_seeds_with_the_losses_of_one_training_are_found(start, score, verdict, tmp_path):
+    """With the same score they are one run; with another it is not known that they are two."""
+    runs = tuple(replace(run, digits=4, bpb=round(run.bpb, 4), train_ms=588_000 + run.seed) for run in TRUE.runs)
+    runs = (*runs[:2], replace(runs[2], bpb=runs[0].bpb if score else runs[2].bpb))
+    folder = replace(TRUE, runs=runs).write(tmp_path)
+    for run, at in ((runs[0], 2.5), (runs[2], start)):
+        (folder / f"train_seed{run.seed}.log").write_text(with_losses(run.log(), at))
+    one = seed_line(folder, 2025)
+    assert one.verdict == verdict and ("the same training losses at 14 of 14 steps" in one.why) == (verdict != "pass")
+
+
+def test_a_longer_step_than_by_the_logs_clock_is_not_refuted(tmp_path):
+    """As any time: another clock may have been meant; a shorter one is a lie."""
+    for told, verdict in ((118.9, "unknown"), (100.0, "fail"), (117.608, "pass")):
+        changes = {"seed_results": SEEDS | {"42": SEEDS["42"] | {"step_avg_ms": told}}}
+        found = by_place(replace(TRUE, changes=changes), tmp_path)
+        assert found["submission.json: seed_results.42.step_avg_ms"].verdict == verdict
+
+
+@pytest.mark.parametrize("policy", ["demo", "record-2026-03"])
+def test_a_folder_of_ours_has_no_number_untold(policy, tmp_path):
+    """By its sealed attempts every claim is supported; by its logs alone its tables are read, those of gates too."""
+    runs = Runs(tmp_path / "runs").all_attempts()
+    found = collect(runs.folder)
+    out = runs.folder / "submission"
+    pack(found, Project(), out)
+    checked = check_sealed(Folder(out), found, load_policy(policy).to_dict())
+    assert {one.verdict for one in checked.findings} == {"pass"}, [x for x in checked.findings if x.verdict != "pass"]
+    assert "| Gate | Value |" in (out / "README.md").read_text()
+    told = check_logs(Folder(out), load_policy(policy).to_dict()).findings
+    assert not any("twice" in one.why or one.verdict == "fail" for one in told)
 
 
 def test_a_flag_is_judged_or_told(tmp_path):
