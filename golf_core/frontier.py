@@ -74,6 +74,12 @@ class Frontier:
         named = [row.name for row in self.rows if row.pr is None]
         raise ConfigError(f"frontier {self.name} has no row {word!r}; {nearest(word, [BEST, *known, *named])}")
 
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Bytes per token by tokenizer, of rows that have their own too: what a log of the race may show."""
+        own = [row for row in self.rows if row.bytes_per_token != self.bytes_per_token[row.tokenizer]]
+        return {**self.bytes_per_token, **{f"{row.tokenizer} of {row.name}": row.bytes_per_token for row in own}}
+
     def tokenizer_of(self, ratio: float) -> str | None:
         """The tokenizer that has this many bytes per token on that text."""
         apart = {name: abs(ratio / known - 1) for name, known in self.bytes_per_token.items()}

@@ -76,6 +76,7 @@ def test_the_first_baseline_was_scored_on_an_earlier_export():
     row, later = frontier.find("NaiveBaseline"), frontier.find("1019")
     assert (row.bytes_per_token, later.bytes_per_token) == (2.4423, 2.43593) and row.text_bytes > 155_000_000
     assert later.text_bytes == frontier.text_bytes and frontier.tokenizer_of(row.bytes_per_token) is None
+    assert set(frontier.ratios) - set(frontier.bytes_per_token) == {"SP1024 of NaiveBaseline"}
     assert row.bytes_per_token * 63_779_840 == pytest.approx(row.text_bytes, rel=1e-5)
 
 
