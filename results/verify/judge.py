@@ -58,7 +58,7 @@ def judge(claim: Claim, seeds: Sequence[int], assigned: Assigned) -> Finding:
         readings = _readings(claim, seeds, assigned)
     except Missing as missing:
         return _finding(claim, None, UNKNOWN, str(missing))
-    if _is_coarse(claim, readings[0].value):
+    if _is_coarse(claim, readings[0].value) and any(claim.fits(one.value) for one in readings):
         return _finding(claim, readings[0], UNKNOWN, "so few digits support no such figure")
     for one in readings:
         if claim.fits(one.value):

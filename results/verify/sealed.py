@@ -18,6 +18,8 @@ from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
 from results.verify.gates import of_sealed
 from results.verify.seen import seen_in_rows
 
+CONCLUSIONS = ("format_version", "gates", "headroom", "files")  # keys of ours that hold no figure of a run
+
 
 def id_of_ours(facts: Mapping[str, typing.Any]) -> str | None:
     """The submission that a document says it was packed from, if it says so."""
@@ -31,7 +33,9 @@ def _gates(found: Collected, policy: Mapping[str, typing.Any]) -> list[Gate]:
 
 def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.Any] | None) -> Checked:
     """`policy` is another than the one that the submission was registered under."""
-    read = read_claims(folder)
+    read, older = read_claims(folder), other_version(folder)
+    if older:  # what that version concluded is concluded anew, in this one's gates
+        read.document.other = [one for one in read.document.other if one.partition(".")[0] not in CONCLUSIONS]
     findings, _, _ = judged(read, seen_in_rows(found.rows))
     differences = verify(found, folder)
     findings += [
@@ -45,7 +49,6 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
         )
         for one in differences
     ]
-    older = other_version(folder)
     if not differences and not older:  # whatever stands in the files, the sealed attempts give it
         again = "made again to the byte"
         findings = [

@@ -106,6 +106,15 @@ def test_the_artifact_is_the_largest_of_all_that_may_be_shipped(tmp_path, parts,
     assert one.verdict == ("fail" if max(known) > 16_000_000 else "pass" if silent is None else "unknown"), one
 
 
+def test_the_code_that_is_shipped_may_be_claimed(tmp_path):
+    """Where the logs of the seeds count different code, the size of the file that is here is true; no other is."""
+    runs = (TRUE.runs[0], *(replace(run, code_bytes=17_000) for run in TRUE.runs[1:]))
+    found = by_place(replace(TRUE, runs=runs, changes={"bytes_code": len(CODE)}), tmp_path / "a")
+    assert found["submission.json: bytes_code"].verdict == found["train_gpt.py"].verdict == "pass"
+    found = by_place(replace(TRUE, runs=runs, changes={"bytes_code": 16_999}), tmp_path / "b")
+    assert found["submission.json: bytes_code"].verdict == found["train_gpt.py"].verdict == "fail"
+
+
 keys = st.sampled_from(["mean", "note", "314", "42", "seed_7", "val_bpb", "final", "results", "gates", "tried", "x"])
 trees = st.recursive(
     st.just(Decimal("1.0512345")) | st.text(max_size=3) | st.none(),

@@ -281,6 +281,11 @@ def test_a_number_of_too_few_digits_supports_nothing(changes, tmp_path):
     assert found[f"submission.json: {next(iter(changes))}"].verdict == "unknown"
 
 
+def test_a_number_of_few_digits_that_does_not_even_fit_is_refuted(tmp_path):
+    """1.0 is no rounding of 1.08."""
+    assert "submission.json: val_bpb" in failed(check(replace(TRUE, changes={"val_bpb": 1.0}), tmp_path))
+
+
 def test_the_best_seed_may_be_told_as_such(tmp_path):
     """best_val_bpb, and a key or a headline that names its seed, are no means."""
     changes = {"best_val_bpb": min(BPB), "val_bpb_seed_42": BPB[1]}
