@@ -12,6 +12,7 @@ from results.content import FRESH, Fresh
 from results.evidence import STAGES, RecipeEvidence, standing_of
 from results.facts import Facts
 from results.gates import Gate, check_gates
+from results.other_seeds import OtherSeed, line_of, other_seeds
 from results.phases import COUNTED, edges_of, is_uninterrupted, seconds_of
 from results.rows import Row
 from results.script_evidence import ScriptEvidence, script_cells
@@ -25,6 +26,7 @@ class Collected:
     evidence: dict[int, Evidence]  # by seed, counted only
     gates: list[Gate]
     notes: list[str]
+    others: list[OtherSeed]  # seeds of the same configuration that are not part of it
 
     @property
     def finished(self) -> bool:
@@ -53,7 +55,8 @@ def collect(folder: Path, content: Fresh = FRESH) -> Collected:
             evidence[seed] = standing.evidence
         rows.append(_row(spec, seed, run_id, standing.status, standing.attempts, standing.evidence))
     gates = check_gates(rows, spec.policy, spec.target_class, claim_gates(rows, spec.policy))
-    return Collected(spec, rows, evidence, gates, notes)
+    others = other_seeds(spec, content)
+    return Collected(spec, rows, evidence, gates, notes + [line_of(others)] * bool(others), others)
 
 
 def _row(spec: Spec, seed: int, run_id: str, status: str, attempts: int, evidence: Evidence | None) -> Row:

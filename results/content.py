@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from golf_core.rundir import MAX_JSON_BYTES, file_sha256, write_bytes
+from golf_core.rundir import MAX_JSON_BYTES, RUN, RunDirError, file_sha256, read_json, write_bytes
 from results.bundle_config import frozen_config
 
 REMEMBERED = ".hashes"  # in the runs folder; may be deleted at any time
@@ -47,6 +47,16 @@ class Fresh:
                 found.setdefault(match[1], []).append(int(match[2]))
         return {run: sorted(numbers) for run, numbers in found.items()}
 
+    def runs(self, parent: Path) -> Mapping[str, set[tuple[int, str]]]:
+        """(seed, run id) of the attempts in a folder, by the SHA-256 of what ran, as run.json tells them."""
+        found: dict[str, set[tuple[int, str]]] = {}
+        for run, numbers in self.attempts(parent).items():
+            for number in numbers:
+                sha256, seed, run_id = _asked(parent / f"{run}-a{number}" / RUN)
+                if isinstance(sha256, str) and type(seed) is int and isinstance(run_id, str):
+                    found.setdefault(sha256, set()).add((seed, run_id))
+        return found
+
 
 FRESH = Fresh()
 
@@ -64,6 +74,7 @@ class Remembered(Fresh):
         self._seen: dict[str, tuple[Times, str]] = {}
         self._frozen: dict[str, bool | None] = {}
         self._listed: dict[Path, Mapping[str, list[int]]] = {}
+        self._ran: dict[Path, Mapping[str, set[tuple[int, str]]]] = {}
 
     def sha256(self, path: Path, size: int | None = None) -> str:
         name = str(path).removeprefix(self._root)
@@ -88,6 +99,11 @@ class Remembered(Fresh):
             self._listed[parent] = super().attempts(parent)
         return self._listed[parent]
 
+    def runs(self, parent: Path) -> Mapping[str, set[tuple[int, str]]]:
+        if parent not in self._ran:
+            self._ran[parent] = super().runs(parent)
+        return self._ran[parent]
+
     def save(self, all_seen: bool) -> None:
         """Keep what this look has seen; what it has not is forgotten, if it has looked at all there is."""
         settled = {name: one for name, one in self._seen.items() if max(one[0][3:]) + RACY_NS < self._began}
@@ -99,6 +115,15 @@ class Remembered(Fresh):
         files = {name: [*times, digest] for name, (times, digest) in settled.items()}
         text = json.dumps({"files": files, "bundles": bundles}, separators=(",", ":")).encode()
         write_bytes(self._path, HEAD + sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def _asked(path: Path) -> tuple[typing.Any, ...]:
+    """What ran, for which seed, under which id; nothing where the file does not tell."""
+    try:
+        run = read_json(path)
+    except RunDirError:
+        return None, None, None
+    return tuple(run.get(key) for key in ("bundle_sha256", "seed", "run_id"))
 
 
 def _times(found: os.stat_result) -> Times:

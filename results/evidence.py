@@ -35,6 +35,8 @@ from results.spec import Spec
 ATTEMPTS = "attempts"
 ATTEMPT_DIGITS = 16
 STAGES = ("roundtrip", "sliding", "ttt")
+# Classes of an end that is no fault of the code, as the orchestrator's policy has them.
+OUTSIDE = ("rank_killed", "worker_lost", "orphaned", "launch_error", "startup", "cancelled")
 VERDICTS = ("TRACK_A", "SCORE_FIRST_OK", "ILLEGAL_TRAIN_BEFORE_SCORE")  # of a stage's ledger, the worst last
 SEALED = (RUN, BUNDLE, ENV, LOG, METRICS, ARTIFACT, SCORES, RESULT)  # read here, so each must be under the seal
 BPB_TOLERANCE = 1e-6  # relative, between a stage's BPB and the one that its loss, tokens and bytes give
@@ -113,7 +115,10 @@ def _status(folder: Path, content: Fresh, files: tuple[str, ...]) -> tuple[str, 
             return "counted", "", seal
     if not (folder / RESULT).exists():
         return "unfinished", "", {}
-    return f"failed{_why(folder / RESULT)}", "", {}
+    why = _why(folder / RESULT)
+    if why.strip(" ()") in OUTSIDE:  # no failure: the same submit goes on with it
+        return "unfinished", why, {}
+    return f"failed{why}", "", {}
 
 
 def _why(path: Path) -> str:

@@ -32,7 +32,7 @@ README = "README.md"
 REQUIREMENTS = "requirements.txt"
 # What the files say and how, as a number: raise it with every change of a key, a figure or a word in them, so that a
 # folder of before is known for one, and is not taken for a forged one.
-FORMAT = 2  # 1 had no number
+FORMAT = 3  # 1 had no number, 2 no seeds beside the registered ones
 MAX_LOG_BYTES = 256 * 1024 * 1024
 
 
@@ -127,6 +127,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "val_loss": mean(loss) if len(loss) == len(rows) else None,
         "val_loss_std": sample_sd(loss) if len(loss) == len(rows) else None,
         "seeds": [row.seed for row in rows],
+        "other_seeds": [one.to_dict() for one in found.others],
         "seed_results": {str(row.seed): seed_facts(row) for row in rows},
         "bytes_total": largest.artifact_bytes,
         "bytes_code": spec.code_bytes,
@@ -212,7 +213,8 @@ def other_version(folder: Folder) -> str:
         return ""
     return (
         f"made by another version of this program (format {plain(made, 20)}, this one makes {FORMAT}): judged by its "
-        "numbers, not to the byte; `pack` makes it again"
+        "scores, times and sizes, not to the byte; what it says of gates and headroom is not compared, and `pack` "
+        "makes it again"
     )
 
 

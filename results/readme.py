@@ -13,6 +13,7 @@ from results.bundle_config import frozen_config
 from results.claims import judge_rows
 from results.collect import Collected
 from results.dataset import data_warning
+from results.other_seeds import line_of
 from results.rows import Row
 from results.tables import (
     LEGEND,
@@ -43,6 +44,7 @@ def readme_text(
         markdown_table(seed_cells(found.rows)) + "\n" + LEGEND,
         "\n".join(f"- {line}" for line in spread_lines(found.rows)),
         "Every registered seed is in this table.",
+        f"{line_of(found.others)}." if found.others else "",
         "## Against the frontier",
         "\n".join(f"- {line}" for line in statistics_lines(found.rows)),
         "## Stages",

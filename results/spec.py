@@ -64,10 +64,19 @@ class Spec:
     grid: dict[str, typing.Any] | None  # the columns of the grid that it is a variant of
     published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
     script: ScriptSpec | None = None  # where it is one, not a recipe
+    other_seeds: tuple[tuple[int, str], ...] = ()  # (seed, run id) that submit found beside the registered ones
 
     @property
     def kind(self) -> str:
         return RECIPE if self.script is None else SCRIPT
+
+    def run_id(self, seed: int) -> str:
+        """Of any seed under this configuration, registered or not."""
+        what = {"bundle_sha256": self.bundle_sha256}
+        if self.script is not None:
+            what = self.script.content | {"script_sha256": self.bundle_sha256}
+        data = {"data_sha256": self.data_sha256, "tokenizer_sha256": self.tokenizer_sha256}
+        return content_id({**what, **data, "seed": seed, "target": self.target})
 
     @property
     def runs_dir(self) -> Path:
@@ -154,8 +163,18 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
         grid=_grid(facts),
         published=_published(facts),
         script=script,
+        other_seeds=_other_seeds(facts),
         **hashes,
     )
+
+
+def _other_seeds(facts: Facts) -> tuple[tuple[int, str], ...]:
+    """An older spec.json tells none. Whether they are of this configuration, their ids tell."""
+    told = []
+    for entry in facts.items("other_seeds") if facts.has("other_seeds") else []:
+        run = Facts(entry if isinstance(entry, dict) else {}, f"{facts.place}: other_seeds")
+        told.append((run.integer("seed"), run.text("run_id")))
+    return tuple(told)
 
 
 def _script(facts: Facts) -> ScriptSpec | None:

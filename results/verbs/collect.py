@@ -253,4 +253,5 @@ def collected_object(found: "Collected") -> dict[str, typing.Any]:
         "val_bpb": spread([row.val_bpb for row in found.rows]),
         "gates": [gate.to_dict() for gate in found.gates],
         "notes": found.notes,
+        "other_seeds": [one.to_dict() for one in found.others],
     }
