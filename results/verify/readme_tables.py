@@ -21,6 +21,7 @@ OURS, OURS_TOO = (
     {"ours", "our", "this"},
     {"submission", "pr", "work", "seed", "seeds", "mean", "final", "result", "model"},
 )
+ONE_SEED = re.compile(r"\bseed[ =:#]{0,3}(\d{1,10})\b", re.IGNORECASE)
 SCORE_CELL = re.compile(r"\d\.\d{3,12}")
 
 
@@ -135,16 +136,18 @@ def _metric_table(table: Table, place: str, found: Claims) -> None:
             continue
         for i, over, seed in columns:
             if i < len(cells) and not re.match(r"[~\u2248<\u2264>]", words_of(cells[i])):
-                whole = LARGEST if what.metric == "artifact_bytes" else MEAN
                 label = plain(re.sub(r"[*`]", "", cells[0]), 30) + ("" if seed is None else f" {seed}")
-                _take(f"{place}:{number} {label}", what, over or what.over or whole, seed, cells[i], found)
+                one = None if over else ONE_SEED.search(f"{cells[0]} {cells[i]}")
+                whole = LARGEST if what.metric == "artifact_bytes" else MEAN
+                put = ONE if one is not None else over or what.over or whole
+                _take(f"{place}:{number} {label}", what, put, seed if one is None else int(one[1]), cells[i], found)
 
 
 def _own_rows(table: Table, place: str, found: Claims) -> None:
     """The row that says it is ours, in a table of several submissions or runs."""
     for number, cells in table.rows:
         names = set(re.findall(r"[a-z]+", words_of(cells[0]))) if cells else set()
-        if names & OURS and names <= OURS | OURS_TOO and not re.search(r"seed[ =:#]*\d", words_of(cells[0])):
+        if names & OURS and names <= OURS | OURS_TOO and not ONE_SEED.search(words_of(cells[0])):
             for head, cell in list(zip(table.heads, cells, strict=False))[1:]:
                 what = meaning(head)
                 if what is not None and what.metric == BPB and what.over in (None, MEAN):

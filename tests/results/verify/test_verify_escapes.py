@@ -164,6 +164,7 @@ WRONG_LINES = {
     "a sentence": "Our 3-seed mean is 1.0500 BPB.",
     "a row of ours": "| Run | BPB |\n|---|---|\n| ours, 3 seeds | 1.0500 |\n| baseline | 1.2244 |",
     "a row a metric": "| Metric | Value |\n|---|---|\n| val_bpb (mean) | 1.0500 |\n| Layers | 11 |",
+    "a metric of a seed": "| Metric | Value |\n|---|---|\n| val_bpb, seed 1337 | 1.0500 |",
     "a column a seed": "| Metric | 1337 | 42 | 2025 |\n|---|---|---|---|\n| val_bpb | 1.0500 | 1.08098765 | |",
     "seed #": "| seed # | BPB |\n|---|---|\n| 1337 | 1.0500 |",
     "Final": "| Seed | Final |\n|---|---|\n| 1337 | 1.0500 |\n| 42 | 1.08098765 |",
