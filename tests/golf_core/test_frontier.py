@@ -84,7 +84,7 @@ def test_the_first_baseline_was_scored_on_an_earlier_export():
 @pytest.mark.parametrize("text", ["a=" + "[" * 50_000, "# " + "x" * (1 << 20)], ids=["nested", "large"])
 def test_a_hostile_file_is_refused_in_a_line(tmp_path, load, text):
     """Nesting beyond what can be read, and more bytes than any such file needs: a ConfigError that names the file."""
-    with pytest.raises(ConfigError, match="mine.toml: (values are nested too deeply|more than 1,048,576 bytes)"):
+    with pytest.raises(ConfigError, match=r"mine\.toml: (values are nested too deeply|more than 1,048,576 bytes)"):
         load(written(tmp_path, text))
 
 
