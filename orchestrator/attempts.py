@@ -74,6 +74,13 @@ def folders_of(runs_dir: Path, run_id: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def attempt_folders(runs_dir: Path) -> list[Path]:
+    """Of every run that was ever started here."""
+    parent = runs_dir / ATTEMPTS
+    names = os.listdir(parent) if parent.is_dir() else []
+    return sorted(parent / name for name in names if re.fullmatch(r"[0-9a-f]+-a[1-9][0-9]*", name))
+
+
 def inspect(folder: Path, number: int) -> Attempt:
     """What the files of the folder say now. Reads every sealed byte: call it when something changed."""
     if (folder / VOID).exists():

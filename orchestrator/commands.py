@@ -13,7 +13,7 @@ from orchestrator.attempts import folders_of
 from orchestrator.controller import lease_of_run, lease_of_submission
 from orchestrator.errors import UsageError
 from orchestrator.ledger import Ledger
-from orchestrator.overview import Overview, Row, story
+from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
 from orchestrator.view import describe, make_view
@@ -24,7 +24,8 @@ CANCEL_PATIENCE = 30.0
 
 def chosen(ledger: Ledger, prefix: str | None) -> str:
     """The submission that is meant: by a prefix of its id, or the latest that somebody drives, or the latest."""
-    ids = ledger.submissions()
+    there = ledger.path.parent
+    ids = [sid for sid in ledger.submissions() if (there / sid[:SUBMISSION_DIGITS]).is_dir()]  # one may be moved away
     if not ids:
         raise UsageError(f"there is no submission in {ledger.path.parent}; `python -m orchestrator submit` makes one")
     if prefix:
@@ -57,7 +58,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
             finally:
                 view.close()
         holder = ledger.holder(name)
-        rows = overview.rows(controlled=holder is not None)
+        rows = with_collected(overview.rows(controlled=holder is not None), runs_dir / sid[:SUBMISSION_DIGITS])
         events = story(ledger, sid, {run_id: seed for seed, run_id in runs}) if verbose else []
     if as_json:
         answer = {

@@ -5,6 +5,7 @@ What is true is in the attempt folders: the controller looks at them, asks the p
 what it did. A controller that takes over from a dead one does the same, and nothing else.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from orchestrator.attempts import Attempt, counted, create, first_stage, inspect
 from orchestrator.backends.base import Backend, BackendError, Handle, Job, State, Unavailable
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger import Lease, Ledger
-from orchestrator.policy import Decision, Past, View, decide
+from orchestrator.policy import OUTSIDE, Decision, Past, View, decide
 from orchestrator.spec import Limits, Run, Submission, attempt_id
 
 BEAT_SECONDS = 5.0
+INTERRUPTED = "the submit was interrupted"
 LOOK_SECONDS = 0.5  # between looks at an attempt, or a lease, of somebody else
 
 
@@ -82,8 +84,25 @@ class Controller:
             watch(self.cases)
             self._write("submission_ended", data={str(c.run.seed): c.end.reason for c in self.cases if c.end})
             return self.cases
+        except KeyboardInterrupt:
+            self._interrupt()
+            raise
         finally:
             self.close()
+
+    def _interrupt(self) -> None:
+        """Somebody ended us: what was training is void now, not only once the same submit comes again. A sealed
+        training stays, and only its evaluation will be repeated."""
+        running = [case for case in self.cases if case.live_folder is not None and case.live is not None]
+        self._write("submission_interrupted", data={"seeds": [case.run.seed for case in running]})
+        if self.backend is not None:
+            self.backend.close()
+        for case in running:
+            assert case.live_folder is not None
+            attempt = inspect(case.live_folder, int(case.live_folder.name.rpartition("-a")[2]))
+            ended = attempt.state in ("failed", "lost") and attempt.cls in OUTSIDE
+            if ended and not (attempt.train_sealed and attempt.stage == "evaluate"):
+                self._void(case, dataclasses.replace(attempt, message=INTERRUPTED))
 
     def close(self) -> None:
         """End what runs, give back what is held."""

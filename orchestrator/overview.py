@@ -1,8 +1,9 @@
 """A submission as it stands: one row a seed, from the attempt folders and the ledger. Used by every view."""
 
+import csv
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
@@ -12,6 +13,7 @@ from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE
 
+SCORES_CSV = "scores.csv"  # written by results, a line a seed
 FINAL = ("done", "failed", "stopped")
 
 
@@ -28,6 +30,7 @@ class Row:
     progress: Progress
     folder: Path | None
     diagnostic_only: bool = False  # no BPB of it is a score
+    score: float | None = None  # BPB that `results collect` has read in the log of a script
 
     def to_dict(self) -> dict[str, typing.Any]:
         progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
@@ -76,6 +79,26 @@ def final_score(folder: Path) -> float | None:
     return float(bpb) if isinstance(bpb, int | float) and not is_diagnostic(folder) else None
 
 
+def with_collected(rows: Sequence[Row], submission: Path) -> list[Row]:
+    """The rows with the scores that `results collect` wrote beside spec.json. A script's log is read there alone, and
+    what a script printed last is no result; without the table nothing is shown."""
+    told: dict[str, str] = {}
+    try:
+        with (submission / SCORES_CSV).open(encoding="utf-8", newline="") as file:
+            told = {str(line.get("seed")): str(line.get("val_bpb")) for line in csv.DictReader(file)}
+    except (OSError, ValueError, csv.Error):
+        pass
+    return [replace(row, score=_number(told.get(str(row.seed)))) if row.state == "done" else row for row in rows]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 < number < 1e9 else None
+
+
 def is_diagnostic(folder: Path) -> bool:
     """Whether a counted attempt says of itself that its scores are none."""
     return _scores(folder).get("diagnostic_only") is True
@@ -98,7 +121,14 @@ def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:
     why = f"{attempt.cls}: {attempt.message}".rstrip(": ")
     if attempt.cls not in OUTSIDE and attempt.state != "void":
         return "failed", why
-    return ("waiting" if controlled else "stopped"), why
+    return ("waiting", why) if controlled else ("stopped", f"{_fate(attempt)} ({why}); the same submit goes on")
+
+
+def _fate(attempt: Attempt) -> str:
+    """What becomes of an attempt that ended for an outside reason: a sealed training is never thrown away."""
+    if attempt.state != "void" and attempt.train_sealed and attempt.stage == "evaluate":
+        return f"attempt {attempt.number} was cut off in evaluate, its training is sealed"
+    return f"attempt {attempt.number} is void"
 
 
 def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -> list[str]:
@@ -121,6 +151,7 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             "attempt_voided": f"attempt {number} is void: {why}{said}",
             "attempt_counted": f"attempt {number} is counted",
             "cancel_requested": f"cancel was asked for seeds {', '.join(map(str, data.get('seeds', [])))}",
+            "submission_interrupted": _interruption(data.get("seeds")),
             "submission_ended": "the controller ended",
         }.get(event.kind)
         if sentence is not None:
@@ -128,6 +159,15 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             who = "" if seed is None else f"seed {seed}: "
             lines.append(f"{event.at}  {who}{sentence}")
     return lines
+
+
+def _interruption(seeds: typing.Any) -> str:
+    """
+    >>> _interruption([2])
+    'the submit was interrupted while seed 2 ran; the same submit goes on'
+    """
+    running = ", ".join(str(seed) for seed in seeds) if isinstance(seeds, list) else ""
+    return f"the submit was interrupted{f' while seed {running} ran' if running else ''}; the same submit goes on"
 
 
 def _gerund(stage: typing.Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from golf_core.recipes import Recipe
 from orchestrator.attempts import Attempt, counted
 from orchestrator.errors import UsageError
+from orchestrator.other_seeds import OtherSeed, describe
 from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
 from orchestrator.power import Power, power_of
@@ -34,6 +35,7 @@ class Plan:
     meant_for: str | None  # the target of the recipe
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
     hints: tuple[Line, ...] = ()  # what somebody who reads the recipe or the script would ask
+    other_seeds: tuple[OtherSeed, ...] = ()  # run under this configuration, and not registered here
     power: Power | None = None  # what the seeds can show; None: nothing is claimed, and nothing paid for
 
     @property
@@ -56,6 +58,7 @@ class Plan:
             "meant_for": self.meant_for,
             "as_meant": None if self.meant_for is None else is_as_meant(self.meant_for, self.submission.target),
             "hints": [hint for _, hint, _ in self.hints],
+            "other_seeds": [one.to_dict() | {"state": one.state} for one in self.other_seeds],
             "power": None if self.power is None else self.power.to_dict(),
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
@@ -69,8 +72,9 @@ def make_plan(
     settings: Settings,
     retry_failed: bool = False,
     edited: bool = False,
+    other_seeds: tuple[OtherSeed, ...] = (),
 ) -> Plan:
-    """`attempts` holds what is there of each run id."""
+    """`attempts` holds what is there of each run id; `other_seeds` what was run of this and is not asked for."""
     submission = prepared.submission
     runs = []
     for run in submission.runs:
@@ -86,6 +90,7 @@ def make_plan(
         meant_for=None if recipe is None else recipe.target,
         edited=edited,
         hints=tuple(_hints(submission, recipe)),
+        other_seeds=other_seeds,
         power=power_of(submission, embedded=settings["data"] is None),
     )
 
@@ -148,6 +153,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
             else _script_lines(plan, settings, submission.script)
         ),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
+        *_also_run(plan.other_seeds),
         ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
         ("target", target, _target(plan)),
         ("policy", f"{submission.policy.name}: {_caps(submission)}", plan.sources["policy"]),
@@ -156,6 +162,11 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
     ]
     return rows + _warnings(plan)
+
+
+def _also_run(found: tuple[OtherSeed, ...]) -> list[Line]:
+    what = f"also run under this configuration: {describe(found)}; tables and submission name them"
+    return [("other seeds", what, "the runs folder")] if found else []
 
 
 def _recipe_lines(plan: Plan, settings: Settings, bundle: str | None) -> list[Line]:

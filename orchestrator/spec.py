@@ -174,9 +174,10 @@ class Submission:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        return tuple(Run(seed=seed, run_id=self._run_id(seed)) for seed in self.seeds)
+        return tuple(Run(seed=seed, run_id=self.run_id(seed)) for seed in self.seeds)
 
-    def _run_id(self, seed: int) -> str:
+    def run_id(self, seed: int) -> str:
+        """Of any seed under this configuration, registered or not."""
         sha256 = self.bundle_sha256
         what = {"bundle_sha256": sha256} if self.script is None else self.script.content(sha256)
         return content_id(

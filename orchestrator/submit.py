@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from golf_core.recipes import Grid
-from golf_core.rundir import BUNDLE, write_bytes, write_json
+from golf_core.rundir import BUNDLE, read_json, write_bytes, write_json
 from orchestrator import errors
 from orchestrator.attempts import inspect_all, now_utc
 from orchestrator.backends import check_backend, load_backend, warm_up
@@ -22,9 +23,12 @@ from orchestrator.controller import Case, Controller, lease_of_submission
 from orchestrator.default_policy import settings_of_policy
 from orchestrator.errors import UsageError
 from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid, variant_heading
+from orchestrator.last_words import last_words
 from orchestrator.ledger import Lease, Ledger, check_ownership
+from orchestrator.other_seeds import KEY as OTHER_SEEDS
+from orchestrator.other_seeds import find_other_seeds, refresh
 from orchestrator.outcome import Outcome, worst
-from orchestrator.overview import Overview
+from orchestrator.overview import Overview, Row
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
 from orchestrator.planned_gpus import settings_of_plan
 from orchestrator.preflight import ROOT, SPEC, check_folder, prepare, prepare_script
@@ -77,7 +81,9 @@ def submit(settings: Settings, request: Request) -> int:
     for one in prepared:
         check_folder(runs_dir, one.submission)
         attempts = {run.run_id: inspect_all(runs_dir, run.run_id) for run in one.submission.runs}
-        plans.append(make_plan(one, attempts, settings, request.retry_failed, edited=request.bundle is not None))
+        others = find_other_seeds(runs_dir, one.submission, spec_there(runs_dir, one.submission))
+        edited = request.bundle is not None
+        plans.append(make_plan(one, attempts, settings, request.retry_failed, edited, others))
     print_plan(plans, grid, settings, request)
     if request.dry_run:
         return errors.OK
@@ -157,17 +163,26 @@ def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
     """The submission's folder, whole or not at all; the first of several that do this at once wins."""
     folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
     with folder_lock(runs_dir, FINISH_PATIENCE):
+        spec = spec_there(runs_dir, submission)
+        others = find_other_seeds(runs_dir, submission, spec)
         if check_folder(runs_dir, submission):
+            refresh(folder / SPEC, spec, others)
             return
         scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
         scratch.mkdir(exist_ok=True)
         write_bytes(scratch / BUNDLE, submission.bundle.encode())
         if submission.readable is not None:
             write_bytes(scratch / READABLE, submission.readable.encode())
-        write_json(scratch / SPEC, submission.to_dict(now_utc()))
+        write_json(scratch / SPEC, submission.to_dict(now_utc()) | {OTHER_SEEDS: [one.to_dict() for one in others]})
         os.rename(scratch, folder)
         data = {"recipe": submission.recipe, "overrides": list(submission.overrides), "seeds": list(submission.seeds)}
         ledger.append("submission_registered", submission_id=submission.submission_id, data=data)
+
+
+def spec_there(runs_dir: Path, submission: Submission) -> dict[str, typing.Any]:
+    """What the submission's spec.json says; nothing where it is not registered yet."""
+    path = runs_dir / submission.submission_id[:SUBMISSION_DIGITS] / SPEC
+    return read_json(path) if path.exists() else {}
 
 
 def make_overview(submission: Submission, runs_dir: Path) -> Overview:
@@ -262,12 +277,14 @@ def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:
     verbs = [] if missing == len(rows) else ["collect"] if missing or diagnostic else ["collect", "pack"]
     with folder_lock(folder, FINISH_PATIENCE):
         codes: list[int] = []
+        said: set[str] = set()
         for verb in verbs:
             if errors.BACKEND not in codes:
-                codes.append(results_command(verb, sid, runs_dir, request.json or request.quiet))
+                codes.append(results_command(verb, sid, runs_dir, request.json or request.quiet, said))
         if codes and errors.BACKEND not in codes:  # evidence that contradicts itself is told of once
-            _report(sid, runs_dir, folder, request.json or request.quiet)
-    for row in failed + open_rows:
+            _report(sid, runs_dir, folder, request.json or request.quiet, said)
+    _tell_why(failed, sid[:SUBMISSION_DIGITS], _place(runs_dir))
+    for row in open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
     if diagnostic and verbs:
         print("diagnostic only: tables, but no submission folder", file=sys.stderr)
@@ -285,8 +302,9 @@ def _tell(outcome: Outcome, request: Request) -> None:
         print(outcome.submission.submission_id)
 
 
-def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool) -> int:
-    """`python -m results VERB`: another room, so another process. What it prints is data, unless that is not wanted."""
+def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool, said: set[str]) -> int:
+    """`python -m results VERB`: another room, so another process. What it prints is data, unless that is not wanted.
+    `said` are the lines that verbs have told: each looks at the same attempts, and would tell of them again."""
     env = dict(os.environ)
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     sys.stdout.flush()
@@ -294,27 +312,52 @@ def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool) 
         [sys.executable, "-m", "results", verb, submission_id, "--runs-dir", str(runs_dir)],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr if quiet else None,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         env=env,
     )
+    for line in done.stderr.splitlines():
+        if line not in said:
+            print(line, file=sys.stderr, flush=True)
+        said.add(line)
     return done.returncode if done.returncode >= 0 else errors.BACKEND
 
 
-def _report(submission_id: str, runs_dir: Path, folder: Path, quiet: bool) -> None:
+def _report(submission_id: str, runs_dir: Path, folder: Path, quiet: bool, said: set[str]) -> None:
     """The page beside the tables. It is for the eye: where it cannot be made, that is said and fails nothing."""
-    code = results_command("report", submission_id, runs_dir, quiet)
+    code = results_command("report", submission_id, runs_dir, quiet, said)
     if code not in (errors.OK, errors.FAILED, errors.NOT_FINISHED) or not (folder / REPORT).is_file():
         again = f"python -m results report {folder.name} --runs-dir {runs_dir}"
         print(f"no {REPORT} (exit code {code}); the tables stand. Again: {again}", file=sys.stderr)
 
 
 def _next_commands(short: str, runs_dir: Path, folder: Path, failed: bool) -> None:
-    place = "" if str(runs_dir) == "runs" else f" --runs-dir {runs_dir}"
+    place = _place(runs_dir)
     print("next:", file=sys.stderr)
-    print(f"  python -m orchestrator status {short} -v{place}", file=sys.stderr)
     if failed:
         print("  the same submit with --retry-failed", file=sys.stderr)
     elif (folder / "submission").is_dir():
-        print(f"  ls {folder / 'submission'}", file=sys.stderr)
+        print(f"  python -m results verify {short}{place}", file=sys.stderr)
+    else:
+        print(f"  python -m orchestrator status {short} -v{place}", file=sys.stderr)
+    if (folder / REPORT).is_file():
+        print(f"  open {folder / REPORT}", file=sys.stderr)
+
+
+def _place(runs_dir: Path) -> str:
+    """The flag that a command needs to find these runs."""
+    return "" if str(runs_dir) == "runs" else f" --runs-dir {shlex.quote(str(runs_dir))}"
+
+
+def _tell_why(failed: Sequence[Row], short: str, place: str) -> None:
+    """What each failed seed said last, once, and where all of it is. That it failed the view has told."""
+    for row in failed:
+        words = last_words(row.folder) if row.folder is not None else []
+        print(f"seed {row.seed}: the end of the log of attempt {row.attempt}", file=sys.stderr)
+        for line in words or ["(it is empty)"]:
+            print(f"  | {line}", file=sys.stderr)
+        print(f"  all of it: python -m orchestrator logs {short} --seed {row.seed}{place}", file=sys.stderr)
 
 
 def _interrupted(submission: Submission) -> str:

@@ -42,6 +42,8 @@ def describe(row: Row) -> str:
         parts.append(f"attempt {row.attempt} is counted")
         if p.bpb is not None:
             parts.append(f"BPB {p.bpb:.4f}{_stamp(row)}")
+        elif row.score is not None and p.over:
+            parts.append(f"BPB {row.score:.4f} (of its log, as collected)")
         if row.note:
             parts.append(row.note)
     elif row.note != row.state and row.note:
