@@ -98,7 +98,8 @@ def _read_log(path: Path, seed: int, run_seconds: float) -> tuple[ParsedRun, lis
         told = parsed.evidence["seed"]
         raise RunDirError(
             f"{path}:{told.line}: the script printed seed {parsed.seed} ({told.text.strip()!r:.80}), but ran for seed "
-            f"{seed}: it does not use SEED as it was given, so the registered seeds were not run"
+            f"{seed}: it does not use SEED as it was given, so the registered seeds were not run. To retire this "
+            f"submission move its folder out of the runs folder: nothing else refers to it"
         )
     notes = [] if parsed.final_bpb is not None else [f"no score is read from its log: {parsed.reasons['final_bpb']}"]
     if parsed.seed is None:
