@@ -181,9 +181,7 @@ def ratio_of(losses: Sequence[float], bpb: Sequence[float]) -> float | None:
 
 
 def scored_row(row: FrontierRow) -> Scored:
-    return Scored(
-        label=row.label, sample=row.sample, bytes_per_token=row.bytes_per_token, text_bytes=row.text_bytes
-    )
+    return Scored(label=row.label, sample=row.sample, bytes_per_token=row.bytes_per_token, text_bytes=row.text_bytes)
 
 
 def text_doubt(ours: Scored, frontier: Frontier) -> str:
