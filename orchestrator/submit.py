@@ -288,8 +288,7 @@ def finish(submission: Submission, runs_dir: Path, request: Request) -> Outcome:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
     if diagnostic and verbs:
         print("diagnostic only: tables, but no submission folder", file=sys.stderr)
-    code = next((one for one in codes if one), errors.OK)
-    code = errors.FAILED if failed else errors.NOT_FINISHED if open_rows else code
+    code = errors.FAILED if failed else errors.NOT_FINISHED if open_rows else worst(codes)
     _next_commands(sid[:SUBMISSION_DIGITS], runs_dir, folder, bool(failed))
     return Outcome(submission, code, rows, folder)
 
