@@ -138,7 +138,7 @@ def other_text(ours: Scored, theirs: Scored) -> str:
     """Why the two were not scored on the same validation text; empty where that is not known to be so."""
     if same_text(ours.text, theirs.text) is not False:
         return ""
-    a, b = ours.text_bytes, theirs.text_bytes
+    a, b = ours.text.length, theirs.text.length
     if a is not None and b is not None and a != b:
         told = f"ours has {a:,} bytes, theirs {b:,}"
     else:

@@ -11,6 +11,7 @@ from golf_core.frontier import BEST, SAME_RATIO, Frontier, FrontierRow, load_fro
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.significance import Design, NotTestable, Welch, seeds_needed, welch
 from results.claims import Judged, Scored, bpb_of, judge, nats_of, other_text, text_doubt
+from results.dataset import has_fineweb_bytes, same_text
 from results.gates import FAIL, PASS, UNKNOWN
 from results.sequential import Look, look
 from results.sides import Side, as_json
@@ -109,9 +110,9 @@ def rules_of(chosen: tuple[str, Claim, int]) -> list[tuple[str, Claim, int]]:
 
 def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], frontier: Frontier) -> Comparison:
     """`frontier` is that of their row, and knows a typical spread."""
-    scored = ours.scored
-    if theirs.row is not None and scored.bytes_per_token is not None and (doubt := text_doubt(scored, frontier)):
-        ours = replace(ours, scored=replace(scored, obstacle=scored.obstacle or doubt))
+    ours, theirs = _told_apart(ours, theirs)
+    if doubt := _doubt(ours, theirs, frontier):
+        ours = replace(ours, scored=replace(ours.scored, obstacle=ours.scored.obstacle or doubt))
     test, no_test = None, ""
     try:
         test = welch(ours.scored.sample, theirs.scored.sample)
@@ -138,6 +139,35 @@ def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], frontier: 
             "seeds needed are told for the larger",
         )
     return replace(found, notes=tuple(notes))
+
+
+def _told_apart(ours: Side, theirs: Side) -> tuple[Side, Side]:
+    """Scripts with what tells them apart: of two of them, what differs in text and environment; of one, all of it."""
+
+    def named(one: Side, other: Side) -> Side:
+        return replace(one, what=" ".join([one.what, *(word for word in one.script if word not in other.script)]))
+
+    return named(ours, theirs), named(theirs, ours)
+
+
+def _doubt(ours: Side, theirs: Side, frontier: Frontier) -> str:
+    """Why the two are not known to be of one text. Numbers that somebody typed are taken at their word, unless a
+    submission, whose data is known, is held against them."""
+    if same_text(ours.scored.text, theirs.scored.text):
+        return ""
+    sides = (ours, theirs)
+    if any(side.row is not None for side in sides):
+        told = [one.scored for one in sides if one.row is None and (one.scored.bytes_per_token or one.registered)]
+        return next((doubt for one in told if (doubt := text_doubt(one, frontier))), "")
+    if not any(side.registered for side in sides) or all(_is_fineweb(side, frontier) for side in sides):
+        return ""
+    return f"nothing shows that {ours.what} and {theirs.what} are scored on the same text"
+
+
+def _is_fineweb(side: Side, frontier: Frontier) -> bool:
+    """Whether it is shown, by its size or by its bytes per token under a known tokenizer."""
+    size, ratio = side.scored.text.length, side.scored.bytes_per_token
+    return has_fineweb_bytes(size) if size is not None else ratio is not None and not text_doubt(side.scored, frontier)
 
 
 def _claimed_row(claim: Claim) -> FrontierRow:

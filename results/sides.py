@@ -28,6 +28,14 @@ class SideError(Exception):
     """A side that cannot be read as scores; the message says which and what would do."""
 
 
+class NoScoreYet(SideError):
+    """A submission without one counted score; `failed` where that is because a seed failed."""
+
+    def __init__(self, message: str, failed: bool) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+
 @dataclass(frozen=True, kw_only=True)
 class Side:
     what: str  # in words, for the table
@@ -37,6 +45,7 @@ class Side:
     lost: tuple[int, ...] = ()  # of these the ones that failed: unless run again, the list has no end
     rule: tuple[str, Claim, int] | None = None  # claim rule that it was registered under: policy, claim, seeds
     row: FrontierRow | None = None
+    script: tuple[str, ...] = ()  # of a script: which text, and each variable of its environment
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,11 +124,15 @@ def _of_submission(folder: Path) -> Side:
     scored = scored_rows(label, found.rows)
     if scored is None:
         states = ", ".join(f"{row.seed} {row.status}" for row in found.rows)
-        raise SideError(f"{label} has no counted score yet ({states})")
+        raise NoScoreYet(f"{label} has no counted score yet ({states})", found.failed)
     claim = claim_of(found.spec.policy)
     what = " ".join([label, found.spec.recipe, *found.spec.overrides])
     lost = tuple(row.seed for row in found.rows if row.status.startswith("failed"))
-    notes = [*found.notes, *([] if scored.text_bytes is not None else [_unproved(label)])]
+    notes = [*found.notes, *([] if scored.text.length is not None else [_unproved(label)])]
+    script: tuple[str, ...] = ()
+    if found.spec.script is not None:
+        given = (f"--env {name}={value}" for name, value in found.spec.script.environment.items())
+        script = (f"(sha256 {found.spec.bundle_sha256[:12]})", *given)
     if lost:
         seeds = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
         notes.insert(
@@ -132,6 +145,7 @@ def _of_submission(folder: Path) -> Side:
         scores=tuple((row.seed, row.val_bpb) for row in found.rows if row.counted and row.val_bpb is not None),
         registered=tuple(row.seed for row in found.rows),
         lost=lost,
+        script=script,
         rule=None if claim is None else (found.spec.policy_name, claim, int(limit_of(found.spec.policy, "seeds"))),
         notes=tuple(notes),
     )

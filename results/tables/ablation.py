@@ -228,8 +228,15 @@ def _compared(rows: Variant, label: str, base: Variant, is_base: bool) -> dict[s
         return own | {"is_base": True, "no_interval": None} | dict.fromkeys(_DELTAS)
     notes = [own["note"]]
     told: dict[str, typing.Any] = dict.fromkeys(_DELTAS) | {"no_interval": None}
-    if not same_text(text_of(rows), text_of(base)):
-        notes.append("scored on other text than the base, or not scored: no difference of scores")
+    if not own["n"] or not other["n"]:
+        told["no_interval"] = "no run counts" if not own["n"] else "the base has no run that counts"
+        return own | told | {"note": "; ".join(filter(None, [*notes, _unheld(own, other)])) or None}
+    if own["val_bpb"] is None or other["val_bpb"] is None:
+        notes.append(_unheld(own, other))
+        told["no_interval"] = "no score"
+    elif not (same := same_text(text_of(rows), text_of(base))):
+        what = "not known to be scored on the same text as" if same is None else "scored on other text than"
+        notes.append(f"{what} the base: no difference of scores")
     else:
         told |= _score_deltas(rows, base)
         if own["final_stage"] != other["final_stage"]:
@@ -242,6 +249,13 @@ def _compared(rows: Variant, label: str, base: Variant, is_base: bool) -> dict[s
         if own[value] is not None and other[value] is not None:
             told[name] = own[value] - other[value]
     return own | told | {"note": "; ".join(filter(None, notes)) or None}
+
+
+def _unheld(own: Record, base: Record) -> str | None:
+    """What is said of a variant that cannot be held against its base for want of a score."""
+    if own["diagnostic_only"] or base["diagnostic_only"]:
+        return "a diagnostic run claims no score: no difference of scores"
+    return "the base has no score: nothing to compare with" if base["val_bpb"] is None else "no score yet"
 
 
 _DELTAS = tuple(column.name for column in (*AGAINST_SCORE, *AGAINST_TIME, *AGAINST_SIZE) if column.kind is float)

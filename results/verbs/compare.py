@@ -73,10 +73,13 @@ def compare(
 
     def run() -> int:
         from golf_core.fields import ConfigError
-        from results.sides import SideError
+        from results.sides import NoScoreYet, SideError
 
         try:
             found = _compared(ours, theirs, policy, against, frontier, bytes_per_token, runs_dir)
+        except NoScoreYet as error:
+            print(error, file=sys.stderr)
+            return FAILED if error.failed else NOT_FINISHED
         except (ConfigError, SideError) as error:
             print(error, file=sys.stderr)
             return USAGE

@@ -202,3 +202,12 @@ def test_a_simulated_submission_is_stamped_on_the_board(tmp_path, form):
     """Before its summary in every form, since nothing of it is a measurement."""
     runs = Runs(tmp_path / "runs", seeds=(1,), target_class="simulated").all_attempts()
     assert "SIMULATED HARDWARE; " in leaderboard_table([collect(runs.folder)], Project()).render(form)
+
+
+def test_a_side_without_a_score_is_only_told_so():
+    """No stage, no machine and no text is told of a variant, or a base, that has no score."""
+    scored, lost = variant("g.base", BASE), variant("g.lost", [None, None, None], position=2)
+    note = records([scored, lost])["lost"]["note"]
+    assert "no score yet" in note and "stage" not in note and "machine" not in note and "text" not in note
+    note = records([scored, lost], base=1)["base"]["note"]
+    assert note == "the base has no score: nothing to compare with"
