@@ -13,6 +13,7 @@ from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAG
 if typing.TYPE_CHECKING:
     from results.untrusted import Folder
     from results.verify.check import Checked
+    from results.verify.rival import Asked
 
 FORMS = ("table", "md", "json")
 DEFAULT_POLICY = "record-2026-03"
@@ -31,6 +32,29 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    against: typing.Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
+            show_default=False,
+        ),
+    ] = None,
+    frontier: typing.Annotated[
+        str | None,
+        typer.Option(
+            "--frontier",
+            help="Date of a frontier, or a TOML file of rows. Without it the policy's.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_unknown: typing.Annotated[
+        bool,
+        typer.Option("--allow-unknown", help="Exit 0 where nothing failed, though something is unknown."),
+    ] = False,
+    problems: typing.Annotated[
+        bool, typer.Option("--problems", help="Only what failed or is unknown, a shared cause told once.")
+    ] = False,
     runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
     form: typing.Annotated[str, typer.Option("--format", help="table, md or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
@@ -38,10 +62,16 @@ def verify(
 ) -> None:
     """Derive every number of a submission folder again, and judge its gates; 4 unless all is supported.
 
+    Exit codes: 0 all is supported (with --allow-unknown: nothing failed), 4
+    something failed or is unknown, 3 a draft, 5 what cannot be read. Logs
+    alone never tell everything, so that a folder without its sealed attempts
+    gives 0 only with --allow-unknown.
+
     FOLDER holds README.md, submission.json, train_gpt.py and logs, of ours
     or of anybody. Where the sealed attempts of one of ours are at hand, they
     are the evidence, else its logs. What the evidence does not tell is
-    unknown, and unknown is no pass. 3 for a draft; 5 for what cannot be read.
+    unknown, and unknown is no pass. What it is held against is the best row
+    of the policy's frontier that is dated before the submission's own date.
     """
     form = "json" if as_json else form
     if form not in FORMS:
@@ -49,17 +79,26 @@ def verify(
         sys.exit(USAGE)
 
     def run() -> int:
-        asked = None if policy is None else _policy(policy)
+        from golf_core.fields import ConfigError
+
+        chosen = None if policy is None else _policy(policy)
         if (path := _folder_of(folder, runs_dir)) is None:
             return USAGE
         from results.untrusted import Folder
+        from results.verify.rival import Asked
 
         opened = Folder(path)
         if (code := _not_final(opened)) is not None:
             return code
-        checked = _check(opened, asked, runs_dir)
-        _show(checked, form)
-        return 0 if checked.passed else GATE
+        asked = Asked(against=against, frontier=frontier)
+        try:
+            _find_asked(asked, chosen)
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            return USAGE
+        checked = _check(opened, chosen, asked, runs_dir)
+        _show(checked, form, problems, allow_unknown)
+        return 0 if checked.passed or (allow_unknown and checked.nothing_failed) else GATE
 
     guarded(run, debug)
 
@@ -105,32 +144,60 @@ def _not_final(folder: "Folder") -> int | None:
     return NOT_FINISHED
 
 
-def _check(folder: "Folder", asked: Mapping[str, typing.Any] | None, runs_dir: Path | None) -> "Checked":
+def _find_asked(asked: "Asked", chosen: Mapping[str, typing.Any] | None) -> None:
+    """Raises ConfigError for a row or a frontier that there is not, before anything is read."""
+    from golf_core.frontier import load_frontier
+    from golf_core.policy import WRITTEN, load_policy
+    from results.claims import claim_of
+
+    claim = claim_of(chosen or {}) or load_policy(WRITTEN).claim
+    if asked.frontier is not None or asked.against is not None:
+        assert claim is not None
+        frontier = load_frontier(asked.frontier or claim.frontier)
+        frontier.find(asked.against or claim.against)
+
+
+def _check(
+    folder: "Folder", chosen: Mapping[str, typing.Any] | None, asked: "Asked", runs_dir: Path | None
+) -> "Checked":
     """By sealed attempts where the folder is of ours and they are at hand, else by the logs."""
     from results.collect import collect
-    from results.project import load_project
     from results.spec import UnknownSubmission, find_submission
     from results.verify.check import SUBMISSION, check_logs
     from results.verify.sealed import check_sealed, id_of_ours
 
     facts = folder.document(SUBMISSION) if folder.has(SUBMISSION) else {}
     if (submission_id := id_of_ours(facts)) is not None:
-        runs = runs_dir or Path(load_project().runs_dir)
+        runs = _runs_of(folder.path, runs_dir)
         try:
-            return check_sealed(folder, collect(find_submission(runs, submission_id)), asked)
+            return check_sealed(folder, collect(find_submission(runs, submission_id)), chosen, asked)
         except UnknownSubmission:
             print(
                 f"the sealed attempts of {submission_id[:12]} are not in {runs}: judged by the logs alone "
                 "(--runs-dir names another folder)",
                 file=sys.stderr,
             )
-    return check_logs(folder, asked or _policy(DEFAULT_POLICY))
+    return check_logs(folder, chosen or _policy(DEFAULT_POLICY), asked)
 
 
-def _show(checked: "Checked", form: str) -> None:
-    from results.verify.show import markdown_text, table_text
+def _runs_of(path: Path, runs_dir: Path | None) -> Path:
+    """The runs folder that was named; else the one that the folder was packed in; else the project's."""
+    from results.project import load_project
+    from results.spec import SPEC
+
+    if runs_dir is not None:
+        return runs_dir
+    packed_in = path.absolute().parent
+    return packed_in.parent if (packed_in / SPEC).is_file() else Path(load_project().runs_dir)
+
+
+def _show(checked: "Checked", form: str, problems: bool, allow_unknown: bool) -> None:
+    from results.verify.show import json_of, markdown_text, table_text
 
     if form == "json":
-        print(json.dumps(checked.to_dict(), indent=1, ensure_ascii=False))
+        told = json_of(checked, problems=problems, allow_unknown=allow_unknown)
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+    elif form == "table":
+        print(table_text(checked, terminal_width(), problems=problems, allow_unknown=allow_unknown), end="")
     else:
-        print(table_text(checked, terminal_width()) if form == "table" else markdown_text(checked), end="")
+        print(markdown_text(checked, problems=problems, allow_unknown=allow_unknown), end="")

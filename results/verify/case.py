@@ -2,11 +2,12 @@
 
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from results.untrusted import Folder
 from results.verify.assign import Assigned
 from results.verify.logtext import LogText
+from results.verify.rival import Asked
 from results.verify.seen import Seen
 
 
@@ -37,6 +38,8 @@ class Case:
     assigned: Assigned
     texts: Mapping[str, LogText]  # by file
     ours: bool  # logs of our own worker
+    facts: Mapping[str, typing.Any] = field(default_factory=dict)  # submission.json
+    asked: Asked = field(default_factory=Asked)
 
     @property
     def runs(self) -> dict[int, Seen]:

@@ -17,6 +17,7 @@ from results.verify.gates import BYTES_PER_TOKEN, gates_of
 from results.verify.judge import LOOSE, judge
 from results.verify.logtext import LogText, log_text, places_of
 from results.verify.readme import claims_of_readme
+from results.verify.rival import Asked
 from results.verify.seen import Seen, logs_of, seen_in_logs
 from results.verify.significance import both_rules, significance
 from results.verify.words import BPB, MEAN, SCORES
@@ -53,6 +54,11 @@ class Checked:
         """Nothing contradicted and nothing unknown."""
         return self.count(PASS) == len(self.findings) + len(self.gates) and bool(self.findings)
 
+    @property
+    def nothing_failed(self) -> bool:
+        """Nothing contradicted; and something is claimed at all."""
+        return self.count(FAIL) == 0 and bool(self.findings)
+
     def to_dict(self) -> dict[str, typing.Any]:
         return {
             "schema_version": 1,
@@ -60,6 +66,7 @@ class Checked:
             "policy": self.policy,
             "basis": self.basis,
             "passed": self.passed,
+            "counts": {verdict: self.count(verdict) for verdict in (FAIL, UNKNOWN, PASS)},
             "claims": [one.to_dict() for one in self.findings],
             "gates": [one.to_dict() for one in self.gates],
             "notes": self.notes,
@@ -117,20 +124,29 @@ def _other_documents(folder: Folder) -> list[str]:
     return sorted(one for one in folder.files if one.startswith("submission") and one.endswith(".json"))
 
 
-def check_logs(folder: Folder, policy: Mapping[str, typing.Any]) -> Checked:
-    """Everything derived from the logs and files of the folder."""
+def check_logs(folder: Folder, policy: Mapping[str, typing.Any], asked: Asked | None = None) -> Checked:
+    """Everything derived from the logs and files of the folder. `asked`: the row to hold it against."""
     read = read_claims(folder)
     seen = seen_in_logs(folder)
     texts = {name: log_text(folder, name) for name in {run.file for run in seen}}
     for run in seen:
         add_text(run, texts[run.file])
     findings, assigned, seeds = judged(read, seen)
-    case = Case(folder=folder, policy=policy, seeds=seeds, assigned=assigned, texts=texts, ours=read.ours)
+    case = Case(
+        folder=folder,
+        policy=policy,
+        seeds=seeds,
+        assigned=assigned,
+        texts=texts,
+        ours=read.ours,
+        facts=read.facts,
+        asked=asked or Asked(),
+    )
     gates = [*gates_of(case), *significance(case)]
     findings = _placed(findings, read.claims, folder)
     findings += _flags(read, gates, policy)
     logs = len(logs_of(folder))
-    notes = _notes(assigned, read) + both_rules(case)
+    notes = [*_notes(assigned, read), *both_rules(case)]
     basis = f"{logs} log{'' if logs == 1 else 's'} and the files of the folder"
     return Checked(plain(folder.path), str(policy.get("name", "")), basis, findings, gates, notes)
 

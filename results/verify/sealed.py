@@ -6,9 +6,9 @@ rounded ones; the gates are those of the collected submission.
 
 import typing
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from results.claims import claim_gates
+from results.claims import claim_gates, claim_of
 from results.collect import Collected
 from results.gates import Gate, check_gates
 from results.pack import other_version, verify
@@ -16,6 +16,7 @@ from results.untrusted import Folder, plain
 from results.verify.check import Checked, judged, read_claims
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
 from results.verify.gates import of_sealed
+from results.verify.rival import Asked
 from results.verify.seen import seen_in_rows
 
 CONCLUSIONS = ("format_version", "gates", "headroom", "files")  # keys of ours that hold no figure of a run
@@ -31,8 +32,21 @@ def _gates(found: Collected, policy: Mapping[str, typing.Any]) -> list[Gate]:
     return check_gates(found.rows, policy, found.spec.target_class, claim_gates(found.rows, policy))
 
 
-def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.Any] | None) -> Checked:
-    """`policy` is another than the one that the submission was registered under."""
+def _policy(found: Collected, policy: Mapping[str, typing.Any] | None, asked: Asked) -> Mapping[str, typing.Any] | None:
+    """With the row that was asked for, and with its name, so that nobody takes it for the policy as it ships."""
+    base = found.spec.policy if policy is None else policy
+    if asked == Asked() or (claim := claim_of(base)) is None:
+        return policy
+    other = replace(claim, frontier=asked.frontier or claim.frontier, against=asked.against or claim.against)
+    name = f"{base.get('name')} against {other.against} of {other.frontier}"
+    return {**base, "name": name, "claim": asdict(other)}
+
+
+def check_sealed(
+    folder: Folder, found: Collected, policy: Mapping[str, typing.Any] | None, asked: Asked | None = None
+) -> Checked:
+    """`policy` is another than the one that the submission was registered under, `asked` another row than its."""
+    policy = _policy(found, policy, asked or Asked())
     read, older = read_claims(folder), other_version(folder)
     if older:  # what that version concluded is concluded anew, in this one's gates
         read.document.other = [one for one in read.document.other if one.partition(".")[0] not in CONCLUSIONS]
@@ -63,5 +77,5 @@ def check_sealed(folder: Folder, found: Collected, policy: Mapping[str, typing.A
     gates = found.gates if policy is None else _gates(found, policy)
     sources = {row.seed: str(row.attempt_id) for row in found.rows if row.counted}
     name = found.spec.policy_name if policy is None else str(policy.get("name"))
-    basis = f"the sealed attempts of {found.spec.folder.name}"
+    basis = f"the sealed attempts of {plain(found.spec.folder)}"
     return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [older] if older else [])

@@ -1,17 +1,17 @@
 """The claim rules of the race on the scores that a folder's logs give: the policy's own as a gate, both in words."""
 
-import functools
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 
 from golf_core.fields import ConfigError
-from golf_core.frontier import load_frontier
 from golf_core.policy import PRACTISED, WRITTEN, Claim, load_policy
 from golf_core.rundir import RunDirError
 from golf_core.significance import NotTestable, sample_of
 from results.claims import Judged, Scored, claim_of, judge, ratio_of, scored_row
 from results.verify.case import Case, Check
 from results.verify.finding import UNKNOWN
+from results.verify.rival import rival_of
 from results.verify.words import BPB
 
 
@@ -51,13 +51,6 @@ def both_rules(case: Case) -> list[str]:
     return lines
 
 
-@functools.lru_cache(maxsize=8)
-def _theirs(frontier: str, against: str) -> Scored:
-    """A row of a frontier, which three questions of one check ask for. Raises ConfigError."""
-    found = load_frontier(frontier)
-    return scored_row(found.find(against))
-
-
 def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judged | str:
     """What the rule says, or why it cannot be asked."""
     runs = [run for run in case.runs.values() if BPB in run.values]
@@ -65,14 +58,19 @@ def _judged(case: Case, policy: Mapping[str, typing.Any], claim: Claim) -> Judge
     losses = [run.values["val_loss"] for run in runs if "val_loss" in run.values]
     try:
         sample = sample_of(bpb)
-        theirs = _theirs(claim.frontier, claim.against)
+        frontier = case.asked.frontier_of(claim)
+        rival = rival_of(claim, case.asked, case.facts, bpb)
     except NotTestable:
         return case.incomplete or "no log gives a final score"
     except ConfigError as error:
         raise RunDirError(f"policy {policy.get('name')!r:.80}: {error}") from None
+    if rival.row is None:
+        return rival.why
+    theirs = scored_row(rival.row)
+    theirs = replace(theirs, label=f"{theirs.label}, {rival.why}")
     ratio = ratio_of(losses, bpb) if len(losses) == len(bpb) else None
     obstacle = case.missing(BPB)
-    if not obstacle and (ratio is None or load_frontier(claim.frontier).tokenizer_of(ratio) is None):
+    if not obstacle and (ratio is None or frontier.tokenizer_of(ratio) is None):
         obstacle = "that the text is the challenge's, nothing here shows: its bytes a token are no known tokenizer's"
     ours = Scored(label="claimed", sample=sample, bytes_per_token=ratio, obstacle=obstacle)
     return judge(str(policy.get("name")), claim, int(policy["seeds"]), ours, theirs)
