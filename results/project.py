@@ -1,7 +1,7 @@
 """What golf.toml says that results need: who submits, and where runs lie."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 AUTHOR_KEYS = ("author", "github_id", "name")
@@ -17,6 +17,13 @@ class Project:
     github_id: str | None = None
     name: str | None = None  # of the submission
     runs_dir: str = "runs"
+
+
+def named(project: Project, name: str) -> Project:
+    """With a name of one submission, which goes before that of golf.toml. Raises ProjectError."""
+    if not name.strip() or not name.isprintable():
+        raise ProjectError(f"--name is {name!r}, not a line of text")
+    return replace(project, name=name)
 
 
 def load_project(path: Path = Path("golf.toml")) -> Project:

@@ -9,7 +9,7 @@ from results.stats import mean, sample_sd
 from results.tables.figures import NOTHING, megabytes, milliseconds, short_bits, short_delta, signed, whole
 from results.tables.render import Column, Record, Table
 from results.tables.seeds import DIAGNOSTIC, SIMULATED
-from results.tables.variants import Variant, labels_of
+from results.tables.variants import Variant, common, labels_of
 
 LEGEND = (
     "Differences are variant - base: negative BPB, nats and bytes are better. The interval is Welch's two-sided 95 % t "
@@ -156,12 +156,14 @@ def ablation_table(variants: Sequence[Variant], base: int) -> Table:
     records = [_compared(variants[i], labels[i], variants[base], i == base) for i in order]
     grids = {rows[0].grid for rows in variants}
     of = f" of grid {variants[base][0].grid}" if len(grids) == 1 and None not in grids else ""
-    return _table("ablation", f"Ablation{of} against {labels[base]}", COMPARED, variants, records, [LEGEND])
+    shared = [] if grids != {None} else [word for word in common(variants) if word not in labels[base].split()]
+    all_with = f", all with {' '.join(shared)}" if shared else ""
+    return _table("ablation", f"Ablation{of} against {labels[base]}{all_with}", COMPARED, variants, records, [LEGEND])
 
 
 def submissions_table(variants: Sequence[Variant], title: str, notes: Sequence[str] = ()) -> Table:
     """The same rows held against nothing: grids together, in their order, the rest by name."""
-    records = [_own(rows, label) for rows, label in zip(variants, labels_of(variants), strict=True)]
+    records = [_own(rows, label) for rows, label in zip(variants, labels_of(variants, whole=True), strict=True)]
     places = {rows[0].submission_id: rows[0].grid_position or 0 for rows in variants}
     records.sort(
         key=lambda one: (one["grid"] or "", places[one["submission_id"]], one["variant"], one["submission_id"])

@@ -8,25 +8,33 @@ from results.spec import UnknownSubmission
 Variant = Sequence[Row]  # the rows of a submission, a seed each
 
 
-def labels_of(variants: Sequence[Variant]) -> list[str]:
-    """The recipe, with what was set where others have the same recipe, and the id where that does not suffice.
+def labels_of(variants: Sequence[Variant], whole: bool = False) -> list[str]:
+    """The recipe, with what was set apart from others of the same recipe, and the id where that does not suffice.
+
+    `whole`, where no title says what is common: with all that was set.
 
     Within one grid, the name of the grid goes where every recipe begins with it.
     """
     said = [_changes(rows[0]) for rows in variants]
-    shared = set.intersection(*map(set, said)) if said else set()
+    shared = set() if whole else set(common(variants))
     names = [rows[0].recipe for rows in variants]
     grids = {f"{rows[0].grid}." for rows in variants}
     if len(grids) == 1 and all(name.startswith(grid) and name != grid for name in names for grid in grids):
         names = [name.removeprefix(grid) for name in names for grid in grids]
     longer = [
-        " ".join([name, *(word for word in words if word not in shared)]) if names.count(name) > 1 else name
+        " ".join([name, *(word for word in words if word not in shared)]) if whole or names.count(name) > 1 else name
         for name, words in zip(names, said, strict=True)
     ]
     return [
         f"{label} ({_short(rows)})" if longer.count(label) > 1 else label
         for label, rows in zip(longer, variants, strict=True)
     ]
+
+
+def common(variants: Sequence[Variant]) -> list[str]:
+    """What was set for all of them."""
+    first, *others = [_changes(rows[0]) for rows in variants] or [[]]
+    return [word for word in first if all(word in words for words in others)]
 
 
 def _changes(row: Row) -> list[str]:

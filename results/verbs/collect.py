@@ -135,7 +135,12 @@ def _several(
 
     project = load_project()
     folder = runs_dir or Path(project.runs_dir)
-    folders = list(dict.fromkeys(find_submission(folder, one) for one in ids))
+    folders = [find_submission(folder, one) for one in ids]
+    for one in dict.fromkeys(one for one in folders if folders.count(one) > 1):
+        print(f"{one.name} is given {folders.count(one)} times: it is one submission, and counts once", file=sys.stderr)
+    folders = list(dict.fromkeys(folders))
+    if len(folders) == 1 and len(ids) > 1 and table is None and base is None:
+        return _one(folders[0].name, folder, form, rehash)
     read_all = [read(one) for one in folders]
     if base is not None and (taken := _taken_along(base, read_all, folder)) is not None:
         read_all.insert(0, taken)

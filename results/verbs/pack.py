@@ -20,6 +20,12 @@ def pack(
     draft: typing.Annotated[
         bool, typer.Option("--draft", help="Write what there is while seeds are pending: no submission.")
     ] = False,
+    name: typing.Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Of the submission (default: name of [author] in golf.toml, else made of the recipe)."
+        ),
+    ] = None,
     as_json: typing.Annotated[bool, JSON] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
@@ -32,6 +38,10 @@ def pack(
 
     def run() -> int:
         found, project = opened(submission_id, runs_dir)
+        if name is not None:
+            from results.project import named
+
+            project = named(project, name)
         if draft:
             from results.draft import DRAFT, is_done, write_draft
 

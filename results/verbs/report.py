@@ -1,8 +1,10 @@
 """results report: one self-contained HTML page of one submission, or of several side by side."""
 
+import contextlib
 import json
 import sys
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -12,10 +14,22 @@ from results.verbs.shared import DEBUG, JSON, RUNS_DIR, USAGE, code_of, guarded
 FORMATS = ("html", "json")
 
 
+@contextlib.contextmanager
+def naming(option: str, place: Path) -> Iterator[None]:
+    """An error of writing there says which option names another place."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{place} cannot be written ({error.strerror or error}); name another place with {option}"
+        ) from None
+
+
 def report(
     submissions: typing.Annotated[
         list[str],
         typer.Argument(
+            metavar="SUBMISSION...",
             help="Ids of submissions, or their first digits. The first is what the others are held against.",
             show_default=False,
         ),
@@ -64,10 +78,12 @@ def report(
         path = out or (None if form == "json" else (found[0] if len(subjects) == 1 else folder) / REPORT)
         drawings = {} if path is None and charts is None else drawings_of(specified)
         if charts is not None:
-            for written in write_charts(drawings, charts):
-                print(written, file=sys.stderr)
+            with naming("--charts", charts):
+                for written in write_charts(drawings, charts):
+                    print(written, file=sys.stderr)
         if path is not None:
-            write_page(subjects, specified, drawings, path)
+            with naming("--out", path):
+                write_page(subjects, specified, drawings, path)
         told = report_object(subjects, specified) if form == "json" else {}
         print(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) if form == "json" else path)
         return code_of([one.found for one in subjects])

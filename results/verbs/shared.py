@@ -1,5 +1,6 @@
 """What the verbs of the command line share: exit codes, options, and how an error becomes one line."""
 
+import os
 import shutil
 import sys
 import textwrap
@@ -19,9 +20,12 @@ EXIT_CODES = (
     "not known; 5 files damaged or not writable; 130 interrupted."
 )
 FAILED, USAGE, NOT_FINISHED, GATE, BACKEND = 1, 2, 3, 4, 5
+BROKEN_PIPE = 141  # 128 and SIGPIPE: what a shell shows of any command whose reader has gone
 FORMATS = ("table", "csv", "md", "json")
 
-SUBMISSION_ID = typer.Argument(help="Id of the submission, or its first digits.", show_default=False)
+SUBMISSION_ID = typer.Argument(
+    metavar="SUBMISSION", help="Id of the submission, or its first digits.", show_default=False
+)
 RUNS_DIR = typer.Option(
     "--runs-dir",
     envvar="GOLF_RUNS_DIR",
@@ -51,6 +55,10 @@ def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
     )
     try:
         code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        code = BROKEN_PIPE
     except tuple(error for error, _ in codes) as error:
         if debug:
             traceback.print_exc()

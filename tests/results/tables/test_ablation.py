@@ -211,3 +211,12 @@ def test_a_side_without_a_score_is_only_told_so():
     assert "no score yet" in note and "stage" not in note and "machine" not in note and "text" not in note
     note = records([scored, lost], base=1)["base"]["note"]
     assert note == "the base has no score: nothing to compare with"
+
+
+def test_what_was_set_for_all_is_in_the_title_or_in_each_label():
+    """One submission with overrides does not read as its recipe; an ablation without a grid says them once."""
+    one = variant("demo", BASE, grid=None, overrides="train.iterations=10")
+    assert submissions_table([one], "All").objects[0]["variant"] == "demo train.iterations=10"
+    other = variant("demo", BASE, grid=None, overrides="train.iterations=10 model.layers=3", submission_id="b" * 64)
+    made = ablation_table([one, other], 0)
+    assert "all with train.iterations=10" in made.title and "model.layers=3" in made.objects[1]["variant"]
