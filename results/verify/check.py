@@ -152,14 +152,20 @@ def check_logs(folder: Folder, policy: Mapping[str, typing.Any], asked: Asked | 
 
 
 def add_text(run: Seen, text: LogText) -> None:
-    """The time of all evaluations in a log and the losses of its steps, where it is of one run."""
+    """The time of all evaluations in a log, the losses of its steps and the hardware it states, where it is of one
+    run."""
     found = all_evaluations(run, text)
     if found is not None and text.evaluations and found[0] == found[1]:
         run.values["eval_sum_s"] = found[0]
-        run.sources["eval_sum_s"] = f"{run.file}:{text.evaluations[-1].line}"
+        line = text.evaluations[-1].line if text.eval_sum is None else text.eval_sum.line
+        run.sources["eval_sum_s"] = f"{run.file}:{line}"
         run.steps["eval_sum_s"] = 0.001 * len(text.evaluations)
     if run.runs == 1:
         run.losses = text.losses
+    other = [one for one in text.hardware if one != run.gpu]
+    if run.runs == 1 and other:
+        run.gpu = other[0]
+        run.sources["gpu"] = f"{run.file}:{text.hardware[other[0]]}"
 
 
 def judged(read: Read, seen: list[Seen]) -> tuple[list[Finding], Assigned, list[int]]:

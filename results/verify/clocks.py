@@ -73,7 +73,17 @@ def training_data(case: Case) -> Check:
 
 
 def all_evaluations(run: Seen, text: LogText) -> tuple[float, float, int] | None:
-    """(least, most, count) seconds of all evaluations of a log; None where it does not time every one.
+    """(least, most, count) seconds of all evaluations of a log; None where it does not time every one. A stated sum
+    counts where it is not below what it sums up."""
+    if (found := _timed(run, text)) is None or text.eval_sum is None:
+        return found
+    least, most, count = found
+    stated = text.eval_sum
+    return max(least, stated.seconds), max(most, stated.seconds), max(count, stated.stages)
+
+
+def _timed(run: Seen, text: LogText) -> tuple[float, float, int] | None:
+    """The same of the lines of the stages.
 
     The final stage's clock may stand on another line than those that are summed, in other units: of the same score it
     is the same stage, told again; of another it is one more. Where neither is sure, least and most differ.
@@ -126,7 +136,9 @@ def evaluation(case: Case) -> list[Check]:
         limit=asked,
         margin=f"{limit - least:.3f} s",
         seed=seed,
-        source=case.runs[seed].file,
+        source=case.runs[seed].source("eval_sum_s")
+        if "eval_sum_s" in case.runs[seed].sources
+        else case.runs[seed].file,
         verdict=verdict,
         why=why,
     )

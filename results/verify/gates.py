@@ -117,6 +117,10 @@ def same_config(case: Case) -> Check:
             return Check(name=name, value="differs", limit=asked, verdict=FAIL, why=f"{word} differ: {told}")
     texts = [case.texts.get(run.file, LogText()) for run in case.runs.values() if run.runs == 1]
     settings = [text.settings for text in texts if text.settings and text.blocks == 1]
+    configs = [text.configs for text in texts if text.configs]
+    if len(hashes := sorted({one for stated in configs for one in stated})) > 1:
+        why = f"config_sha256 differs: {' / '.join(one[:12] for one in hashes[:4])}"
+        return Check(name=name, value="differs", limit=asked, verdict=FAIL, why=why)
     if settings and (keys := sorted(_different(settings))):
         told = "; ".join(
             f"{key}: {' / '.join(sorted({one.get(key, 'absent') for one in settings}))}" for key in keys[:3]
@@ -127,6 +131,9 @@ def same_config(case: Case) -> Check:
         return Check(name=name, value="", limit=asked, verdict=UNKNOWN, why=case.incomplete)
     if len(case.runs) == 1:
         return Check(name=name, value="one seed", limit=asked, verdict=PASS)
+    if len(configs) == len(case.runs):
+        why = f"every log states config_sha256 {next(iter(configs[0]))[:12]}; code and parameters are equal"
+        return Check(name=name, value="equal", limit=asked, verdict=PASS, why=why)
     if len(settings) == len(case.runs):
         equal = f"{len(settings[0])} printed settings"
         return Check(name=name, value="equal", limit=asked, verdict=PASS, why=f"{equal}, code and parameters are equal")

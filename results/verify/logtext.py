@@ -30,6 +30,9 @@ STEP_LOSS = re.compile(
     r"(?:\bstep\s?[:=]?\s?)?\b(\d{1,7})/\d{1,7}\b.{0,60}?\b(?:train_loss|loss)\s?[:=]\s?(\d{1,3}\.\d{3,12})(?!\d)"
 )
 MAX_LOSSES = 4000  # of a log
+# What our own trainer states of each of its stages, and at the end of the second.
+STATED = re.compile(r"^torch:\S{1,80} config_sha256:([0-9a-f]{64}) hardware:(.{1,80})$")
+EVAL_SUM = re.compile(r"^evaluated:(\d{1,4}) stages eval_sum:(\d{1,11}(?:\.\d{1,9})?)ms\s*$")
 # A number of its own, as a reader would take it: thousands with commas, a fraction.
 NUMBER = re.compile(r"(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)")
 
@@ -43,6 +46,15 @@ class Evaluated:
     score: float | None  # on the same line
 
 
+@dataclass(frozen=True)
+class EvalSum:
+    """All evaluations together, as a log states them."""
+
+    line: int
+    stages: int
+    seconds: float
+
+
 @dataclass
 class LogText:
     settings: dict[str, str] = field(default_factory=dict)  # of a block headed "Hyperparameters:"
@@ -52,6 +64,9 @@ class LogText:
     evaluations: list[Evaluated] = field(default_factory=list)
     blocks: int = 0  # of settings
     losses: dict[int, str] = field(default_factory=dict)  # of training, by step, as printed
+    configs: set[str] = field(default_factory=set)  # hashes of the configuration, one where all stages have the same
+    hardware: dict[str, int] = field(default_factory=dict)  # as stated, with its line
+    eval_sum: EvalSum | None = None
 
 
 def read_lines(folder: Folder, name: str) -> Iterator[tuple[int, str]]:
@@ -83,6 +98,11 @@ def log_text(folder: Folder, name: str) -> LogText:
             elif found.hessians_begun is None and HESSIANS_BEGIN.search(line) and ":" in line[:40]:
                 found.hessians_begun = number
             found.self_made |= SELF_MADE.search(line) is not None
+        if "config_sha256:" in line and (stated := STATED.match(line.rstrip())):
+            found.configs.add(stated[1])
+            found.hardware.setdefault(plain(stated[2], 80), number)
+        if "eval_sum:" in line and (summed := EVAL_SUM.match(line)):
+            found.eval_sum = EvalSum(number, int(summed[1]), float(summed[2]) / 1000)
         if "eval_time" in line and (one := _evaluated(number, line)) is not None:
             found.evaluations.append(one)
         if "loss" in line and len(found.losses) < MAX_LOSSES and (step := STEP_LOSS.search(line)):

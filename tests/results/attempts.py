@@ -146,6 +146,7 @@ class Runs:
         events: Sequence[dict[str, Any]] = (),
         phases: Sequence[dict[str, Any]] = PHASES_TOLD,
         env: dict[str, Any] | None = None,
+        log: str | None = None,
         seal: bool = True,
     ) -> Path:
         """One attempt, complete and sealed; each argument changes what its file says."""
@@ -161,7 +162,7 @@ class Runs:
         seen |= {"gpus": [{"name": self.target["gpu"]}] * self.target["gpus"]}
         seen |= {"packages": {"torch": "2.13.0+cpu", "numpy": "2.4.6", "brotli": "1.2.1"}}
         write_json(folder / ENV, seen | (env or {}))
-        (folder / LOG).write_text(f"seed:{seed}\nstep:500/500\n", encoding="utf-8")
+        (folder / LOG).write_text(log or f"seed:{seed}\nstep:500/500\n", encoding="utf-8")
         train_ended = {"event": "train_end", **self.train_end(), **(train_end or {})}
         for name, lines in ((METRICS, [*(events or [{"event": "step", "step": 500}]), train_ended]), (PHASES, phases)):
             (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
