@@ -123,13 +123,17 @@ def compare(ours: Side, theirs: Side, chosen: tuple[str, Claim, int], frontier: 
     if test is not None and test.note:
         notes.insert(0, test.note)
     if ours.scores and sorted(ours.scores, key=str) == sorted(theirs.scores, key=str):
-        notes.insert(
-            0, "both sides hold the same scores of the same seeds: nothing is compared but a thing with itself"
-        )
+        notes.insert(0, "both sides hold the same scores of the same seeds: a thing is compared with itself")
     if theirs.row is None or theirs.row != _claimed_row(chosen[1]):
         notes.insert(
             0, f"the rules are applied to this pair; a claim under {chosen[0]} is against {_row_name(chosen[1])}"
         )
+    if (
+        ours.scored.bytes_per_token is None
+        and not ours.registered
+        and any(one.judged.margin_bpb is None for one in rules)
+    ):
+        notes.insert(0, "give --bytes-per-token for the margin in BPB: a number, or a tokenizer such as SP8192")
     found = Comparison(ours=ours, theirs=theirs, rules=rules, test=test, no_test=no_test, notes=())
     if _two_tokenizers(ours.scored, theirs.scored):
         notes.insert(

@@ -58,28 +58,38 @@ def read_side(word: str, frontier: Frontier, runs_dir: Path, bytes_per_token: fl
 
     `bytes_per_token` serves values and summaries, which have no loss of their own.
     """
-    parts = [part.strip() for part in word.split(",") if part.strip()]
-    if not parts:
+    parts = [part.strip() for part in word.split(",")]
+    if not any(parts):
         raise SideError(f"{word!r} names no scores; give {FORMS}")
+    if "" in parts and not is_at(Path(word), Path.exists):
+        raise SideError(f"{word[:LONGEST_SHOWN]!r}: part {parts.index('') + 1} of {len(parts)} is empty; give {FORMS}")
     if all(SUMMARY.fullmatch(part) for part in parts):
         return _of_summary(word, [part.partition("=")[::2] for part in parts], bytes_per_token)
     if all(_number(part) is not None for part in parts) and ("," in word or "." in word):
         scores = [(None, _bpb(part)) for part in parts]
         return _of_scores(f"values {word}", scores, bytes_per_token, notes=(_unproved("values"),))
-    if _is(Path(word), Path.is_dir):
+    if is_at(Path(word), Path.is_dir):
         if (Path(word) / SPEC).is_file():
             return _of_submission(Path(word))
         return _of_folder(Path(word))
-    files = [part for part in parts if _is(Path(part), Path.is_file)]
+    files = [part for part in parts if is_at(Path(part), Path.is_file)]
     if len(files) == len(parts):
-        return _of_logs([Path(part) for part in parts])
+        return of_logs([Path(part) for part in parts])
     if files:
         other = next(part for part in parts if part not in files)
         raise SideError(f"{files[0]!r} is a file, {other[:LONGEST_SHOWN]!r} is none; give {FORMS}")
+    named = any(word == row.name for row in frontier.rows)
+    if not named and any(_number(part) is not None for part in parts) and len(parts) > 1:
+        other = next(part for part in parts if _number(part) is None)
+        raise SideError(f"{other[:LONGEST_SHOWN]!r} is no file, row or submission, and no finite number; give {FORMS}")
+    if not named and len(word) <= LONGEST_SHOWN and re.search(r"[/\\]|\.[A-Za-z]+$", word):
+        raise SideError(
+            f"there is no file or folder {word[:LONGEST_SHOWN]!r}, and no id or row is named so; give {FORMS}"
+        )
     return _of_name(word, frontier, runs_dir)
 
 
-def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+def is_at(path: Path, what: Callable[[Path], bool]) -> bool:
     """Of a path that anybody typed: one that no file can have is none."""
     try:
         return what(path)
@@ -101,7 +111,7 @@ def _of_name(word: str, frontier: Frontier, runs_dir: Path) -> Side:
         submission = None if word == BEST or word.startswith("#") else find_submission(runs_dir, word)
     except UnknownSubmission as error:
         if row is None:
-            raise SideError(f"{error}. Give {FORMS}") from None
+            raise SideError(f"{error}. Give {FORMS}; compare --rows lists the rows") from None
     if row is not None and submission is not None:
         raise SideError(f"{word!r} is a frontier row and the start of submission {submission.name}; write #{word}")
     if row is None:
@@ -196,7 +206,7 @@ def _of_folder(path: Path) -> Side:
     return replace(side, scored=replace(side.scored, obstacle=side.scored.obstacle or blocked))
 
 
-def _of_logs(paths: Sequence[Path]) -> Side:
+def of_logs(paths: Sequence[Path]) -> Side:
     """A run of each log; equal runs of equal seeds are one run told twice."""
     from results.parse.reader import parse_file
 

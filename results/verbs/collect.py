@@ -37,7 +37,7 @@ def collect(
     submissions: typing.Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SUBMISSION...",
+            metavar="SUBMISSION",
             help="Ids, or their first digits. One gives its seed table, several an ablation table.",
             show_default=False,
         ),
@@ -136,8 +136,9 @@ def _several(
     project = load_project()
     folder = runs_dir or Path(project.runs_dir)
     folders = [find_submission(folder, one) for one in ids]
-    for one in dict.fromkeys(one for one in folders if folders.count(one) > 1):
-        print(f"{one.name} is given {folders.count(one)} times: it is one submission, and counts once", file=sys.stderr)
+    for twice in dict.fromkeys(path for path in folders if folders.count(path) > 1):
+        told = f"{twice.name} is given {folders.count(twice)} times: it is one submission, and counts once"
+        print(told, file=sys.stderr)
     folders = list(dict.fromkeys(folders))
     if len(folders) == 1 and len(ids) > 1 and table is None and base is None:
         return _one(folders[0].name, folder, form, rehash)

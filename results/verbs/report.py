@@ -29,7 +29,7 @@ def report(
     submissions: typing.Annotated[
         list[str],
         typer.Argument(
-            metavar="SUBMISSION...",
+            metavar="SUBMISSION",
             help="Ids of submissions, or their first digits. The first is what the others are held against.",
             show_default=False,
         ),

@@ -227,7 +227,7 @@ def test_a_comparison_with_another_side_is_no_claim_against_the_frontier(tmp_pat
         "\n  ", " "
     )
     assert "is against" not in run("1.055,1.0551,1.056", "best").stdout
-    assert "a thing with itself" in run("1493", "#1493").stdout.replace("\n  ", " ")
+    assert "a thing is compared with itself" in run("1493", "#1493").stdout.replace("\n  ", " ")
 
 
 def test_a_script_whose_text_nothing_shows_claims_nothing(tmp_path):
@@ -300,7 +300,7 @@ WRONG = {
     "a name that nothing has": (["nothing"], "there are none. Give a submission id"),
     "a row that is not there": (["1.1,1.2,1.3", "#1494"], "frontier 2026-05-02 has no row '#1494'; did you mean"),
     "no BPB": (["107.9,1.08"], "'107.9' is no BPB"),
-    "NaN": (["nan,1.08"], "'nan,1.08' is no submission"),
+    "NaN": (["nan,1.08"], "'nan' is no file, row or submission, and no finite number"),
     "a summary without n": (["mean=1.06,sd=0.001"], "a summary is n=SEEDS"),
     "a negative sd": (["n=3,mean=1.06,sd=-1"], "not negative"),
     "an sd beyond the mean": (["n=3,mean=1.06,sd=2"], "more than the mean"),
@@ -315,6 +315,11 @@ WRONG = {
     "an unknown policy": (["1.1,1.2", "--policy", "record"], "did you mean 'record-2026-03'"),
     "an unknown frontier": (["1.1,1.2", "--frontier", "2026-05-01"], "did you mean '2026-05-02'"),
     "an unknown tokenizer": (["1.1,1.2", "--bytes-per-token", "SP99"], "SP1024"),
+    "an empty part": (["1.07,,1.08"], "part 2 of 3 is empty"),
+    "a number and a word": (["1.07,abc"], "'abc' is no file, row or submission, and no finite number"),
+    "a log that is not there": (["nofile.log"], "there is no file or folder 'nofile.log'"),
+    "no row": (["1.1,1.2", "--against", "4242"], "rows: best, "),
+    "three sides": (["1.1,1.2", "1493", "1514"], "compare takes OURS and THEIRS"),
     "an unknown form": (["1.1,1.2", "--format", "html"], "table, csv, md, json"),
 }
 
@@ -369,3 +374,26 @@ def test_a_users_rows_and_rule_are_used(tmp_path, monkeypatch):
         WRITTEN,
         PRACTISED,
     ]
+
+
+def test_files_that_a_shell_spread_are_one_side(tmp_path):
+    """`*.log`, alone or before a row: one side, and a word of it; two files stay two sides."""
+    names = [str(tmp_path / f"{seed}.log") for seed in (1, 2, 3)]
+    for seed, name in enumerate(names, 1):
+        Path(name).write_text(log_of(seed, 1.114 + seed / 1e4))
+    for words in ((*names, "549"), (*names, "--against", "549"), names):
+        done = run(*words, "--json")
+        assert json.loads(done.stdout)["ours"]["n"] == 3 and "3 log files are read as one side" in done.stderr
+    assert run(*names[:2], "--against", "549", "--json").stdout.count('"n": 2') == 1
+    assert json.loads(run(*names[:2], "--json").stdout)["theirs"]["n"] == 1
+
+
+def test_the_rows_are_listed():
+    """What may stand for theirs, a row a line."""
+    done = run("--rows")
+    assert done.exit_code == 0 and all(str(row.pr or row.name) in done.stdout for row in FRONTIER.rows), done.output
+
+
+def test_a_missing_ratio_names_its_option():
+    """Where the margin is not known, how to tell it."""
+    assert "--bytes-per-token" in run("1.06,1.061,1.062", "1493").stdout

@@ -69,4 +69,4 @@ def test_help_has_one_word_for_a_submission(verb):
     """SUBMISSION, whichever verb takes one."""
     done = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
     usage = next(line for line in done.stdout.splitlines() if "Usage" in line)
-    assert "SUBMISSION" in usage and "_id" not in usage.lower() and "{" not in usage
+    assert "SUBMISSION" in usage and "submission" not in usage and "_ID" not in usage
