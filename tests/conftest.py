@@ -6,3 +6,6 @@ from hypothesis import settings
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("house")
+
+# A worker of pytest-xdist is told the width of its terminal; what the tests start is not at one.
+os.environ.pop("COLUMNS", None)
