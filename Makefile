@@ -62,6 +62,8 @@ bench: setup
 	$(BIN)/python benchmarks/train_rate.py
 	$(BIN)/python benchmarks/submit_latency.py
 	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/parse_logs.py
+	$(BIN)/python benchmarks/collect_runs.py
 	$(BIN)/python benchmarks/report_page.py
 
 # Finished runs under runs/ are results, not rubbish: they stay.

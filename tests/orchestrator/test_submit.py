@@ -10,6 +10,7 @@ import pytest
 
 from golf_core.bundle_pack import pack_source
 from golf_core.rundir import is_sealed
+from orchestrator.policy import OUTSIDE
 from tests.orchestrator.toy import MARK, carrying, command_line, stop, toy_text, until
 
 SLOW = toy_text(steps=6, pause=0.25)  # slow enough to be killed in the middle of anything
@@ -346,5 +347,6 @@ def test_a_kill_of_a_submit_on_ray(make_bench, undisturbed):
     bench.nobody_is_left(90)
     bench.backend = "process"
     assert bench.run("--seeds", "1,2").returncode == 0
-    assert json.loads((folder / "VOID.json").read_text())["class"] in ("orphaned", "worker_lost")
+    # Whoever was first: Ray ends the ranks, the worker sees its parent gone, or neither could say anything.
+    assert json.loads((folder / "VOID.json").read_text())["class"] in OUTSIDE
     assert scores(bench) == scores(undisturbed)
