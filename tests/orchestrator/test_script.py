@@ -232,5 +232,8 @@ def test_a_step_is_seen_in_the_common_shapes(line, shown):
 
 @given(st.text())
 def test_any_line_can_be_looked_at(line):
-    """No line of anybody makes the view fail."""
-    Progress(stage="run").take_line(line)
+    """No line of anybody makes the view fail, and what is shown is a count or a number."""
+    progress = Progress(stage="run")
+    progress.take_line(line)
+    assert progress.step is None or progress.step >= 0
+    assert all(value is None or isinstance(value, float) for value in (progress.loss, progress.bpb))
