@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "results",
         *(f"golf_core.{name}" for name in ("rundir", "policy", "config", "fields", "bundle_pack")),
         *(f"golf_core.{name}" for name in ("significance", "frontier")),
+        *(f"golf_core.artifact.{name}_codec" for name in ("brotli", "lzma", "zlib", "zstd")),
     },
     "jobs": {"jobs", "orchestrator", "golf_core"},
 }

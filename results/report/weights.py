@@ -1,25 +1,28 @@
 """What the bytes of an artifact are spent on: the table of tensors inside artifact.bin, and the code beside it.
 
-Written against the format (golf_core/artifact/container.py), not with its reader, which needs torch. Every length is
-checked; nothing of the file is executed. Tensors are compressed together, so the bytes of one are an estimate: the
-compressed size, shared in proportion to the order-0 entropy of each tensor's bytes. The sum is the file's own size.
+Written against the format (golf_core/artifact/container.py), not with its reader, which needs torch; the codecs are
+its own, which do not. Every length is checked; nothing of the file is executed. Tensors are compressed together, so
+the bytes of one are an estimate: the compressed size, shared in proportion to the order-0 entropy of each tensor's
+bytes. The sum is the file's own size.
 """
 
-import importlib
 import json
-import lzma
 import math
 import struct
 import typing
-import zlib
 from pathlib import Path
 
+from golf_core.artifact.brotli_codec import BrotliCodec
+from golf_core.artifact.lzma_codec import LzmaCodec
+from golf_core.artifact.zlib_codec import ZlibCodec
+from golf_core.artifact.zstd_codec import ZstdCodec
 from golf_core.rundir import RunDirError
 
 MAGIC = b"GOLFART1"
 HEADER = struct.Struct("<8s8sQ16s")
 MAX_FILE_BYTES = 1 << 27
 MAX_PAYLOAD_BYTES = 1 << 28  # 16 MB of weights are 30 to 60 MB before compression
+CODECS = {codec.name: codec for codec in (BrotliCodec, LzmaCodec, ZlibCodec, ZstdCodec)}
 PACKED_BITS = 4
 CODE_BYTES = {"grid": 1, "fp16": 2, "fp32": 4}
 # What a tensor's name must hold to be of a group, the first that fits.
@@ -66,7 +69,7 @@ def _payload(data: bytes, path: Path) -> bytes:
         raise RunDirError(f"{path} claims {size} bytes of payload; {MAX_PAYLOAD_BYTES} are read at most")
     try:
         payload = _decompressed(codec.rstrip(b"\0").decode("ascii", "replace"), data[HEADER.size :], size)
-    except (ValueError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except ValueError as error:
         raise RunDirError(f"{path}: its compressed weights are damaged: {error}") from None
     if len(payload) != size:
         raise RunDirError(f"{path}: its payload has {len(payload)} bytes, its header says {size}")
@@ -74,38 +77,10 @@ def _payload(data: bytes, path: Path) -> bytes:
 
 
 def _decompressed(codec: str, body: bytes, size: int) -> bytes:
-    """At most `size` and a buffer more."""
-    if codec == "lzma":
-        return lzma.LZMADecompressor().decompress(body, size + 1)
-    if codec == "zlib":
-        return zlib.decompressobj().decompress(body, size + 1)
-    if codec == "zstd":
-        import zstandard
-
-        try:
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
-                return reader.read(size + 1)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from None
-    if codec == "brotli":
-        return _brotli(body, size)
-    raise ValueError(f"the codec {codec!r} is not known; there are brotli, lzma, zlib, zstd")
-
-
-def _brotli(body: bytes, size: int) -> bytes:
-    brotli: typing.Any = importlib.import_module("brotli")  # which has no type stubs
-
-    decoder = brotli.Decompressor()
-    try:
-        out = decoder.process(body, output_buffer_limit=size + 1)
-        while not decoder.is_finished() and len(out) <= size:
-            more = decoder.process(b"", output_buffer_limit=size + 1 - len(out))
-            if not more:
-                break
-            out += more
-    except brotli.error as error:
-        raise ValueError(str(error)) from None
-    return bytes(out)
+    """At most `size` and a buffer more, by the codec that the trainer's own reader takes. Raises ValueError."""
+    if codec not in CODECS:
+        raise ValueError(f"the codec {codec!r} is not known; there are {', '.join(CODECS)}")
+    return bytes(CODECS[codec]().decompress(body, size))
 
 
 def _tensors(payload: bytes, path: Path) -> list[tuple[str, int, int]]:
