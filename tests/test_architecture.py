@@ -31,6 +31,7 @@ LIGHT = (
     "hardware",
     "significance",
     "frontier",
+    "data.manifest",
 )
 
 # Who may import whom of ours. An absent arrow is a decision. (results reads packed bundles without running them.)
@@ -48,7 +49,8 @@ MAY_IMPORT = {
 
 # Libraries that a folder must not import, however late. The longest matching folder decides.
 FORBIDDEN = {
-    "golf_core": {"ray", "modal", "pandas", "scipy", "typer", "rich"},
+    "golf_core": {"ray", "modal", "pandas", "scipy", "typer", "rich", "huggingface_hub", "arro3"},
+    "golf_core/prepare": {"torch", "ray", "modal", "pandas", "scipy", "typer", "rich"},
     "orchestrator": {"ray", "modal", "torch", "pandas", "scipy"},
     "orchestrator/backends": {"torch", "pandas", "scipy"},
     "results": {"torch", "ray", "modal"},

@@ -1,0 +1,139 @@
+"""The manifest of a data folder: which shards and which tokenizer belong together, with the SHA-256 of each.
+
+Written last, by rename: a folder with a manifest is whole. The tokenizer's path is relative to the folder, so that
+both can be moved together. No numpy here: the command line reads this module.
+"""
+
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from golf_core.rundir import RunDirError, file_sha256, read_json, write_json
+
+DATA_MANIFEST = "manifest.json"
+DATA_SCHEMA = 2
+SPLITS = ("train", "val")
+
+
+class ManifestError(RunDirError):
+    """A manifest that is damaged or of another format, or a file that is not as it says."""
+
+
+@dataclass(frozen=True)
+class TokenizerEntry:
+    path: str  # of the .model file, relative to the data folder, with slashes
+    sha256: str
+    size: int  # bytes
+    vocab: int  # pieces
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    sha256: str  # of the whole file, header included
+    size: int  # bytes
+    tokens: int
+
+
+@dataclass(frozen=True)
+class SplitEntry:
+    tokens: int
+    documents: int | None  # None: the source does not tell
+    bytes: int | None  # of normalised text; None: not counted
+
+
+@dataclass(frozen=True)
+class DataManifest:
+    name: str  # such as fineweb10B_sp1024
+    source: Mapping[str, typing.Any]  # {"kind": "hub" | "documents" | "embedded", ...}: where the bytes are from
+    tokenizer: TokenizerEntry
+    splits: Mapping[str, SplitEntry]  # train, val
+    files: Mapping[str, ShardEntry]  # every shard by its name, in reading order
+
+
+def write_manifest(folder: Path, manifest: DataManifest) -> None:
+    """Write whole or not at all; the last file of a data folder to be written."""
+    write_json(
+        folder / DATA_MANIFEST,
+        {
+            "schema_version": DATA_SCHEMA,
+            "name": manifest.name,
+            "source": dict(manifest.source),
+            "tokenizer": vars(manifest.tokenizer),
+            "splits": {split: vars(manifest.splits[split]) for split in SPLITS},
+            "files": {name: vars(manifest.files[name]) for name in sorted(manifest.files)},
+        },
+    )
+
+
+def read_manifest(folder: Path) -> DataManifest | None:
+    """The manifest of a folder, None where it has none. Raises ManifestError for one that cannot be relied on."""
+    path = folder / DATA_MANIFEST
+    if not path.exists() and not path.is_symlink():
+        return None
+    try:
+        found = read_json(path)
+    except RunDirError as error:
+        raise ManifestError(str(error)) from None
+    if (version := found.get("schema_version")) != DATA_SCHEMA:
+        raise ManifestError(f"{path} is of schema {version!r}, not {DATA_SCHEMA}: prepare the data again")
+    try:
+        manifest = DataManifest(
+            name=_text(found["name"]),
+            source={**found["source"], "kind": _text(found["source"]["kind"])},
+            tokenizer=_entry(TokenizerEntry, found["tokenizer"]),
+            splits={split: _entry(SplitEntry, found["splits"][split]) for split in SPLITS},
+            files={name: _entry(ShardEntry, found["files"][name]) for name in sorted(found["files"])},
+        )
+        for name in manifest.files:
+            if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+                raise ValueError(f"{name!r} is no file of this folder")
+        if "\\" in manifest.tokenizer.path or PurePosixPath(manifest.tokenizer.path).is_absolute():
+            raise ValueError(f"the tokenizer's path {manifest.tokenizer.path!r} is not relative")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ManifestError(f"{path} is no manifest of a data folder: {why}") from None
+    return manifest
+
+
+def _text(value: typing.Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} stands where a name should")
+    return value
+
+
+def _entry(cls: type, found: typing.Any) -> typing.Any:
+    """A `cls` of strings and whole numbers that are not negative; fields may be null where the class says so."""
+    hints = typing.get_type_hints(cls)
+    if set(found) != set(hints):
+        raise ValueError(f"fields {sorted(found)} are not {sorted(hints)}")
+    for name, hint in hints.items():
+        value, kinds = found[name], typing.get_args(hint) or (hint,)
+        if type(value) not in kinds or (type(value) is int and value < 0):
+            raise ValueError(f"{name}={value!r}")
+    return cls(**found)
+
+
+def tokenizer_path(folder: Path, manifest: DataManifest) -> Path:
+    """Where the tokenizer of a data folder lies."""
+    return Path(folder, *PurePosixPath(manifest.tokenizer.path).parts)
+
+
+def damage(folder: Path, manifest: DataManifest, sha256_of: Callable[[Path], str] = file_sha256) -> list[str]:
+    """What differs from the manifest, a sentence a file; empty where the folder is as it was made.
+
+    `sha256_of` is what reads: another one may remember what a file held that nobody touched since."""
+    found = []
+    entries: list[tuple[Path, TokenizerEntry | ShardEntry]] = [
+        *((folder / name, entry) for name, entry in manifest.files.items()),
+        (tokenizer_path(folder, manifest), manifest.tokenizer),
+    ]
+    for path, entry in entries:
+        try:
+            if (size := path.stat().st_size) != entry.size:
+                found.append(f"{path} has {size:,} bytes; its manifest says {entry.size:,}")
+            elif (digest := sha256_of(path)) != entry.sha256:
+                found.append(f"{path} has SHA-256 {digest[:12]}; its manifest says {entry.sha256[:12]}")
+        except OSError as error:
+            found.append(f"{path} cannot be read: {error.strerror}")
+    return found
