@@ -1,8 +1,8 @@
 """`python -m golf_core.data.embedded`: tokenizer and shards of the embedded corpus, made once, cached by content.
 
 Prints one JSON line: {"data_path", "tokenizer_path", "cached"}. The cache folder is named by the hash of the corpus
-and of every setting; a file in it that differs from its manifest makes it anew. Two at once make the same bytes, and
-the first rename wins.
+and of every setting; a file in it that differs from its manifest, or a manifest of an older format, makes it anew. Two
+at once make the same bytes, and the first rename wins.
 """
 
 import contextlib
@@ -20,14 +20,24 @@ import numpy as np
 
 from golf_core.data.byte_count import byte_tables, load_tokenizer, target_bytes
 from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, VALIDATION_MESSAGES, load_corpus
+from golf_core.data.manifest import (
+    DataManifest,
+    ManifestError,
+    ShardEntry,
+    SplitEntry,
+    TokenizerEntry,
+    damage,
+    read_manifest,
+    write_manifest,
+)
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import BOS_ID, DataError, read_shard
 from golf_core.data.tokenizer import TOKENIZER_SETTINGS, train_tokenizer
-from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_bytes, write_json
+from golf_core.rundir import content_id, file_sha256, write_bytes
 
 TOKENIZER_NAME = "tokenizer.model"
 SHARD_NAMES = {"train": "sotu_train_000000.bin", "val": "sotu_val_000000.bin"}
-MANIFEST = "manifest.json"
+NAME = "sotu_1901_2026"
 STALE_SECONDS = 3600  # a build takes seconds
 
 
@@ -57,12 +67,15 @@ def settings_of(corpus: Path) -> dict[str, object]:
 def is_whole(folder: Path) -> bool:
     """Whether every file of the cache is as its manifest says."""
     try:
-        files = read_json(folder / MANIFEST)["files"]
-        return set(files) == {TOKENIZER_NAME, *SHARD_NAMES.values()} and all(
-            file_sha256(folder / name) == entry["sha256"] for name, entry in files.items()
-        )
-    except (RunDirError, OSError, KeyError, TypeError, AttributeError):
+        manifest = read_manifest(folder)
+    except ManifestError:
         return False
+    return (
+        manifest is not None
+        and set(manifest.files) == set(SHARD_NAMES.values())
+        and manifest.tokenizer.path == TOKENIZER_NAME
+        and not damage(folder, manifest)
+    )
 
 
 def build(folder: Path, corpus: Path, settings: dict[str, object]) -> None:
@@ -71,21 +84,17 @@ def build(folder: Path, corpus: Path, settings: dict[str, object]) -> None:
     write_bytes(folder / TOKENIZER_NAME, train_tokenizer(documents.train))
     tokenizer = load_tokenizer(folder / TOKENIZER_NAME)
     tables = byte_tables(folder / TOKENIZER_NAME, tokenizer.vocab_size())
-    counts = {}
+    splits, files = {}, {}
     for split, texts in (("train", documents.train), ("val", documents.val)):
         path = folder / SHARD_NAMES[split]
         write_shard(path, encode_documents(tokenizer.encode(texts)))
         tokens = read_shard(path)
-        counts[split] = {
-            "documents": len(texts),
-            "tokens": len(tokens),
-            "bytes": int(target_bytes(tokens[:-1], tokens[1:], tables).sum()),
-        }
-    files = {
-        name: {"sha256": file_sha256(folder / name), "size": (folder / name).stat().st_size}
-        for name in (TOKENIZER_NAME, *SHARD_NAMES.values())
-    }
-    write_json(folder / MANIFEST, {"schema_version": 1, "settings": settings, "splits": counts, "files": files})
+        text_bytes = int(target_bytes(tokens[:-1], tokens[1:], tables).sum())
+        splits[split] = SplitEntry(tokens=len(tokens), documents=len(texts), bytes=text_bytes)
+        files[path.name] = ShardEntry(sha256=file_sha256(path), size=path.stat().st_size, tokens=len(tokens))
+    model = folder / TOKENIZER_NAME
+    entry = TokenizerEntry(TOKENIZER_NAME, file_sha256(model), model.stat().st_size, tokenizer.vocab_size())
+    write_manifest(folder, DataManifest(NAME, {"kind": "embedded", "settings": settings}, entry, splits, files))
 
 
 def encode_documents(documents: Iterable[list[int]]) -> np.ndarray:

@@ -4,6 +4,7 @@ Written last, by rename: a folder with a manifest is whole. The tokenizer's path
 both can be moved together. No numpy here: the command line reads this module.
 """
 
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from golf_core.rundir import RunDirError, file_sha256, read_json, write_json
 DATA_MANIFEST = "manifest.json"
 DATA_SCHEMA = 2
 SPLITS = ("train", "val")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MOST = 2**63 - 1  # bytes, tokens or documents: more is a damaged number
 
 
 class ManifestError(RunDirError):
@@ -78,16 +81,17 @@ def read_manifest(folder: Path) -> DataManifest | None:
     if (version := found.get("schema_version")) != DATA_SCHEMA:
         raise ManifestError(f"{path} is of schema {version!r}, not {DATA_SCHEMA}: prepare the data again")
     try:
+        _check_keys(found, {"schema_version", "name", "source", "tokenizer", "splits", "files"}, "")
+        _check_keys(found["splits"], set(SPLITS), "splits: ")
+        if not isinstance(found["files"], dict):
+            raise ValueError("files is no table")
         manifest = DataManifest(
             name=_text(found["name"]),
             source={**found["source"], "kind": _text(found["source"]["kind"])},
             tokenizer=_entry(TokenizerEntry, found["tokenizer"]),
             splits={split: _entry(SplitEntry, found["splits"][split]) for split in SPLITS},
-            files={name: _entry(ShardEntry, found["files"][name]) for name in sorted(found["files"])},
+            files={_file_name(name): _entry(ShardEntry, found["files"][name]) for name in sorted(found["files"])},
         )
-        for name in manifest.files:
-            if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
-                raise ValueError(f"{name!r} is no file of this folder")
         if "\\" in manifest.tokenizer.path or PurePosixPath(manifest.tokenizer.path).is_absolute():
             raise ValueError(f"the tokenizer's path {manifest.tokenizer.path!r} is not relative")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -96,21 +100,33 @@ def read_manifest(folder: Path) -> DataManifest | None:
     return manifest
 
 
+def _check_keys(found: typing.Any, wanted: set[str], place: str) -> None:
+    if set(found) != wanted:
+        raise ValueError(f"{place}fields {sorted(found)} are not {sorted(wanted)}")
+
+
 def _text(value: typing.Any) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError(f"{value!r} stands where a name should")
     return value
 
 
+def _file_name(name: str) -> str:
+    if PurePosixPath(name).name != name or "\\" in name or name == "..":
+        raise ValueError(f"{name!r} is no file of this folder")
+    return _text(name)
+
+
 def _entry(cls: type, found: typing.Any) -> typing.Any:
-    """A `cls` of strings and whole numbers that are not negative; fields may be null where the class says so."""
+    """A `cls` of names, hashes and whole numbers that are not negative; a number may be null where the class says so."""
     hints = typing.get_type_hints(cls)
-    if set(found) != set(hints):
-        raise ValueError(f"fields {sorted(found)} are not {sorted(hints)}")
+    _check_keys(found, set(hints), "")
     for name, hint in hints.items():
         value, kinds = found[name], typing.get_args(hint) or (hint,)
-        if type(value) not in kinds or (type(value) is int and value < 0):
+        if type(value) not in kinds or (type(value) is int and not 0 <= value <= MOST):
             raise ValueError(f"{name}={value!r}")
+        if type(value) is str and not (SHA256.fullmatch(value) if name == "sha256" else _text(value)):
+            raise ValueError(f"{name}={value!r} is no SHA-256")
     return cls(**found)
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from golf_core.data.byte_count import load_tokenizer
 from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, load_corpus, split_document
-from golf_core.data.embedded import MANIFEST, SHARD_NAMES, TOKENIZER_NAME, cache_root, embedded_data
+from golf_core.data.embedded import SHARD_NAMES, TOKENIZER_NAME, cache_root, embedded_data
 from golf_core.data.identity import data_identity
+from golf_core.data.manifest import DATA_MANIFEST, read_manifest
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import BOS_ID, DataError, read_shard
 
@@ -91,9 +92,10 @@ def test_the_tokenizer_has_the_challenges_settings(folder):
 
 def test_the_manifest_tells_what_the_data_sheet_promises(folder):
     """About 120,900 validation tokens of 345,573 bytes of text."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    assert 120_000 < manifest["splits"]["val"]["tokens"] < 122_000
-    assert abs(manifest["splits"]["val"]["bytes"] - 345_573) < 100
+    manifest = read_manifest(folder)
+    assert 120_000 < manifest.splits["val"].tokens < 122_000
+    assert abs(manifest.splits["val"].bytes - 345_573) < 100
+    assert manifest.source["kind"] == "embedded" and manifest.source["settings"]["validation_messages"] == 10
 
 
 def test_two_builds_are_the_same_bytes_and_the_second_call_builds_nothing(small_corpus, tmp_path):
@@ -106,7 +108,7 @@ def test_two_builds_are_the_same_bytes_and_the_second_call_builds_nothing(small_
     assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", [TOKENIZER_NAME, *SHARD_NAMES.values(), MANIFEST])
+@pytest.mark.parametrize("name", [TOKENIZER_NAME, *SHARD_NAMES.values(), DATA_MANIFEST])
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_damaged_cache_is_made_anew(name, damage, small_corpus, tmp_path):
     """A changed or missing file is noticed, and the bytes come back."""
@@ -193,10 +195,10 @@ def test_the_identity_command_prints_one_object(folder):
     """Hashes, counts and vocab on stdout, nothing on stderr, exit 0."""
     done = identity_command(folder, folder / TOKENIZER_NAME)
     found = json.loads(done.stdout)
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_manifest(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert found["train_tokens"] == manifest["splits"]["train"]["tokens"]
-    assert found["tokenizer_sha256"] == manifest["files"][TOKENIZER_NAME]["sha256"]
+    assert found["train_tokens"] == manifest.splits["train"].tokens
+    assert found["tokenizer_sha256"] == manifest.tokenizer.sha256
     assert len(found["data_sha256"]) == 64 and found["vocab"] == 1024
 
 
