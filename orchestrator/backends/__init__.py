@@ -30,7 +30,7 @@ def warm_up(name: str) -> None:
 
 
 def _import_ray() -> None:
-    importlib.import_module("orchestrator.backends.local_ray").import_ray()
+    importlib.import_module("orchestrator.backends.private_ray").import_ray()
 
 
 def load_backend(name: str, runs_dir: Path) -> Backend:

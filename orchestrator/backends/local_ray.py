@@ -1,38 +1,22 @@
 """Attempts as actors of a Ray that this process starts for itself and ends with itself.
 
-An actor a seed runs worker.run_attempt. Retries are ours, recorded as attempts: Ray's own are off. Ray's session
-folder has a place of its own, named by the process it belongs to, and goes with it; what a killed process left
-behind is cleared by the next one.
+An actor a seed runs worker.run_attempt. Retries are ours, recorded as attempts: Ray's own are off.
 """
 
-import contextlib
-import logging
 import os
-import re
-import shutil
-import tempfile
 import threading
 import time
 import typing
 from pathlib import Path
 
-from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError, Unavailable
+from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError
 from orchestrator.backends.in_place import check_in_place, read_log
-from orchestrator.proc import Owner, is_locked, start_ticks
+from orchestrator.backends.private_ray import PrivateRay
+from orchestrator.proc import Owner, is_locked
 from orchestrator.worker import run_attempt
 
-ROOT = Path(__file__).resolve().parents[2]
-OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least that Ray takes: nothing of ours travels through it
 END_PATIENCE = 15.0  # seconds for an actor to end its process tree
 OWNER_LOOK = 0.5  # seconds between looks at the process that started us
-
-# Read by Ray when it is imported and by the processes that it starts.
-RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # else ranks run at nice 15
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES as it is; also silences a warning
-    "RAY_DEDUP_LOGS": "0",
-}
 
 
 class AttemptActor:
@@ -66,7 +50,7 @@ class LocalRayBackend:
         self.attempts = (runs_dir / "attempts").resolve()
         self.jobs: dict[str, tuple[typing.Any, typing.Any]] = {}  # attempt id -> actor, reference of its result
         self.ends: dict[str, State] = {}
-        self.home: Path | None = None
+        self.own: PrivateRay | None = None
         self.ray: typing.Any = None
 
     def start(self, job: Job) -> Handle:
@@ -84,35 +68,10 @@ class LocalRayBackend:
         return handle
 
     def _ray(self, cpus: int) -> typing.Any:
-        """Ray, started at the first need."""
-        if self.ray is None:
-            ray = import_ray()
-            if ray.is_initialized():
-                raise Unavailable("this process has started Ray already, for something else")
-            clear_homes()
-            self.home = Path(tempfile.gettempdir()) / home_name(os.getpid())
-            before = os.environ.get("PYTHONPATH")
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
-            try:
-                ray.init(
-                    address="local",  # never a cluster that RAY_ADDRESS names
-                    num_cpus=max(cpus, len(os.sched_getaffinity(0))),
-                    num_gpus=0,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=str(self.home),
-                )
-            except Exception as error:  # Ray raises what its parts raise
-                raise Unavailable(f"local Ray did not start: {error}; --on process needs no Ray") from error
-            finally:
-                if before is None:
-                    del os.environ["PYTHONPATH"]
-                else:
-                    os.environ["PYTHONPATH"] = before
-            self.ray = ray
-            tighten(Path.home() / ".ray" / "auth_token")
+        """Ray, started at the first need; nothing of ours travels through its object store."""
+        if self.own is None:
+            self.own = PrivateRay(max(cpus, len(os.sched_getaffinity(0))))
+            self.ray = self.own.ray
         return self.ray
 
     def find(self, attempt_id: str) -> Handle | None:
@@ -150,7 +109,7 @@ class LocalRayBackend:
         check_in_place(self.attempts, handle, into)
 
     def close(self) -> None:
-        if self.ray is None:
+        if self.own is None:
             return
         live = [result for name, (_, result) in self.jobs.items() if name not in self.ends]
         for name, (actor, _) in self.jobs.items():
@@ -158,35 +117,6 @@ class LocalRayBackend:
                 actor.end.remote("orphaned")
         if live:
             self.ray.wait(live, num_returns=len(live), timeout=END_PATIENCE)
-        self.ray.shutdown()  # an actor that still lives dies here; its watchdog clears the rest
-        self.ray = None
+        self.own.close()  # an actor that still lives dies here; its watchdog clears the rest
+        self.own = self.ray = None
         self.jobs.clear()
-        if self.home is not None:
-            shutil.rmtree(self.home, ignore_errors=True)
-
-
-def import_ray() -> typing.Any:
-    os.environ.update(RAY_ENVIRONMENT)
-    import ray
-
-    return ray
-
-
-def home_name(pid: int) -> str:
-    """Short: the paths of Ray's sockets must stay under 108 bytes."""
-    return f"golf-ray-{pid}-{start_ticks(pid)}"
-
-
-def tighten(secret: Path) -> None:
-    """Ray writes its token for everybody to read."""
-    with contextlib.suppress(OSError):
-        if secret.stat().st_mode & 0o077:
-            secret.chmod(0o600)
-
-
-def clear_homes() -> None:
-    """Remove the session folders of processes of ours that are gone."""
-    for folder in Path(tempfile.gettempdir()).glob("golf-ray-*-*"):
-        match = re.fullmatch(r"golf-ray-(\d+)-(\d+)", folder.name)
-        if match and start_ticks(int(match[1])) != int(match[2]) and folder.owner() == Path("/proc/self").owner():
-            shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from golf_core.rundir import SEAL, is_sealed, read_json
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend, Job, JobLost
 from orchestrator.backends.fake import Act, FakeBackend
-from orchestrator.backends.local_ray import clear_homes, home_name, tighten
+from orchestrator.backends.private_ray import clear_homes, home_name, tighten
 from tests.orchestrator.toy import attempt_folder, carrying, toy_text, until
 
 NAMES = ["fake", "process", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
@@ -24,9 +24,9 @@ def started_ray(tmp_path_factory):
     """One Ray for the module; each test points it at its own runs folder."""
     backend = load_backend("ray", tmp_path_factory.mktemp("ray") / "runs")
     yield backend
-    home = backend.home
+    own = backend.own
     backend.close()
-    assert home is None or not home.exists()
+    assert own is None or not own.home.exists()
 
 
 @pytest.fixture
