@@ -9,6 +9,7 @@ them installed.
 
 import contextlib
 import logging
+import os
 import socket
 import typing
 import uuid
@@ -163,18 +164,16 @@ def _connect(address: str) -> typing.Any:
     ray = import_ray()
     if ray.is_initialized():
         raise Unavailable("this process has started Ray already, for something else")
-    packages = [str(ROOT / name) for name in PACKAGES]
+    packages = {"py_modules": [str(ROOT / name) for name in PACKAGES], "excludes": ["__pycache__"]}
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": packages, "excludes": ["__pycache__"]},
-        )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=packages)
     except Exception as error:  # Ray raises what its parts raise
+        mend = "this command must run on a node of the cluster"
+        if "AuthToken" in f"{error} {error.__cause__}":
+            mend = "it wants its token: set RAY_AUTH_MODE=token, with the token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
         raise Unavailable(
-            f"Ray at --address {address} did not take us: {_line(error)}; this command must run on a node of the "
-            "cluster; without --address it starts a Ray of its own, and --on process needs none"
+            f"Ray at --address {address} did not take us: {_line(error)}; {mend}; without --address a Ray of its own "
+            "is started, and --on process needs none"
         ) from error
     tighten(Path.home() / ".ray" / "auth_token")
     return ray
