@@ -143,7 +143,7 @@ def check_sizes(plans: Sequence[Plan]) -> None:
 def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Line]:
     """(name, value, source) rows for the eye."""
     submission = plan.submission
-    corpus = "embedded corpus" if settings["data"] is None else submission.data.path
+    corpus = "embedded corpus, " if settings["data"] is None else ""
     target = f"{submission.target.describe()} ({target_class(submission.target, submission.policy)})"
     rows = [
         ("submission", submission.submission_id[:SUBMISSION_DIGITS], "content of everything below"),
@@ -154,7 +154,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         ),
         ("seeds", ", ".join(str(seed) for seed in submission.seeds), plan.sources["seeds"]),
         *_also_run(plan.other_seeds),
-        ("data", f"{corpus}, sha256 {submission.data.sha256[:12]}", plan.sources["data"]),
+        ("data", corpus + submission.data.describe(), plan.sources["data"]),
         ("target", target, _target(plan)),
         ("policy", f"{submission.policy.name}: {_caps(submission)}", plan.sources["policy"]),
         *([] if plan.power is None else plan.power.rows()),

@@ -1,11 +1,7 @@
 """What can be refused before anything is started: data, tokenizer, recipe, target, output folders."""
 
 import ast
-import json
 import os
-import subprocess
-import sys
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,16 +15,16 @@ from golf_core.policy import Policy, load_policy
 from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
+from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.own_recipe import file_of
 from orchestrator.planned_gpus import planned_gpus
 from orchestrator.script import Script, check_artifact, parse_environment, read_script
 from orchestrator.settings import Settings
-from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
+from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Submission, Target, parse_seeds
 
 SPEC = "spec.json"
-EMBEDDED, IDENTITY = "golf_core.data.embedded", "golf_core.data.identity"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -93,69 +89,6 @@ def visible_gpus() -> list[str]:
             "choose GPUs with CUDA_VISIBLE_DEVICES"
         )
     return names
-
-
-class DataCheck:
-    """The identity of shards and tokenizer, computed by a process of its own while we do something else."""
-
-    def __init__(self, data: str | None, tokenizer: str | None, vocab: int | None) -> None:
-        if (data is None) != (tokenizer is None):
-            given, other = ("--data", "--tokenizer") if data else ("--tokenizer", "--data")
-            raise UsageError(
-                f"{given} needs {other}: shards are made with one tokenizer; without both, the embedded corpus"
-            )
-        self.vocab = vocab
-        self.paths = {"data_path": data, "tokenizer_path": tokenizer}
-        self.embedded = data is None
-        self.process = self._start(EMBEDDED) if data is None or tokenizer is None else self._identity(data, tokenizer)
-
-    def _start(self, module: str, *arguments: str) -> "subprocess.Popen[str]":
-        env = dict(os.environ)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
-
-    def _identity(self, data: str, tokenizer: str) -> "subprocess.Popen[str]":
-        vocab = () if self.vocab is None else ("--vocab", str(self.vocab))
-        return self._start(IDENTITY, "--data", data, "--tokenizer", tokenizer, *vocab)
-
-    def result(self) -> Data:
-        """Waits for it. Raises UsageError with what the check said about bad data."""
-        if self.embedded:
-            said = _answer(self.process, "the embedded corpus")
-            self.paths = {key: str(said[key]) for key in self.paths}
-            self.process = self._identity(str(self.paths["data_path"]), str(self.paths["tokenizer_path"]))
-        said = _answer(self.process, f"data {self.paths['data_path']}")
-        return Data(
-            path=os.path.abspath(str(self.paths["data_path"])),
-            sha256=said["data_sha256"],
-            tokenizer_path=os.path.abspath(str(self.paths["tokenizer_path"])),
-            tokenizer_sha256=said["tokenizer_sha256"],
-        )
-
-    def close(self) -> None:
-        """End the check; nothing happens where it is over."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-
-def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any]:
-    out, err = process.communicate()
-    lines = [line for line in err.splitlines() if line.strip()]
-    if process.returncode:
-        raise UsageError(lines[-1] if lines else f"{what}: the check ended with code {process.returncode}")
-    try:
-        said = json.loads(out.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise UsageError(f"{what}: the check printed {out[-200:]!r}, not an identity") from None
-    return dict(said)
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,49 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+SHOWN = ("repo", "revision", "variant", "documents")  # of where data is from, in the plan
+
+
+def _short(value: typing.Any) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text[:12] if len(text) == 40 and set(text) <= set("0123456789abcdef") else text
+
+
+def _shards(number: int) -> str:
+    return f"{number} shard{'s' if number != 1 else ''}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The shards and the tokenizer: where they lie, and what they are."""
+    """The shards and the tokenizer: where they lie, and what they are. The two hashes alone are part of ids."""
 
     path: str
     sha256: str
     tokenizer_path: str
     tokenizer_sha256: str
+    name: str | None = None  # these two of the folder's manifest, with which it agrees; None: it has none
+    source: dict[str, typing.Any] | None = None
+    shards: dict[str, int] | None = None  # train, val
+    train_tokens: int | None = None
+    val_tokens: int | None = None
+
+    def describe(self) -> str:
+        """What it is, in a line.
+
+        >>> Data(path="d", sha256="a" * 64, tokenizer_path="t", tokenizer_sha256="b" * 64, name="tiny",
+        ...      source={"kind": "hub", "revision": "c" * 40}, train_tokens=1_000).describe()
+        'tiny (hub, revision cccccccccccc), 1,000 train tokens, verified, sha256 aaaaaaaaaaaa'
+        """
+        source = self.source or {}
+        origin = [str(source.get("kind", "")), *(f"{key} {_short(source[key])}" for key in SHOWN if key in source)]
+        counts = {"train": self.train_tokens, "val": self.val_tokens}
+        told = [f"{self.path if self.name is None else self.name}" + (f" ({', '.join(origin)})" if source else "")]
+        for split, tokens in counts.items():
+            if tokens is not None:
+                number = (self.shards or {}).get(split)
+                told.append(f"{tokens:,} {split} tokens" + ("" if number is None else f" in {_shards(number)}"))
+        told += ["verified" if self.name is not None else "no manifest", f"sha256 {self.sha256[:12]}"]
+        return ", ".join(told)
 
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)

@@ -118,7 +118,7 @@ def _file_name(name: str) -> str:
 
 
 def _entry(cls: type, found: typing.Any) -> typing.Any:
-    """A `cls` of names, hashes and whole numbers that are not negative; a number may be null where the class says so."""
+    """A `cls` of names, hashes and whole numbers from 0 on; a number may be null where the class says so."""
     hints = typing.get_type_hints(cls)
     _check_keys(found, set(hints), "")
     for name, hint in hints.items():

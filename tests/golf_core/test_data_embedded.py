@@ -1,4 +1,4 @@
-"""The embedded corpus and its cache, and the identity of a data set."""
+"""The embedded corpus and its cache."""
 
 import json
 import lzma
@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from golf_core.data.byte_count import load_tokenizer
 from golf_core.data.corpus import CORPUS_PATH, MAX_DOCUMENT_BYTES, load_corpus, split_document
 from golf_core.data.embedded import SHARD_NAMES, TOKENIZER_NAME, cache_root, embedded_data
-from golf_core.data.identity import data_identity
 from golf_core.data.manifest import DATA_MANIFEST, read_manifest
-from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import BOS_ID, DataError, read_shard
 
 
@@ -178,79 +176,3 @@ def test_the_command_prints_one_object_and_says_when_it_was_cached(folder, tmp_p
         "tokenizer_path": str(folder / TOKENIZER_NAME),
         "cached": True,
     }
-
-
-def identity_command(data, tokenizer, vocab=1024, **environment):
-    command = [sys.executable, "-m", "golf_core.data.identity", "--data", data, "--tokenizer", tokenizer]
-    return subprocess.run(
-        [*map(str, command), "--vocab", str(vocab)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def test_the_identity_command_prints_one_object(folder):
-    """Hashes, counts and vocab on stdout, nothing on stderr, exit 0."""
-    done = identity_command(folder, folder / TOKENIZER_NAME)
-    found = json.loads(done.stdout)
-    manifest = read_manifest(folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert found["train_tokens"] == manifest.splits["train"].tokens
-    assert found["tokenizer_sha256"] == manifest.tokenizer.sha256
-    assert len(found["data_sha256"]) == 64 and found["vocab"] == 1024
-
-
-@pytest.mark.parametrize("case", ["no folder", "no tokenizer", "bad tokenizer", "bad shard", "no val", "vocab"])
-def test_bad_data_is_one_line_and_exit_2(case, folder, tmp_path):
-    """What a run could not use is refused by one clear line, without a traceback."""
-    for split, name in SHARD_NAMES.items():
-        if case != "no val" or split != "val":
-            write_shard(tmp_path / name, np.arange(10) + (split == "val"))
-    if case == "bad shard":
-        (tmp_path / SHARD_NAMES["train"]).write_bytes(b"x" * 2000)
-    if case == "bad tokenizer":
-        (tmp_path / "bad.model").write_bytes(b"x")
-    data = tmp_path / "absent" if case == "no folder" else tmp_path
-    tokenizer = {"no tokenizer": tmp_path / "absent.model", "bad tokenizer": tmp_path / "bad.model"}
-    done = identity_command(data, tokenizer.get(case, folder / TOKENIZER_NAME), 100 if case == "vocab" else 1024)
-    assert done.returncode == 2 and done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1 and str(data.parent if case == "no folder" else "") in done.stderr
-
-
-def test_identity_follows_content_not_names(folder, tmp_path):
-    """Renamed shards are the same data; a changed token is other data."""
-    write_shard(tmp_path / "a_train_000000.bin", np.arange(10))
-    write_shard(tmp_path / "a_val_000000.bin", np.arange(20))
-    first = data_identity(tmp_path, folder / TOKENIZER_NAME, 1024)
-    (tmp_path / "a_train_000000.bin").rename(tmp_path / "b_train_000007.bin")
-    assert data_identity(tmp_path, folder / TOKENIZER_NAME, 1024) == first
-    write_shard(tmp_path / "a_val_000000.bin", np.arange(20)[::-1])
-    assert data_identity(tmp_path, folder / TOKENIZER_NAME, 1024)["data_sha256"] != first["data_sha256"]
-
-
-def test_a_token_beyond_the_vocab_and_a_shared_shard_are_refused(folder, tmp_path):
-    """Both would spoil a run: one crashes it on the device, the other scores what was learned."""
-    write_shard(tmp_path / "a_train_000000.bin", np.array([1, 2, 5000]))
-    write_shard(tmp_path / "a_val_000000.bin", np.array([1, 2, 3]))
-    with pytest.raises(DataError, match="token 5000"):
-        data_identity(tmp_path, folder / TOKENIZER_NAME, 1024)
-    write_shard(tmp_path / "a_train_000000.bin", np.array([1, 2, 3]))
-    with pytest.raises(DataError, match="also a val shard"):
-        data_identity(tmp_path, folder / TOKENIZER_NAME, 1024)
-
-
-def test_large_shards_are_remembered_until_they_change(folder, tmp_path, monkeypatch):
-    """A remembered hash is the hash, and a changed file is read again."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("golf_core.data.identity.REMEMBER_BYTES", 0)
-    data = tmp_path / "data"
-    data.mkdir()
-    write_shard(data / "a_train_000000.bin", np.arange(10))
-    write_shard(data / "a_val_000000.bin", np.arange(20))
-    first = data_identity(data, folder / TOKENIZER_NAME, 1024)
-    assert (tmp_path / "home" / "golf-orchestrator" / "shards.json").is_file()
-    assert data_identity(data, folder / TOKENIZER_NAME, 1024) == first
-    write_shard(data / "a_val_000000.bin", np.arange(30))
-    assert data_identity(data, folder / TOKENIZER_NAME, 1024)["val_tokens"] == 30
