@@ -116,9 +116,10 @@ def data_warning(rows: Sequence[Row]) -> str:
     return NOT_FINEWEB if any(row.counted for row in rows) else ""
 
 
-def data_line(rows: Sequence[Row]) -> str:
-    """`Data: sha256 ..., validation tokens N, bytes M` and what is known of it."""
+def data_line(rows: Sequence[Row], name: str | None = None) -> str:
+    """`Data: NAME, sha256 ..., validation tokens N, bytes M` and what is known of it. The name is the manifest's that
+    lay beside the shards, where there was one; the hash alone tells the content."""
     counts = sorted({(row.val_tokens, row.val_bytes) for row in rows if row.val_tokens and row.val_bytes})
     sizes = "".join(f", validation tokens {tokens:,}, bytes {text:,}" for tokens, text in counts)
-    warning = data_warning(rows)
-    return f"Data: sha256 {rows[0].data_sha256}{sizes}" + (f": {warning}" if warning else "") + "."
+    known = [f": {warning}" for warning in [data_warning(rows)] if warning]
+    return "".join(["Data: ", f"{name}, " if name else "", f"sha256 {rows[0].data_sha256}{sizes}", *known, "."])

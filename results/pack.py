@@ -147,7 +147,7 @@ def submission_facts(found: Collected, project: Project) -> dict[str, typing.Any
         "format_version": FORMAT,
         "submission_id": spec.submission_id,
         "bundle_sha256": spec.bundle_sha256,
-        "data": data_line(rows),
+        "data": data_line(rows, spec.data_name),
         "data_sha256": spec.data_sha256,
         "tokenizer_sha256": spec.tokenizer_sha256,
     }

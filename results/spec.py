@@ -64,6 +64,7 @@ class Spec:
     grid: dict[str, typing.Any] | None  # the columns of the grid that it is a variant of
     published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
     script: ScriptSpec | None = None  # where it is one, not a recipe
+    data_name: str | None = None  # of the manifest beside the shards, which they agreed with; None: there was none
     other_seeds: tuple[tuple[int, str], ...] = ()  # (seed, run id) that submit found beside the registered ones
 
     @property
@@ -163,6 +164,7 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
         grid=_grid(facts),
         published=_published(facts),
         script=script,
+        data_name=data.maybe_text("name"),
         other_seeds=_other_seeds(facts),
         **hashes,
     )

@@ -236,7 +236,7 @@ def _evidence(subject: Subject) -> Markup:
     facts = [
         ("Submission", spec.submission_id),
         ("Code", f"sha256 {spec.bundle_sha256}"),
-        ("Data", data_line(found.rows).removeprefix("Data: ")),
+        ("Data", data_line(found.rows, spec.data_name).removeprefix("Data: ")),
         ("Target", spec.target_class + (f" ({'; '.join(hardware)})" if hardware else "")),
         ("Cost", cost(subject)),
         ("Registered", spec.registered_at or "not known"),

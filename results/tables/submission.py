@@ -77,7 +77,7 @@ def report(
         f"Submission {spec.folder.name}, {what} {spec.bundle_sha256[:12]}, target class {spec.target_class}"
         + (f" ({'; '.join(hardware)})" if hardware else "")
     )
-    parts.append(data_line(rows))
+    parts.append(data_line(rows, spec.data_name))
     parts = [paragraph(part) for part in parts]
     parts.append(table(seed_cells(rows)).rstrip())
     parts += [paragraph(part) for part in (LEGEND, *published_lines(spec, rows), *spread_lines(rows))]

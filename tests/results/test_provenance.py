@@ -69,6 +69,7 @@ def test_known_data_is_recognised():
     assert not has_fineweb_size(62_021_632, 140_000_000) and not has_fineweb_size(None, None)
     assert data_warning([row(1, val_tokens=62_021_632, val_bytes=151_080_363)]) == ""
     assert "State of the Union" in data_line([row(1, data_sha256=EMBEDDED_SHA256, val_tokens=5, val_bytes=9)])
+    assert data_line([row(1, data_sha256="d" * 64)], "toy").startswith(f"Data: toy, sha256 {'d' * 64}")
 
 
 def test_verifying_the_outputs_folder_names_the_right_one(tmp_path):
