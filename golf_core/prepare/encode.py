@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 
 from golf_core.data.byte_count import byte_tables, target_bytes
-from golf_core.data.shards import BOS_ID
+from golf_core.data.shards import BOS_ID, DataError
 from golf_core.prepare.blocks import BadDocument, Position, TextBlock
+from golf_core.prepare.words import TextEncoder
 
 DIGEST_BYTES = 16
+MOST_PIECES = 65_536
+PACKED_BOS = BOS_ID.to_bytes(2, "little")
+COUNTED_AT_ONCE = 1 << 18  # tokens whose bytes are looked up at once: eight bytes each
+CHECKED_CHARACTERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -27,55 +31,94 @@ class EncodedBlock:
     after: Position
 
 
+class EncoderError(DataError):
+    """The fast way and SentencePiece's own gave different tokens: a fault of this program."""
+
+
 class BlockEncoder:
     """Encodes blocks with one tokenizer: what `sp.encode` gives for each document, behind a BOS."""
 
     def __init__(self, tokenizer_model: bytes) -> None:
-        self.tokenizer = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model)
-        with tempfile.NamedTemporaryFile(suffix=".model") as file:
+        self.texts = TextEncoder(tokenizer_model)
+        pieces = self.texts.tokenizer.vocab_size()
+        if pieces > MOST_PIECES:
+            raise DataError(f"the tokenizer has {pieces:,} pieces; a shard holds tokens below {MOST_PIECES:,}")
+        with tempfile.NamedTemporaryFile(suffix=".model") as file:  # byte_tables reads files
             file.write(tokenizer_model)
             file.flush()
-            self.tables = byte_tables(Path(file.name), self.tokenizer.vocab_size())
+            self.tables = byte_tables(Path(file.name), pieces)
+
+    @property
+    def exact_words(self) -> bool:
+        """Whether documents are encoded word by word, the fast way; `slow_because` says why not."""
+        return self.texts.reason is None
+
+    @property
+    def slow_because(self) -> str | None:
+        return self.texts.reason
 
     def encode(self, block: TextBlock) -> EncodedBlock:
-        texts, bad = documents_of(block)
-        bos = BOS_ID.to_bytes(2, "little")
-        parts = [bos + np.array(self.tokenizer.encode(text), dtype="<u2").tobytes() for text in texts]
+        """Tokens, digests and bytes of a block's documents. The same block gives the same result."""
+        parts: list[bytes] = []
+        digests: list[bytes] = []
+        bad: list[BadDocument] = []
+        sample: tuple[bytes, str, str] | None = None  # the document of the lowest digest
+        for place, found in documents_of(block):
+            if isinstance(found, str):
+                try:
+                    parts.append(PACKED_BOS + self.texts.encode(found))
+                    digest = hashlib.blake2b(found.encode(), digest_size=DIGEST_BYTES).digest()
+                    digests.append(digest)
+                    if sample is None or digest < sample[0]:
+                        sample = digest, place, found
+                    continue
+                except DataError as error:
+                    found = error
+            bad.append(BadDocument(place, str(found), len(parts)))
+        if sample is not None:
+            self._check(*sample[1:])
         tokens = np.frombuffer(b"".join(parts), dtype="<u2")
         lengths = np.array([len(part) // 2 for part in parts], dtype=np.int64)
-        digests = b"".join(hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest() for text in texts)
-        return EncodedBlock(tokens, lengths, digests, self._bytes(tokens, lengths), bad, block.after)
+        bad += [replace(one, documents_before=len(parts)) for one in block.bad]
+        return EncodedBlock(tokens, lengths, b"".join(digests), self._bytes(tokens, lengths), tuple(bad), block.after)
+
+    def _check(self, place: str, text: str) -> None:
+        """Encode a document of each block both ways. Raises EncoderError where they differ."""
+        text = text[:CHECKED_CHARACTERS]
+        if self.exact_words and self.texts.encode(text) != self.texts.plain(text):
+            raise EncoderError(
+                f"{place}: word by word it has other tokens than from SentencePiece at once; nothing was written. "
+                "Please report this with the document and the tokenizer"
+            )
 
     def _bytes(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Bytes of each document: a BOS stands for none, whatever came before it."""
         if not len(tokens):
             return np.zeros(0, dtype=np.int64)
-        previous = np.empty_like(tokens)
-        previous[0], previous[1:] = BOS_ID, tokens[:-1]
-        starts = np.cumsum(lengths) - lengths
-        counted: np.ndarray = np.add.reduceat(target_bytes(previous, tokens, self.tables), starts)
-        return counted
+        counted = np.empty(len(tokens), dtype=np.int16)
+        counted[0] = 0  # a BOS
+        for start in range(1, len(tokens), COUNTED_AT_ONCE):
+            end = min(start + COUNTED_AT_ONCE, len(tokens))
+            counted[start:end] = target_bytes(tokens[start - 1 : end - 1], tokens[start:end], self.tables)
+        found: np.ndarray = np.add.reduceat(counted, np.cumsum(lengths) - lengths, dtype=np.int64)
+        return found
 
 
-def documents_of(block: TextBlock) -> tuple[list[str], tuple[BadDocument, ...]]:
-    """The texts of a block, and what in it is none."""
-    texts: list[str] = []
-    bad: list[BadDocument] = []
+def documents_of(block: TextBlock) -> Iterator[tuple[str, str | DataError]]:
+    """(place, text) of every document of a block, or (place, why it is none)."""
     for place, raw in _raw_documents(block):
         try:
-            texts.append(_text(raw, block.text_field) if block.lengths is None else raw.decode())
+            yield place, _text(raw, block.text_field) if block.lengths is None else raw.decode()
             continue
         except UnicodeDecodeError as error:
             reason = f"byte {error.start:,} of it is no UTF-8 ({error.reason}): convert the file to UTF-8"
         except UnicodeEncodeError as error:
             reason = f"its text has half a surrogate pair ({error.object[error.start]!r}), which is no character"
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             reason = str(error)
             if block.lengths is None and not block.payload.endswith(b"\n") and block.payload.endswith(raw):
                 reason += "; the file ends within this line: it was cut, fetch it again"
-        bad.append(BadDocument(place, reason, len(texts)))
-    bad += [replace(one, documents_before=len(texts)) for one in block.bad]
-    return texts, tuple(bad)
+        yield place, DataError(reason)
 
 
 def _raw_documents(block: TextBlock) -> Iterator[tuple[str, bytes]]:
