@@ -1,0 +1,143 @@
+"""`python jobs/prepare_data.py`: brings training data, verified and whole, or tells what is there.
+
+python jobs/prepare_data.py --variant sp1024 --train-shards 80     # from the hub
+python jobs/prepare_data.py --documents docs.jsonl --vocab 2048    # from documents, with a tokenizer of their own
+python jobs/prepare_data.py --list                                 # what the hub has
+python jobs/prepare_data.py --status                               # what is here, and whether it is whole
+"""
+
+import typing
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli import Debug, Json, run
+
+CODES = "Exit codes: 0 ok · 1 damaged data · 2 usage or bad input · 3 not complete · 5 hub or disk · 130 interrupted"
+
+app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+FROM_HUB = ("variant", "train_shards", "with_docs", "repo", "revision")
+FROM_DOCUMENTS = (
+    "more", "vocab", "tokenizer", "name", "val_documents", "shard_tokens", "text_field", "skip_bad", "on", "address",
+)  # fmt: skip
+DOCUMENTS = "From documents"  # the options' heading in --help
+
+
+@app.command(no_args_is_help=True, epilog=CODES)
+def prepare_data(
+    context: typer.Context,
+    more: typing.Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE|FOLDER]...", help="With --documents: more of them.")
+    ] = None,
+    variant: typing.Annotated[str, typer.Option(help="Which tokenizer's shards; --list tells them.")] = "sp1024",
+    train_shards: typing.Annotated[int, typer.Option(help="How many, from the first on; 200 MB each.")] = 80,
+    into: typing.Annotated[Path, typer.Option(help="Folder that gets datasets/ and tokenizers/.")] = Path("data"),
+    workers: typing.Annotated[
+        int | None,
+        typer.Option(help="Files that come at once (8); of documents: processes that encode (one a core)."),
+    ] = None,
+    with_docs: typing.Annotated[
+        bool, typer.Option("--with-docs", help="Also the documents that the shards were made of (about 48 GB).")
+    ] = False,
+    repo: typing.Annotated[
+        str | None, typer.Option(help="Dataset repository of the hub. Default: the challenge's.")
+    ] = None,
+    revision: typing.Annotated[str | None, typer.Option(help="Commit, branch or tag. Default: the newest.")] = None,
+    list_: typing.Annotated[bool, typer.Option("--list", help="Show the variants of the hub, and stop.")] = False,
+    status: typing.Annotated[bool, typer.Option("--status", help="Check what is here, without a network.")] = False,
+    documents: typing.Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="Make shards of these: JSONL (also .gz .xz .zst), Parquet, or text.",
+            rich_help_panel=DOCUMENTS,
+        ),
+    ] = None,
+    vocab: typing.Annotated[
+        int | None, typer.Option(help="Train a tokenizer of so many pieces on them.", rich_help_panel=DOCUMENTS)
+    ] = None,
+    tokenizer: typing.Annotated[
+        Path | None, typer.Option(help="Or use this SentencePiece .model file.", rich_help_panel=DOCUMENTS)
+    ] = None,
+    name: typing.Annotated[
+        str | None,
+        typer.Option(help="Of the data folder. Default: the first file's name and _spN.", rich_help_panel=DOCUMENTS),
+    ] = None,
+    val_documents: typing.Annotated[
+        int, typer.Option(help="The first so many are validation.", rich_help_panel=DOCUMENTS)
+    ] = 50_000,
+    shard_tokens: typing.Annotated[
+        int, typer.Option(help="Tokens a shard; the last of a split holds the rest.", rich_help_panel=DOCUMENTS)
+    ] = 100_000_000,
+    text_field: typing.Annotated[
+        str, typer.Option(help="Which field, or column, holds the text.", rich_help_panel=DOCUMENTS)
+    ] = "text",
+    skip_bad: typing.Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out what is no document, and count it.", rich_help_panel=DOCUMENTS),
+    ] = False,
+    on: typing.Annotated[
+        str, typer.Option(help="ray, or process: this one alone, without Ray.", rich_help_panel=DOCUMENTS)
+    ] = "ray",
+    address: typing.Annotated[
+        str | None,
+        typer.Option(
+            help="auto or HOST:PORT: a Ray cluster that this machine is a node of. Default: a Ray of its own.",
+            rich_help_panel=DOCUMENTS,
+        ),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring the published FineWeb export: the whole validation split, the first train shards, their tokenizer.
+
+    Sizes and hashes are checked, and nothing half-made is ever seen. An interrupted command goes on where it was when
+    it is given again. The hub is Hugging Face's, or HF_ENDPOINT's; HF_TOKEN is sent where it is set.
+    """
+
+    def command() -> int:
+        from jobs.hub_data import fetch_data, show_published, show_status
+        from orchestrator.errors import UsageError
+
+        if list_ + status + (documents is not None) > 1:
+            raise UsageError("--list asks the hub, --status looks at what is here, --documents makes: give one of them")
+        strange = FROM_HUB if documents is not None else FROM_DOCUMENTS
+        for option in strange:
+            if str(context.get_parameter_source(option)).endswith("DEFAULT"):
+                continue
+            told = f"{context.params[option][0]}: files" if option == "more" else f"--{option.replace('_', '-')}"
+            raise UsageError(
+                f"{told} is of the hub: it goes without --documents"
+                if documents is not None
+                else f"{told} goes with --documents alone"
+            )
+        if status:
+            return show_status(into, json)
+        if documents is not None:
+            from jobs.documents_data import export_documents
+
+            return export_documents(
+                documents=(documents, *(more or ())), into=into, tokenizer=tokenizer, vocab=vocab, name=name,
+                val_documents=val_documents, shard_tokens=shard_tokens, text_field=text_field, skip_bad=skip_bad,
+                on=on, workers=workers, address=address, as_json=json,
+            )  # fmt: skip
+        from golf_core.prepare.hub import DEFAULT_REPO, FetchRequest
+
+        request = FetchRequest(
+            variant=variant,
+            train_shards=train_shards,
+            into=into,
+            workers=8 if workers is None else workers,
+            with_docs=with_docs,
+            repo=repo or DEFAULT_REPO,
+            revision=revision,
+        )
+        return show_published(request, json) if list_ else fetch_data(request, json)
+
+    run(debug, command)
+
+
+if __name__ == "__main__":
+    app()
