@@ -5,10 +5,11 @@ written: whatever ends an export, the same one goes on after its last shard and 
 Who encodes, here or on a cluster, is the caller's: `encode_in_order` turns blocks into encoded blocks, in order.
 """
 
+import contextlib
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from golf_core.data.manifest import (
     write_manifest,
 )
 from golf_core.data.shards import DataError
-from golf_core.prepare.blocks import TextBlock, read_blocks
+from golf_core.prepare.blocks import BadDocument, Position, TextBlock, read_blocks
 from golf_core.prepare.encode import EncodedBlock, documents_of
 from golf_core.prepare.export_plan import (
     ExportRequest,
@@ -49,7 +50,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TOKENIZER = "tokenizer.model"  # in the scratch folder
 FIELD_NAME = "fineweb10B_sp"  # the field's data folders; the tokenizer of one is fineweb_N_bpe.model
 
-EncodeInOrder = Callable[[bytes, Iterator[TextBlock]], Iterator[EncodedBlock]]
+EncodeInOrder = Callable[[bytes, Iterator[TextBlock]], Generator[EncodedBlock, None, None]]
 
 
 class DiskError(Exception):
@@ -64,21 +65,11 @@ class Busy(Exception):
 class ExportProgress:
     documents: int
     text_bytes: int
-    new_bytes: int  # of text, since this process began
+    new_text_bytes: int  # since this process began
     seconds: float  # since it began to encode
-    share: float | None  # of the input's bytes; None: cannot be told of compressed input
-    share_before: float
-
-    @property
-    def rate(self) -> float:
-        """Bytes of text a second."""
-        return self.new_bytes / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.share is None or self.share <= self.share_before:
-            return None
-        return self.seconds * (1 - self.share) / (self.share - self.share_before)
+    total: int  # bytes of the source files
+    done: int | None  # of them; None: it cannot be told, within a compressed file
+    done_before: int  # when this process began
 
 
 ExportTell = Callable[[str | ExportProgress], None]  # who hears how it goes
@@ -118,23 +109,22 @@ def _export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: Export
         check_space(plan, checkpoint, None)
         _check_documents(request, plan)
     model = _export_tokenizer(request, plan, tell)
-    _encode_all(request, plan, encode_in_order(model, _blocks(request, plan, checkpoint)), checkpoint, held_out, tell)
+    blocks = read_blocks(plan.sources, checkpoint.position, text_field=request.text_field)
+    with contextlib.closing(encode_in_order(model, blocks)) as encoded:
+        _encode_all(request, plan, encoded, checkpoint, held_out, tell)
     plan.check_unchanged()
-    return _publish(request, plan, checkpoint, model)
-
-
-def _blocks(request: ExportRequest, plan: Plan, checkpoint: Checkpoint) -> Iterator[TextBlock]:
-    return read_blocks(plan.sources, checkpoint.position, text_field=request.text_field)
+    return _publish(request, plan, checkpoint, model, tell)
 
 
 def _check_documents(request: ExportRequest, plan: Plan) -> None:
     """Read until there is one document more than validation takes, so that too few are noticed before any work."""
     documents = 0
     for block in read_blocks(plan.sources, text_field=request.text_field):
-        texts, bad = documents_of(block)
+        texts = list(documents_of(block))
+        bad = tuple(BadDocument(place, str(text), 0) for place, text in texts if isinstance(text, DataError))
         if not request.skip_bad:
-            refuse_bad(bad)
-        documents += len(texts)
+            refuse_bad((*bad, *block.bad))
+        documents += len(texts) - len(bad)
         if documents > request.val_documents:
             return
     raise DataError(
@@ -165,12 +155,12 @@ def _encode_all(
     counts, position = checkpoint.counts, checkpoint.position
     to_pass, began = checkpoint.passed, time.monotonic()
     reached = position  # the end of the block that is being written
-    text_before, share_before = counts.text_bytes, share_of(plan, position) or 0.0
+    text_before, done_before = counts.text_bytes, bytes_before(plan, position) or 0
 
     def at_seal() -> None:
         checkpoint.counts, checkpoint.position, checkpoint.passed = counts, position, stream.passed
         write_checkpoint(plan.scratch, checkpoint, held_out)
-        check_space(plan, checkpoint, share_of(plan, reached))
+        check_space(plan, checkpoint, bytes_before(plan, reached))
 
     stream = ShardStream(plan.shards, request.shard_tokens, checkpoint.shards, at_seal)
     try:
@@ -190,10 +180,11 @@ def _encode_all(
                 ExportProgress(
                     documents=counts.documents,
                     text_bytes=counts.text_bytes,
-                    new_bytes=counts.text_bytes - text_before,
+                    new_text_bytes=counts.text_bytes - text_before,
                     seconds=time.monotonic() - began,
-                    share=share_of(plan, position),
-                    share_before=share_before,
+                    total=plan.total,
+                    done=bytes_before(plan, position),
+                    done_before=done_before,
                 )
             )
         stream.passed = 0
@@ -204,21 +195,18 @@ def _encode_all(
     checkpoint.counts = counts
 
 
-def share_of(plan: Plan, position: dict[str, int] | None) -> float | None:
-    """How much of the input's bytes lie before a position; None where that cannot be told."""
+def bytes_before(plan: Plan, position: Position | None) -> int | None:
+    """How many bytes of the source files lie before a position; None where that cannot be told."""
     if position is None:
-        return 0.0
+        return 0
     sizes = [plan.stamps[str(source.path)][0] for source in plan.sources]
     before = sum(sizes[: position["file"]])
-    if position["file"] < len(sizes):
-        if plan.sources[position["file"]].kind == "jsonl":
-            before += position["offset"]
-        elif position["offset"]:
-            return None
-    return before / max(sum(sizes), 1)
+    if not position["offset"]:
+        return before
+    return before + position["offset"] if plan.sources[position["file"]].kind == "jsonl" else None
 
 
-def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: bytes) -> Path:
+def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: bytes, tell: ExportTell) -> Path:
     """Tokenizer, manifest, and last the name of the folder."""
     counts = checkpoint.counts
     if not counts.train_documents:
@@ -226,6 +214,10 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
             f"every document after the first {request.val_documents:,} is one of them again: none is left for "
             "training; give other documents, or a smaller --val-documents"
         )
+    if counts.dropped_shared:
+        tell(f"{counts.dropped_shared:,} documents are validation documents, too: left out of training")
+    if counts.skipped_bad:
+        tell(f"{counts.skipped_bad:,} bad documents left out; the manifest names them, the first: {counts.skipped[0]}")
     path = _place_tokenizer(request, plan, model)
     tokens = {
         split: sum(entry.tokens for name, entry in checkpoint.shards.items() if f"_{split}_" in name)

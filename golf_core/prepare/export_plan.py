@@ -74,6 +74,11 @@ class Plan:
     def shards(self) -> Path:
         return self.scratch / SHARDS
 
+    @property
+    def total(self) -> int:
+        """Bytes of the source files."""
+        return sum(size for size, _ in self.stamps.values())
+
     def check_unchanged(self) -> None:
         """Raise a DataError where a source file is not the one that was hashed."""
         for source in self.sources:
@@ -250,12 +255,12 @@ def _clear_parts(plan: Plan, done: Checkpoint) -> None:
             path.unlink()
 
 
-def check_space(plan: Plan, done: Checkpoint, written_share: float | None) -> None:
-    """Raise an OSError where the rest cannot fit. `written_share`: how much of the input the sealed shards hold, where
-    that is known; else the least that this input can give is asked for."""
+def check_space(plan: Plan, done: Checkpoint, read: int | None) -> None:
+    """Raise an OSError where the rest cannot fit. `read`: how many bytes of the sources the sealed shards hold, where
+    that is known; else the least that such sources can give is asked for."""
     sealed = sum(entry.size for entry in done.shards.values())
-    if written_share:
-        needed = sealed / written_share - sealed
+    if read:
+        needed = sealed / read * (plan.total - read)
     else:
         sizes = ((source.kind, plan.stamps[str(source.path)][0]) for source in plan.sources)
         needed = sum(size * TOKEN_BYTES.get(kind, TOKEN_BYTES_COMPRESSED) for kind, size in sizes) - sealed
@@ -263,6 +268,6 @@ def check_space(plan: Plan, done: Checkpoint, written_share: float | None) -> No
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"about {needed / 1e9:,.2f} GB are still to be written, and {free / 1e9:,.2f} GB are free",
+            f"about {needed / 1e6:,.1f} MB are still to be written, and {free / 1e6:,.1f} MB are free",
             os.fspath(plan.scratch),
         )

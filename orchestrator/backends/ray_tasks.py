@@ -9,7 +9,6 @@ them installed.
 
 import contextlib
 import logging
-import os
 import socket
 import typing
 import uuid
@@ -146,20 +145,26 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _connect(address: str) -> typing.Any:
-    """Ray of a cluster; its worker processes get our packages. Raises UsageError or Unavailable."""
+def check_address(address: str) -> None:
+    """Raise a UsageError for an address that cannot be one of a cluster that this process is part of."""
     if address.startswith("ray://"):
         raise UsageError(
             f"--address {address}: Ray Client is not supported, since every block would pass a proxy that breaks when "
             "its connection does; run this command on a node of the cluster, with --address auto"
         )
-    host, colon, port = address.rpartition(":")
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdigit() and int(port) < 65536):
+        raise UsageError(f"--address {address!r} is neither auto nor HOST:PORT (of the head, as in 10.0.0.1:6379)")
+
+
+def _connect(address: str) -> typing.Any:
+    """Ray of a cluster; its worker processes get our packages. Raises UsageError or Unavailable."""
+    check_address(address)
     if address != "auto":
-        if not colon or not host or not port.isdigit():
-            raise UsageError(f"--address {address!r} is neither auto nor HOST:PORT (of the head, as in 10.0.0.1:6379)")
+        host, _, port = address.rpartition(":")
         try:  # Ray itself would wait for a minute, and then end the process
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise Unavailable(f"nothing answers at --address {address}: {error}; look with `ray status`") from None
     ray = import_ray()
     if ray.is_initialized():
