@@ -1,4 +1,4 @@
-"""The command line: python -m orchestrator submit | status | logs | cancel | recipes."""
+"""The command line: python -m orchestrator submit | status | logs | cancel | recipes | doctor."""
 
 import os
 import signal
@@ -26,6 +26,11 @@ app = typer.Typer(
 RunsDir = typing.Annotated[str | None, typer.Option(help="Folder of ledger, attempts and outputs. Default: runs.")]
 Prefix = typing.Annotated[
     str | None, typer.Argument(help="Submission id, or its beginning. Default: the one that runs, else the latest.")
+]
+DataFolder = typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")]
+Tokenizer = typing.Annotated[
+    str | None,
+    typer.Option(help="SentencePiece model that made the shards. Default: the one that DATA's manifest names."),
 ]
 Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
 Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
@@ -79,8 +84,8 @@ def submit(
         ),
     ] = None,
     runs_dir: RunsDir = None,
-    data: typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")] = None,
-    tokenizer: typing.Annotated[str | None, typer.Option(help="SentencePiece model that made the shards.")] = None,
+    data: DataFolder = None,
+    tokenizer: Tokenizer = None,
     device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu; of a grid, its own.")] = None,
     gpu: typing.Annotated[
         str | None,
@@ -236,6 +241,28 @@ def recipes(
         if rehearse and name is None:
             raise UsageError("--rehearse needs the NAME of a recipe")
         return recipes_command(name, set_ or (), json, rehearse)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def doctor(
+    data: DataFolder = None,
+    tokenizer: Tokenizer = None,
+    runs_dir: RunsDir = None,
+    hub: typing.Annotated[bool, typer.Option("--hub", help="Ask also whether the hub of the data answers.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What a submit from here would stand on: Python, packages, torch, disk, GPUs, credentials (never shown), and every
+    shard against its manifest; each with the mend. Starts nothing.
+
+    Exit code 0 where nothing is wrong, warnings or not; 2 for data and settings, 5 for the machine."""
+
+    def command() -> int:
+        from orchestrator.doctor import doctor as doctor_command
+
+        return doctor_command(resolve(data=data, tokenizer=tokenizer, runs_dir=runs_dir), hub, json)
 
     run(debug, command)
 

@@ -20,7 +20,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.own_recipe import file_of
 from orchestrator.planned_gpus import planned_gpus
-from orchestrator.script import Script, check_artifact, parse_environment, read_script
+from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Submission, Target, parse_seeds
 
@@ -164,6 +164,7 @@ def prepare_script(
         data = check.result()
     finally:
         check.close()
+    check_sidecars(text, script.name, Path(data.path))
     return Prepared(
         Submission(
             recipe=script.name,

@@ -147,6 +147,18 @@ def check_artifact(glob: str | None) -> str | None:
     return glob
 
 
+def check_sidecars(text: str, name: str, data: Path) -> None:
+    """Refuse a script that would read byte sidecars as tokens: their names match `*_val_*.bin`, and they begin as
+    shards do. One that holds packed code is not judged by its words."""
+    found = sorted(path.name for path in data.glob("*.bin") if re.search(r"_(?:train|val)_(?:.*_)?bytes_", path.name))
+    heeds = re.search(r"(?:val|train)_bytes|[\"']_bytes_|\bexec\s*\(", text)
+    if found and re.search(r"\bglob\b", text) and not heeds:
+        raise UsageError(
+            f"{data / found[0]} holds byte counts, and {name} would read it as tokens: it looks for shards by glob and "
+            f"names no '_bytes_' to leave out; move the sidecars ({len(found)} files) to another folder"
+        )
+
+
 def hints(text: str, script: Script) -> list[str]:
     """What a reader of the command would ask about: paths that are only from here, and variables that the script does
     not name. One that holds packed code, or reads no environment by name, is not judged by its words."""
