@@ -1,4 +1,4 @@
-"""Trains the tokenizer of the embedded corpus: SentencePiece BPE with the challenge's settings, 1,024 pieces."""
+"""Trains tokenizers: SentencePiece BPE with the challenge's settings; 1,024 pieces for the embedded corpus."""
 
 import io
 import typing
@@ -27,10 +27,13 @@ TOKENIZER_SETTINGS: dict[str, typing.Any] = {
 MAX_SENTENCE_BYTES = 4192  # SentencePiece's default: longer ones are left out without a word
 
 
-def train_tokenizer(documents: Iterable[str]) -> bytes:
+def train_tokenizer(documents: Iterable[str], vocab: int = TOKENIZER_SETTINGS["vocab_size"]) -> bytes:
     """The model file of a tokenizer trained on these documents."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(documents), model_writer=model, minloglevel=2, **TOKENIZER_SETTINGS
+        sentence_iterator=iter(documents),
+        model_writer=model,
+        minloglevel=2,
+        **{**TOKENIZER_SETTINGS, "vocab_size": vocab},
     )
     return model.getvalue()

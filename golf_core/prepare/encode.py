@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from golf_core.data.byte_count import byte_tables, target_bytes
+from golf_core.data.identity import MAX_VOCAB
 from golf_core.data.shards import BOS_ID, DataError
 from golf_core.prepare.blocks import BadDocument, Position, TextBlock
 from golf_core.prepare.words import TextEncoder
 
 DIGEST_BYTES = 16
-MOST_PIECES = 65_536
 PACKED_BOS = BOS_ID.to_bytes(2, "little")
 COUNTED_AT_ONCE = 1 << 18  # tokens whose bytes are looked up at once: eight bytes each
 CHECKED_CHARACTERS = 65_536
@@ -31,6 +31,11 @@ class EncodedBlock:
     after: Position
 
 
+def text_digest(text: str) -> bytes:
+    """What a document is known by: 16 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
 class EncoderError(DataError):
     """The fast way and SentencePiece's own gave different tokens: a fault of this program."""
 
@@ -41,8 +46,8 @@ class BlockEncoder:
     def __init__(self, tokenizer_model: bytes) -> None:
         self.texts = TextEncoder(tokenizer_model)
         pieces = self.texts.tokenizer.vocab_size()
-        if pieces > MOST_PIECES:
-            raise DataError(f"the tokenizer has {pieces:,} pieces; a shard holds tokens below {MOST_PIECES:,}")
+        if pieces > MAX_VOCAB:
+            raise DataError(f"the tokenizer has {pieces:,} pieces; a shard holds tokens below {MAX_VOCAB:,}")
         with tempfile.NamedTemporaryFile(suffix=".model") as file:  # byte_tables reads files
             file.write(tokenizer_model)
             file.flush()
@@ -67,7 +72,7 @@ class BlockEncoder:
             if isinstance(found, str):
                 try:
                     parts.append(PACKED_BOS + self.texts.encode(found))
-                    digest = hashlib.blake2b(found.encode(), digest_size=DIGEST_BYTES).digest()
+                    digest = text_digest(found)
                     digests.append(digest)
                     if sample is None or digest < sample[0]:
                         sample = digest, place, found
