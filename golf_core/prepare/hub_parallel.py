@@ -5,12 +5,13 @@ Threads, since they wait for the network; daemons, so that one that waits for a 
 
 import queue
 import threading
+import time
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PULSE_SECONDS = 0.25  # between two reports
-JOIN_SECONDS = 2.0  # for threads to notice that they should end
+JOIN_SECONDS = 1.0  # for all threads to notice that they should end
 
 Item = typing.TypeVar("Item")
 
@@ -100,5 +101,6 @@ def in_parallel(
         pulse()
     finally:
         stop.set()
+        until = time.monotonic() + JOIN_SECONDS
         for thread in threads:
-            thread.join(timeout=JOIN_SECONDS)
+            thread.join(timeout=max(0.0, until - time.monotonic()))

@@ -33,8 +33,8 @@ BLOCK = 1 << 16
 
 @dataclasses.dataclass
 class Fault:
-    """What happens to requests for a path: an HTTP status, or one of page, empty, short, wrong, cut, reset, pause,
-    whole (no range is cut), shifted (another range than asked for)."""
+    """What happens to requests for a path: an HTTP status, or one of page, empty, short, wrong, cut,
+    pause, whole (ranges are ignored), shifted (another range than asked for)."""
 
     kind: str
     times: int = FOR_EVER
@@ -50,11 +50,17 @@ class Request:
     host: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Commit:
+    folder: Path
+    files: dict[str, dict[str, typing.Any]]  # as the hub lists them
+
+
 class LoopbackHub:
     """`with LoopbackHub(folder) as hub: hub.url`; a folder with the files of the repository is one commit."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self.commits: dict[str, Path] = {}
+        self.commits: dict[str, Commit] = {}
         self.main = self.publish(folder)
         self.faults: dict[str, list[Fault]] = {}
         self.requests: list[Request] = []
@@ -84,9 +90,10 @@ class LoopbackHub:
 
     def publish(self, folder: Path) -> str:
         """A new commit, which is the newest from now on."""
-        listing = {path: facts["oid"] for path, facts in listed(folder).items()}
-        self.main = hashlib.sha1(json.dumps(listing, sort_keys=True).encode()).hexdigest()
-        self.commits[self.main] = folder
+        commit = Commit(folder, listed(folder))
+        oids = {path: facts["oid"] for path, facts in commit.files.items()}
+        self.main = hashlib.sha1(json.dumps(oids, sort_keys=True).encode()).hexdigest()
+        self.commits[self.main] = commit
         return self.main
 
     def fail(self, path: str, kind: str, times: int = FOR_EVER, **headers: str) -> None:
@@ -153,7 +160,7 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
                 return self.send(200, PAGE, {"Content-Type": "text/html"})
             if path.startswith("/cdn/"):
                 _, _, commit, name = path.split("/", 3)
-                return self.file(hub.commits[commit], name, fault)
+                return self.file(hub.commits[commit].folder, name, fault)
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
             if hub.tokens is not None and token not in hub.tokens:
                 code, word = (403, "GatedRepo") if token else (401, "GatedRepo")
@@ -173,28 +180,26 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             commit = hub.main if revision in ("", "main") else revision
             if commit not in hub.commits:
                 return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            folder = hub.commits[commit]
+            found = hub.commits[commit].files
             if verb == "resolve":
-                return self.resolve(folder, commit, name, fault)
+                return self.resolve(commit, name, fault)
             if verb == "paths-info":
                 paths = urllib.parse.parse_qs(body.decode())["paths"]
-                found = listed(folder)
                 return self.json([found[path] for path in paths if path in found])
             if verb == "tree":
-                return self.json([one for path, one in listed(folder).items() if path.startswith(name)])
-            siblings = [{"rfilename": path} for path in listed(folder)]
+                return self.json([one for path, one in found.items() if path.startswith(name)])
+            siblings = [{"rfilename": path} for path in found]
             return self.json({"id": REPO, "sha": commit, "siblings": siblings, "tags": [], "private": False})
 
-        def resolve(self, folder: Path, commit: str, name: str, fault: Fault | None) -> None:
-            if not (folder / name).is_file():
+        def resolve(self, commit: str, name: str, fault: Fault | None) -> None:
+            if (facts := hub.commits[commit].files.get(name)) is None:
                 return self.send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
-            facts = listed(folder)[name]
             etag = facts["lfs"]["oid"] if "lfs" in facts else facts["oid"]
             headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(facts["size"])}
             if "lfs" in facts:  # another origin, which must not see the token
                 location = f"http://localhost:{hub.port}/cdn/{commit}/{urllib.parse.quote(name)}"
                 return self.send(302, b"", {**headers, "Location": location, "ETag": f'"{etag}"'})
-            return self.file(folder, name, fault, {**headers, "ETag": f'"{etag}"'})
+            return self.file(hub.commits[commit].folder, name, fault, {**headers, "ETag": f'"{etag}"'})
 
         def file(
             self, folder: Path, name: str, fault: Fault | None, headers: typing.Mapping[str, str] | None = None

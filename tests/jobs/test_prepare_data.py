@@ -1,0 +1,91 @@
+"""`python jobs/prepare_data.py` as people type it: what it prints where, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.test_fetch import NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def prepare(hub, tmp_path):
+    """Runs the command in a process of its own; data goes under the test's folder."""
+
+    def run(*arguments, code=0):
+        env = {**os.environ, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        command = [sys.executable, str(ROOT / "jobs" / "prepare_data.py"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr and "\x1b" not in done.stderr
+        return done
+
+    return run
+
+
+def test_a_fetch_says_what_came_and_what_to_type_next(prepare):
+    """stdout holds the data folder alone; stderr the counts and the next command."""
+    done = prepare("--variant", "sp1024", "--train-shards", "2")
+    assert done.stdout == f"data/datasets/{NAME}\n"
+    assert f"python -m orchestrator submit --data data/datasets/{NAME}" in done.stderr
+    assert "1,388,287 tokens" in done.stderr and "data/tokenizers/fineweb_1024_bpe.model (1024 pieces)" in done.stderr
+    status = json.loads(prepare("--status", "--json").stdout)
+    assert status["schema_version"] == 1 and status["data"][0]["state"] == "whole"
+    assert [one["data"] for one in status["data"]] == [f"data/datasets/{NAME}"]
+
+
+def test_a_fetch_as_json(prepare):
+    """One object: paths, counts, source, the next command."""
+    said = json.loads(prepare("--train-shards", "1", "--json").stdout)
+    assert said["data"] == f"data/datasets/{NAME}" and said["shards"] == {"train": 1, "val": 1}
+    assert said["tokens"]["val"] == 120_907 and said["source"]["kind"] == "hub"
+
+
+def test_the_variants_of_the_hub(prepare, hub):
+    """As a table and as JSON, from the hub's manifest alone."""
+    table = prepare("--list").stdout.splitlines()
+    assert table[0].split()[:3] == ["variant", "train", "shards"]
+    assert table[2].split() == ["sp1024", "3", "2,082,430", "120,907", "1,024", "4.4", "MB", "fineweb_1024_bpe.model"]
+    said = json.loads(prepare("--list", "--json").stdout)
+    assert [one["variant"] for one in said["variants"]] == ["byte260", "sp1024"] and said["revision"] == hub.main
+    assert not [one for one in hub.requests if "/cdn/" in one.path]
+
+
+def test_status_without_data_and_with_damage(prepare, tmp_path):
+    """3 where nothing is whole, 1 where something is damaged; each says the mend."""
+    assert "prepare_data.py --list" in prepare("--status", code=3).stderr
+    prepare("--train-shards", "1")
+    prepare("--status")
+    shard = tmp_path / "data" / "datasets" / NAME / "fineweb_train_000000.bin"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    done = prepare("--status", code=1)
+    assert "damaged" in done.stdout and f"{NAME}: data/datasets/{NAME}/fineweb_train_000000.bin has" in done.stderr
+    assert "next:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, code, told",
+    [
+        (["--train-shards", "0"], 2, "error: --train-shards 0: at least 1"),
+        (["--train-shards", "many"], 2, "Invalid value for '--train-shards'"),
+        (["--variant", "sp4096"], 2, "is not in willdepueoai/parameter-golf"),
+        (["--list", "--status"], 2, "give one of them"),
+        (["--repo", "nobody/nothing", "--list"], 2, "has no dataset repository nobody/nothing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_usage_ends_with_its_code(prepare, arguments, code, told):
+    """Two lines at most, and no data."""
+    done = prepare(*arguments, code=code)
+    assert told in done.stderr and done.stdout == ""
+
+
+def test_a_refusal_of_the_hub_ends_with_its_code(prepare, hub):
+    """5: the hub, not the user."""
+    hub.tokens = set()
+    assert "is gated" in prepare("--list", code=5).stderr
