@@ -123,7 +123,8 @@ def prepare_data(
                 val_documents=val_documents, shard_tokens=shard_tokens, text_field=text_field, skip_bad=skip_bad,
                 on=on, workers=workers, address=address, as_json=json,
             )  # fmt: skip
-        from golf_core.prepare.hub import DEFAULT_REPO, FetchRequest
+        from golf_core.data.identity import PUBLISHED_REPO
+        from golf_core.prepare.hub import FetchRequest
 
         request = FetchRequest(
             variant=variant,
@@ -131,7 +132,7 @@ def prepare_data(
             into=into,
             workers=8 if workers is None else workers,
             with_docs=with_docs,
-            repo=repo or DEFAULT_REPO,
+            repo=repo or PUBLISHED_REPO,
             revision=revision,
         )
         return show_published(request, json) if list_ else fetch_data(request, json)

@@ -38,6 +38,7 @@ from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, wr
 REMEMBER_BYTES = 64_000_000  # hashing this takes a tenth of a second; below, remembering is not worth a file
 BLOCK_BYTES = 1 << 20  # even, since a token has two; larger ones leave the processor's cache
 MAX_READERS = 8
+PUBLISHED_REPO = "willdepueoai/parameter-golf"  # dataset repository of the challenge, on Hugging Face's hub
 MAX_VOCAB = 1 << 16  # shards hold 16-bit tokens
 TELL_SECONDS = 0.5
 
@@ -156,9 +157,13 @@ def check_one_set(data: Path, shards: Mapping[str, Sequence[Path]]) -> None:
 
 def mend(data: Path, manifest: DataManifest) -> str:
     """What to do where a folder is not as its manifest says."""
-    variant = manifest.source.get("variant")
+    source, into = manifest.source, data.parent.parent
+    train = sum("_train_" in name for name in manifest.files)
+    options = f"--variant {source.get('variant', '...')} --train-shards {train}"
+    options += f" --into {into}" if str(into) != "data" else ""
+    options += f" --repo {source['repo']}" if source.get("repo", PUBLISHED_REPO) != PUBLISHED_REPO else ""
     again = {
-        "hub": f"python jobs/prepare_data.py --variant {variant or '...'}",
+        "hub": f"python jobs/prepare_data.py {options}",
         "documents": "python jobs/prepare_data.py --documents ...",
         "embedded": "python -m golf_core.data.embedded",
     }.get(str(manifest.source["kind"]), "what made it")

@@ -25,6 +25,7 @@ import filelock
 from huggingface_hub import constants
 
 from golf_core.data.byte_count import load_tokenizer
+from golf_core.data.identity import PUBLISHED_REPO
 from golf_core.data.manifest import SPLITS, ManifestError, read_manifest
 from golf_core.data.shards import DataError, shard_tokens
 from golf_core.prepare.hub_client import Hub
@@ -40,7 +41,6 @@ from golf_core.prepare.hub_manifest import (
 from golf_core.prepare.hub_parallel import FetchEvent, FetchTally, in_parallel
 from golf_core.prepare.hub_place import FETCH_FOLDER, Wanted, manifest_of, missing_files, put_in_place
 
-DEFAULT_REPO = "willdepueoai/parameter-golf"
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_SHARDS = 80  # what the challenge's baseline trains on
 HUB_DOCUMENTS = ("docs_selected.jsonl", "docs_selected.source_manifest.json")
@@ -58,7 +58,7 @@ class FetchRequest:
     into: Path = Path("data")
     workers: int = 8  # files at once
     with_docs: bool = False
-    repo: str = DEFAULT_REPO
+    repo: str = PUBLISHED_REPO
     revision: str | None = None  # None: the newest
     waits: Sequence[float] = RETRY_WAITS
 

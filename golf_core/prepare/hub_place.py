@@ -1,5 +1,6 @@
 """The local side of a fetch: what is there already, what must not be touched, and how it becomes a data folder."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -175,6 +176,8 @@ def put_in_place(folder: Path, wanted: Sequence[Wanted], manifest: DataManifest)
     for one in wanted:
         for rest in (one.staged.parent, one.part.parent):
             shutil.rmtree(rest, ignore_errors=True)
+        with contextlib.suppress(OSError):  # there is more in it
+            one.home.rmdir()
 
 
 def manifest_of(

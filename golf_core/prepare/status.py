@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.data.identity import read_shards
+from golf_core.data.identity import mend, read_shards
 from golf_core.data.manifest import (
     DATA_MANIFEST,
     SPLITS,
@@ -30,7 +30,7 @@ class DataStatus:
     folder: Path
     state: str
     size: int  # bytes that are there
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # sentences; the last tells the mend
     manifest: DataManifest | None = None
     shards: tuple[int, int] = (0, 0)  # train, val
 
@@ -77,9 +77,14 @@ def _status_of(folder: Path, tell: Callable[[FetchEvent], None]) -> DataStatus |
     missing = [
         path for path in (*map(folder.joinpath, manifest.files), tokenizer_path(folder, manifest)) if not path.is_file()
     ]
-    others = [f"{path} is not of this data set, says its manifest" for path in paths if path.name not in manifest.files]
-    state = WHOLE if not problems + others else INCOMPLETE if len(problems + others) == len(missing) else DAMAGED
-    return DataStatus(folder, state, size, tuple(problems + others), manifest, shards)
+    others = [
+        f"{path} is not of this data set, says its manifest: move it away"
+        for path in paths
+        if path.name not in manifest.files
+    ]
+    state = WHOLE if not problems and not others else DAMAGED if others or len(problems) > len(missing) else INCOMPLETE
+    remedy = (mend(folder, manifest),) if problems else ()
+    return DataStatus(folder, state, size, (*problems, *others, *remedy), manifest, shards)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

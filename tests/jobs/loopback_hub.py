@@ -66,8 +66,7 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.tokens: set[str] | None = None  # that may read; None: everybody may
         self.lock, self.paused, self.resume = threading.Lock(), threading.Event(), threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
-        self.server.daemon_threads = True
+        self.server = QuietServer(("127.0.0.1", port), _handler(self))
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     def __enter__(self) -> "LoopbackHub":
@@ -117,6 +116,13 @@ class LoopbackHub:
         return [
             one for one in self.requests if one.method == "GET" and one.path.startswith("/cdn/") and path in one.path
         ]
+
+
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no error of ours."""
 
 
 def listed(folder: Path) -> dict[str, dict[str, typing.Any]]:

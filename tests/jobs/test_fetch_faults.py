@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -32,15 +33,11 @@ def whole(folder):
     return damage(folder, read_manifest(folder)) == []
 
 
-ANSWERS = ("408", "429", "500", "502", "503", "504", "page")
-
-
 @pytest.mark.parametrize(
     "path, kind",
     [
-        *((SHARD, kind) for kind in (*ANSWERS, "empty", "short", "cut")),
-        *((API, kind) for kind in ANSWERS),
-        (MANIFEST, "503"),
+        *((SHARD, kind) for kind in ("429", "500", "page", "empty", "short", "cut")),
+        *((API, kind) for kind in ("408", "503", "page")),
         (MANIFEST, "cut"),
     ],
 )
@@ -248,9 +245,10 @@ def test_a_killed_fetch_goes_on_where_it_was(hub, tmp_path, name):
     env = {**os.environ, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
         assert hub.paused.wait(60)
-        half = (tmp_path / "data" / "datasets" / ".fetch").rglob("*")
-        while max((path.stat().st_size for path in half if path.parent.suffix == ".parts"), default=0) < 600_000:
-            half = (tmp_path / "data" / "datasets" / ".fetch").rglob("*")
+        part = hub.commits[hub.main].files[f"{SHARDS}/{BIN}"]["lfs"]["oid"]
+        home = tmp_path / "data" / "datasets" / ".fetch" / f"{NAME}.parts"
+        while not (home / part).exists() or (home / part).stat().st_size < 600_000:
+            time.sleep(0.01)
         job.send_signal(getattr(signal, name))
         _, said = job.communicate(timeout=60)
     assert job.returncode == (130 if name == "SIGINT" else -getattr(signal, name))

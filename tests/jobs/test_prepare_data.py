@@ -7,36 +7,45 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.prepare_data import app
 from tests.jobs.test_fetch import NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def prepare(hub, tmp_path):
-    """Runs the command in a process of its own; data goes under the test's folder."""
+def prepare(hub, tmp_path, monkeypatch):
+    """Runs the command in this process; data goes under the test's folder."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, code=0):
-        env = {**os.environ, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        command = [sys.executable, str(ROOT / "jobs" / "prepare_data.py"), *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == code, done.output
         assert "Traceback" not in done.stderr and "\x1b" not in done.stderr
         return done
 
     return run
 
 
-def test_a_fetch_says_what_came_and_what_to_type_next(prepare):
-    """stdout holds the data folder alone; stderr the counts and the next command."""
-    done = prepare("--variant", "sp1024", "--train-shards", "2")
+def test_a_fetch_says_what_came_and_what_to_type_next(hub, tmp_path):
+    """As a process: stdout holds the data folder alone, stderr the counts and the next command."""
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "jobs" / "prepare_data.py"), "--train-shards", "2"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout == f"data/datasets/{NAME}\n"
     assert f"python -m orchestrator submit --data data/datasets/{NAME}" in done.stderr
     assert "1,388,287 tokens" in done.stderr and "data/tokenizers/fineweb_1024_bpe.model (1024 pieces)" in done.stderr
+
+
+def test_status_as_json(prepare):
+    """A row a data folder, with what it is made of."""
+    prepare("--train-shards", "2")
     status = json.loads(prepare("--status", "--json").stdout)
-    assert status["schema_version"] == 1 and status["data"][0]["state"] == "whole"
-    assert [one["data"] for one in status["data"]] == [f"data/datasets/{NAME}"]
+    assert status["schema_version"] == 1
+    (row,) = status["data"]
+    assert row["data"] == f"data/datasets/{NAME}" and row["state"] == "whole" and row["shards"]["train"] == 2
 
 
 def test_a_fetch_as_json(prepare):
@@ -65,7 +74,7 @@ def test_status_without_data_and_with_damage(prepare, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-2])
     done = prepare("--status", code=1)
     assert "damaged" in done.stdout and f"{NAME}: data/datasets/{NAME}/fineweb_train_000000.bin has" in done.stderr
-    assert "next:" in done.stderr
+    assert "prepare_data.py --variant sp1024 --train-shards 1` again brings it back" in done.stderr
 
 
 @pytest.mark.parametrize(
