@@ -74,7 +74,7 @@ def encoder(
             return
         with RayTasks(workers or cpus, BLOCK_BYTES, address) as tasks:
             say(f"encoding on {tasks.where}")
-            yield from tasks.ordered_map(make, blocks, say, lambda block: block.places[0])
+            yield from tasks.ordered_map(make, blocks, say, lambda block: block.place)
 
     return encode_in_order
 

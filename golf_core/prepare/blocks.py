@@ -8,7 +8,7 @@ texts: a row of a Parquet file, or a file of text, is a document.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,7 +48,12 @@ class TextBlock:
     start: Position
     after: Position
     text_field: str
-    bad: tuple[BadDocument, ...] = field(default=())  # found in reading; they follow the payload's documents
+    bad: tuple[BadDocument, ...] = ()  # found in reading; they follow the payload's documents
+
+    @property
+    def place(self) -> str:
+        """Where it is from, for messages."""
+        return self.places[0] if self.places else self.bad[0].place
 
 
 def read_blocks(
@@ -60,6 +65,7 @@ def read_blocks(
 ) -> Iterator[TextBlock]:
     """Every block from `start` on; the same ones wherever reading starts. Raises DataError for a damaged file."""
     position = dict(start or START)
+    block_bytes = min(block_bytes, largest)  # so that no line within a block is larger
     while position["file"] < len(sources):
         source = sources[position["file"]]
         try:
@@ -189,7 +195,7 @@ def _column(path: Path, name: str) -> Iterator[list[str | None]]:
         reader = arro3.io.read_parquet(path, batch_size=PARQUET_ROWS)
         if name not in reader.schema.names:
             raise DataError(f"{path} has no column {name!r}; it has {', '.join(reader.schema.names)}: --text-field")
-        kind: Any = reader.schema.field(name).type
+        kind = str(reader.schema.field(name).type).strip()
         for batch in reader:
             values: Any = batch.column(name).to_pylist()
             if any(value is not None and not isinstance(value, str) for value in values):

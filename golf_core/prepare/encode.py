@@ -12,7 +12,7 @@ import numpy as np
 from golf_core.data.byte_count import byte_tables, target_bytes
 from golf_core.data.identity import MAX_VOCAB
 from golf_core.data.shards import BOS_ID, DataError
-from golf_core.prepare.blocks import BadDocument, Position, TextBlock
+from golf_core.prepare.blocks import UTF8_MARK, BadDocument, Position, TextBlock
 from golf_core.prepare.words import TextEncoder
 
 DIGEST_BYTES = 16
@@ -111,33 +111,37 @@ class BlockEncoder:
 
 def documents_of(block: TextBlock) -> Iterator[tuple[str, str | DataError]]:
     """(place, text) of every document of a block, or (place, why it is none)."""
-    for place, raw in _raw_documents(block):
+    for place, raw, cut in _raw_documents(block):
         try:
             yield place, _text(raw, block.text_field) if block.lengths is None else raw.decode()
             continue
         except UnicodeDecodeError as error:
-            reason = f"byte {error.start:,} of it is no UTF-8 ({error.reason}): convert the file to UTF-8"
+            reason = f"byte {error.start + 1:,} of it is no UTF-8 ({error.reason}): convert the file to UTF-8"
         except UnicodeEncodeError as error:
             reason = f"its text has half a surrogate pair ({error.object[error.start]!r}), which is no character"
         except ValueError as error:
             reason = str(error)
-            if block.lengths is None and not block.payload.endswith(b"\n") and block.payload.endswith(raw):
-                reason += "; the file ends within this line: it was cut, fetch it again"
-        yield place, DataError(reason)
+        yield (
+            place,
+            DataError(f"{reason}; the file ends within this line: it was cut, fetch it again" if cut else reason),
+        )
 
 
-def _raw_documents(block: TextBlock) -> Iterator[tuple[str, bytes]]:
-    """(place, bytes) of each document."""
+def _raw_documents(block: TextBlock) -> Iterator[tuple[str, bytes, bool]]:
+    """(place, bytes, whether the file ends without the end of this line) of each document."""
+    payload, offset = block.payload, block.start["offset"]
     if block.lengths is not None:
         start = 0
         for place, length in zip(block.places, block.lengths, strict=True):
-            yield place, block.payload[start : start + length]
+            yield place, payload[start : start + length], False
             start += length
         return
-    offset = block.start["offset"]
-    for number, line in enumerate(block.payload.split(b"\n"), block.start["line"]):
+    if offset == 0 and payload.startswith(UTF8_MARK):
+        payload, offset = payload.removeprefix(UTF8_MARK), len(UTF8_MARK)
+    *lines, last = payload.split(b"\n")
+    for number, line in enumerate((*lines, last), block.start["line"]):
         if line.strip():
-            yield f"{block.places[0]}:{number} (byte {offset:,})", line
+            yield f"{block.places[0]}:{number} (byte {offset:,})", line, line is last
         offset += len(line) + 1
 
 
