@@ -82,9 +82,10 @@ class BlockEncoder:
             bad.append(BadDocument(place, str(found), len(parts)))
         if sample is not None:
             self._check(*sample[1:])
-        tokens = np.frombuffer(b"".join(parts), dtype="<u2")
-        lengths = np.array([len(part) // 2 for part in parts], dtype=np.int64)
         bad += [replace(one, documents_before=len(parts)) for one in block.bad]
+        lengths = np.array([len(part) // 2 for part in parts], dtype=np.int64)
+        tokens = np.frombuffer(b"".join(parts), dtype="<u2")
+        parts.clear()  # not twice in memory
         return EncodedBlock(tokens, lengths, b"".join(digests), self._bytes(tokens, lengths), tuple(bad), block.after)
 
     def _check(self, place: str, text: str) -> None:

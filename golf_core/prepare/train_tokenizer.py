@@ -91,6 +91,8 @@ class _Parts:
                 self.documents += 1
                 for start in range(0, len(text), CUT_AT_ONCE):
                     for part in split_document(text[start : start + CUT_AT_ONCE].translate(DROPPED)):
+                        if part.isspace():
+                            continue
                         self.text_bytes += len(part.encode())
                         yield part
                         if self.text_bytes >= self.limit:

@@ -17,6 +17,7 @@ import itertools
 import string
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import sentencepiece
 
@@ -37,8 +38,12 @@ REMEMBERED_WORDS = 400_000  # in each of two generations, some 250 bytes each
 REMEMBERED_FIRST_WORDS = 50_000
 REMEMBERED_LENGTH = 64  # characters; longer words seldom come again
 SPLIT_AT_ONCE = 1 << 20  # characters whose words are held at the same time
-# SentencePiece takes some 55 bytes of memory for each byte that it merges at once, so 16 MiB would take 900 MB.
-MERGED_AT_ONCE = 8 * 1024 * 1024  # bytes
+# SentencePiece takes some 55 bytes of memory for each byte that it merges at once: 220 MB, beside a block, its tokens
+# and the memory of words. Documents of 16 MiB at once would take 900 MB.
+MERGED_AT_ONCE = 4 * 1024 * 1024  # bytes of normalised text
+LONGEST_VALUE = 33  # bytes that one character can become by normalisation
+CHECKED_AT_ONCE = 1 << 16  # characters
+MOST_TOKENS = 32 * 1024 * 1024  # of one document; two a byte of the largest
 
 
 class HasMark(Exception):
@@ -56,7 +61,7 @@ class WordMemory(dict[str, bytes]):
     `tails` are characters that no merge joins to a letter or digit before them, with their tokens: "word," is then
     "word" and ",", which spares the encoding of a third of all new words."""
 
-    def __init__(self, encode: Callable[[str], list[int]], tails: Mapping[str, bytes], words: int) -> None:
+    def __init__(self, encode: Callable[[str], bytes], tails: Mapping[str, bytes], words: int) -> None:
         super().__init__()
         self.encode_word, self.tails, self.words = encode, tails, words
         self.older: dict[str, bytes] = {}
@@ -70,8 +75,7 @@ class WordMemory(dict[str, bytes]):
             else:
                 if SPACE_MARK in word:
                     raise HasMark
-                check_length(word)
-                found = pack(self.encode_word(word))
+                found = self.encode_word(word)
             if len(word) > REMEMBERED_LENGTH:
                 return found
         if len(self) >= self.words:
@@ -81,12 +85,16 @@ class WordMemory(dict[str, bytes]):
         return found
 
 
-def check_length(text: str) -> None:
-    """Raises DataError for what SentencePiece would take too much memory for."""
-    if len(text) * 4 > MERGED_AT_ONCE and (size := len(text.encode())) > MERGED_AT_ONCE:
-        raise DataError(
-            f"{size:,} bytes of it have to be encoded as one; {MERGED_AT_ONCE:,} can be without a lot of memory: cut it"
-        )
+def encode_at_once(tokenizer: sentencepiece.SentencePieceProcessor, text: str) -> bytes:
+    """The packed tokens from SentencePiece. Raises DataError for what it would take too much memory for."""
+    if len(text) * LONGEST_VALUE > MERGED_AT_ONCE:
+        parts = (text[start : start + CHECKED_AT_ONCE] for start in range(0, len(text), CHECKED_AT_ONCE))
+        if (size := sum(len(tokenizer.normalize(part).encode()) for part in parts)) > MERGED_AT_ONCE:
+            raise DataError(
+                f"{size:,} bytes of it have to be encoded as one; {MERGED_AT_ONCE:,} can be without a lot of memory: "
+                "cut it"
+            )
+    return pack(tokenizer.encode(text))
 
 
 def why_not_words(facts: ModelFacts) -> str | None:
@@ -149,14 +157,13 @@ class TextEncoder:
             # What a word's tokens are behind a space, and those of a text's first word.
             inner = sentencepiece.SentencePieceProcessor(model_proto=with_dummy_prefix(model))
             marks = tails(facts, self.tokenizer)
-            self.inner = WordMemory(inner.encode, marks, REMEMBERED_WORDS)
-            self.first = WordMemory(self.tokenizer.encode, marks, REMEMBERED_FIRST_WORDS)
+            self.inner = WordMemory(partial(encode_at_once, inner), marks, REMEMBERED_WORDS)
+            self.first = WordMemory(partial(encode_at_once, self.tokenizer), marks, REMEMBERED_FIRST_WORDS)
             self.separators = separators(facts)
 
     def plain(self, text: str) -> bytes:
         """By SentencePiece, at once."""
-        check_length(text)
-        return pack(self.tokenizer.encode(text))
+        return encode_at_once(self.tokenizer, text)
 
     def encode(self, text: str) -> bytes:
         """By words, where the model admits it."""
@@ -173,12 +180,14 @@ class TextEncoder:
         if len(text) <= SPLIT_AT_ONCE:
             return self._words(text.split(" "), begun=False)
         parts: list[bytes] = []
-        start, begun = 0, False
+        start, begun, size = 0, False, 0
         while start < len(text):
             end = text.find(" ", start + SPLIT_AT_ONCE)
             end = len(text) if end < 0 else end
             parts.append(self._words(text[start:end].split(" "), begun))
             begun = begun or bool(parts[-1])
+            if (size := size + len(parts[-1]) // 2) > MOST_TOKENS:
+                raise DataError(f"it has more than {MOST_TOKENS:,} tokens: cut it into several")
             start = end + 1
         return b"".join(parts)
 
