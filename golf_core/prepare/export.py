@@ -9,6 +9,7 @@ import contextlib
 import errno
 import shutil
 import time
+import typing
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ from golf_core.prepare.export_state import (
     refuse_bad,
     write_checkpoint,
 )
+from golf_core.prepare.train_tokenizer import TRAINING_BYTES, train_on
 from golf_core.rundir import file_sha256, write_bytes
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -98,7 +100,7 @@ def export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: ExportT
 
 
 def _export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: ExportTell) -> Path:
-    plan = make_plan(request, None, tell)
+    plan = make_plan(request, tell)
     if finished(plan):
         tell(f"{plan.folder} is there already, from the same documents and settings: nothing to do")
         shutil.rmtree(plan.scratch, ignore_errors=True)
@@ -136,9 +138,20 @@ def _check_documents(request: ExportRequest, plan: Plan) -> None:
 def _export_tokenizer(request: ExportRequest, plan: Plan, tell: ExportTell) -> bytes:
     """The model; one that was trained for this plan is kept, so that no crash trains it again."""
     kept = plan.scratch / TOKENIZER
-    if not kept.exists():
-        assert request.tokenizer is not None
+    if not kept.exists() and request.tokenizer is not None:
         write_bytes(kept, request.tokenizer.read_bytes())
+    elif not kept.exists():
+        vocab = typing.cast(int, request.vocab)
+        tell(f"training a tokenizer of {vocab:,} pieces on {TRAINING_BYTES / 1e6:.0f} MB of training text at most")
+        made = train_on(
+            plan.sources,
+            vocab,
+            val_documents=request.val_documents,
+            text_field=request.text_field,
+            skip_bad=request.skip_bad,
+        )
+        write_bytes(kept, made.model)
+        tell(f"trained on {made.documents:,} documents, {made.text_bytes / 1e6:,.1f} MB")
     check_tokenizer(kept)
     return kept.read_bytes()
 

@@ -20,6 +20,7 @@ from golf_core.data.manifest import damage, read_manifest
 from golf_core.data.shards import BOS_ID, DataError
 from golf_core.prepare.export_state import Checkpoint, HeldOut, damaged_shards, read_checkpoint
 from golf_core.prepare.sources import Source, find_sources
+from golf_core.prepare.train_tokenizer import training_settings
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
 
 FORMAT = 1
@@ -114,8 +115,8 @@ def check_tokenizer(path: Path) -> int:
     return vocab
 
 
-def make_plan(request: ExportRequest, trained: typing.Any, tell: Callable[[str], None]) -> Plan:
-    """Hash what is asked for. `trained` says how a tokenizer is trained, where one is."""
+def make_plan(request: ExportRequest, tell: Callable[[str], None]) -> Plan:
+    """Hash what is asked for. Raises DataError for what is not there, or empty."""
     sources = find_sources(request.documents)
     if not any(source.path.stat().st_size for source in sources):
         raise DataError(f"{', '.join(str(path) for path in request.documents)}: there is nothing in it")
@@ -127,7 +128,7 @@ def make_plan(request: ExportRequest, trained: typing.Any, tell: Callable[[str],
             {"name": source.path.name, "kind": source.kind, "sha256": digest, "size": stamps[str(source.path)][0]}
             for source, digest in zip(sources, digests, strict=True)
         ],
-        "tokenizer": {"trained": trained} if request.tokenizer is None else {"sha256": file_sha256(request.tokenizer)},
+        "tokenizer": _tokenizer_settings(request),
         "val_documents": request.val_documents,
         "shard_tokens": request.shard_tokens,
         "text_field": request.text_field,
@@ -135,6 +136,13 @@ def make_plan(request: ExportRequest, trained: typing.Any, tell: Callable[[str],
     }
     identity = {**settings, "sources": [{**source, "name": ""} for source in settings["sources"]]}
     return Plan(content_id(identity), name, folder, scratch, sources, settings, stamps)
+
+
+def _tokenizer_settings(request: ExportRequest) -> dict[str, typing.Any]:
+    if request.tokenizer is None:
+        return {"trained": training_settings(typing.cast(int, request.vocab))}
+    check_tokenizer(request.tokenizer)
+    return {"sha256": file_sha256(request.tokenizer)}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
