@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from golf_core.data.manifest import read_manifest, tokenizer_path
 from golf_core.data.shards import DataError
 from golf_core.prepare.hub import FetchRequest, fetch, list_published
 from golf_core.prepare.hub_errors import HubError
-from golf_core.prepare.hub_parallel import FetchEvent
+from golf_core.prepare.hub_parallel import FetchEvent, FetchProgress
 from golf_core.prepare.status import DAMAGED, WHOLE, DataStatus, data_status
 from jobs.progress import ProgressLine, size_text
 from orchestrator.errors import FAILED, NOT_FINISHED, OK, BackendFailure, UsageError
@@ -23,15 +24,18 @@ SCHEMA_VERSION = 1
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[typing.Callable[[FetchEvent], None]]:
+def _told(farewell: str = "interrupted") -> Iterator[typing.Callable[[FetchEvent], None]]:
     """What shows the events of a fetch; errors of the fetch become those of a command."""
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its warnings repeat what we say
     line = ProgressLine()
 
+    one_at_a_time = threading.Lock()  # several threads tell
+
     def tell(event: FetchEvent) -> None:
-        if isinstance(event, str):
-            line.say(event)
-            return
+        with one_at_a_time:
+            line.say(event) if isinstance(event, str) else show(event)
+
+    def show(event: FetchProgress) -> None:
         files = f"{event.files_done} of {event.files} files, " if event.doing == "fetching" else ""
         text = f"{event.doing} {files}{size_text(event.done)} of {size_text(event.total)}"
         line.show(text, event.fetched if event.doing == "fetching" else event.done, event.total - event.done)
@@ -43,7 +47,7 @@ def _told() -> Iterator[typing.Callable[[FetchEvent], None]]:
     except HubError as error:
         raise BackendFailure(str(error)) from error
     except KeyboardInterrupt:
-        line.say("interrupted; what came is kept: the same command goes on from there")
+        line.say(farewell)
         raise
     finally:
         line.end()
@@ -51,7 +55,7 @@ def _told() -> Iterator[typing.Callable[[FetchEvent], None]]:
 
 def fetch_data(request: FetchRequest, as_json: bool) -> int:
     """Fetch; on stdout the data folder, so that a script can take it."""
-    with _told() as tell:
+    with _told("interrupted; what came is kept: the same command goes on from there") as tell:
         folder = fetch(request, tell)
     return show_whole(folder, as_json)
 

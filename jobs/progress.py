@@ -38,7 +38,7 @@ class ProgressLine:
         if rate and left:
             text += f", {size_text(rate)}/s, {duration_text(left / rate)} left"
         if self.live:
-            width = max(20, os.get_terminal_size(sys.stderr.fileno()).columns - 1)
+            width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1  # a terminal may not know its own
             print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
             self.drawn = True
         else:

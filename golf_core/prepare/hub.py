@@ -97,7 +97,7 @@ def fetch(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda eve
         wanted = _wanted(request, hub, dataset)
         tell(f"{dataset.name} of {offer.place} ({offer.endpoint}): {len(wanted)} files, {_total(wanted):,} bytes")
         missing = missing_files(folder, wanted, tell)
-        _check_disk(request.into, missing)
+        _check_disk(missing)
         _bring(hub, missing, request.workers, tell)
         _check_content(dataset, wanted)
         source = _source(offer, dataset, folder, wanted)
@@ -121,12 +121,16 @@ def _published_by(hub: Hub) -> Published:
 def _locked(into: Path) -> Iterator[None]:
     """One fetch at a time into a folder. The system ends the lock with its process."""
     home = into / "datasets" / FETCH_FOLDER
-    home.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(home / "lock", timeout=0)
     try:
+        home.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise DataError(f"another fetch into {into} is running; wait for it, or use another --into") from None
+    except OSError as error:
+        raise OSError(
+            f"{home} cannot be made ({error.strerror}); --into must name a folder that can be written"
+        ) from None
     try:
         yield
     finally:
@@ -166,14 +170,22 @@ def _total(wanted: Sequence[Wanted]) -> int:
     return sum(one.file.size for one in wanted)
 
 
-def _check_disk(into: Path, missing: Sequence[Wanted]) -> None:
-    parts = sum(min(one.part.stat().st_size, one.file.size) for one in missing if one.part.exists())
-    needed, free = _total(missing) - parts, shutil.disk_usage(into).free
-    if needed and needed + SPARE_BYTES > free:
-        raise OSError(
-            f"{needed:,} bytes are to come, and the disk of {into} has {free:,} free; make space, use --into on "
-            "another disk, or ask for fewer --train-shards"
-        )
+def _check_disk(missing: Sequence[Wanted]) -> None:
+    """Refuse what would not fit, before anything comes."""
+    needed: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    for one in missing:
+        one.home.mkdir(parents=True, exist_ok=True)
+        disk = one.home.stat().st_dev
+        there = min(one.part.stat().st_size, one.file.size) if one.part.exists() else 0
+        needed[disk] = needed.get(disk, 0) + one.file.size - there
+        places.setdefault(disk, one.home.parent)
+    for disk, count in needed.items():
+        if count + SPARE_BYTES > (free := shutil.disk_usage(places[disk]).free):
+            raise OSError(
+                f"{count:,} bytes are to come, and the disk of {places[disk]} has {free:,} free; make space, use "
+                "--into on another disk, or ask for fewer --train-shards"
+            )
 
 
 def _bring(hub: Hub, missing: Sequence[Wanted], workers: int, tell: Callable[[FetchEvent], None]) -> None:

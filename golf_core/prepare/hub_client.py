@@ -20,6 +20,7 @@ from huggingface_hub import HfApi, RepoFile, constants, get_session, hf_hub_url,
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from golf_core.data.shards import DataError
 from golf_core.prepare.hub_errors import HubError, HubFault, HubStopped, translated
 from golf_core.prepare.hub_parallel import FetchTally
 
@@ -60,6 +61,11 @@ class HubFile:
 def endpoint_name() -> str:
     """The hub's URL, for messages: without a password that it may hold."""
     parts = urlsplit(constants.ENDPOINT)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = constants.ENDPOINT.rpartition("@")[2]
+        raise DataError(
+            f"HF_ENDPOINT={shown!r} is no URL of a hub, such as https://huggingface.co; unset it, or mend it"
+        )
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -111,8 +117,7 @@ class Hub:
             return error
         tries = len(self.waits) + 1
         return HubError(
-            f"{error}, {tries} times; what was fetched is kept: the same command later goes on from there "
-            "(a mirror: HF_ENDPOINT)"
+            f"{error}, {tries} times; give the same command later, which goes on with what came (a mirror: HF_ENDPOINT)"
         )
 
     def files(self, paths: Sequence[str]) -> dict[str, HubFile]:

@@ -9,6 +9,7 @@ No message holds a word of the server's or a header of ours: a token must not co
 
 import os
 import re
+import socket
 import typing
 
 import httpx2
@@ -54,7 +55,7 @@ def translated(error: Exception, what: str, repo: str, endpoint: str) -> Excepti
         return DataError(f"{repo} has no such revision ({what}); without --revision its newest is taken")
     if isinstance(error, HfHubHTTPError):
         return _refused(error, what, repo, endpoint)
-    if isinstance(error, httpx2.TransportError):
+    if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
         return HubFault(f"{endpoint} cannot be reached for {what} ({_reason(error)})")
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return HubError(
@@ -96,6 +97,8 @@ def _reason(error: Exception) -> str:
     """The system's word for it where there is one, else the kind of the error."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "its name is not known"
         if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__

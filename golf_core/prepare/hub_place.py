@@ -62,6 +62,11 @@ class Wanted:
 
 def missing_files(folder: Path, wanted: Sequence[Wanted], tell: Callable[[FetchEvent], None]) -> list[Wanted]:
     """What is not here yet. Raises DataError where the place holds content that is not the hub's."""
+    if folder.is_dir() and folder.stat().st_dev != folder.parent.stat().st_dev:
+        raise DataError(
+            f"{folder} is on another disk than {folder.parent}, so that nothing can be moved into it at once; "
+            f"let {folder.parent} be the link, or use --into on that disk"
+        )
     manifest = _manifest_of(folder, tell)
     refuse_other_shards(folder, wanted)
     present = {one: one.final for one in wanted if os.path.lexists(one.final)}

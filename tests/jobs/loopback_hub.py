@@ -1,6 +1,6 @@
 """A Hugging Face hub on this machine: the routes that the real client calls, with faults to switch on.
 
-    python -m tests.jobs.loopback_hub --folder DIR --port 0 [--demo SHARDS] [--fault KIND:PATH[:TIMES]]
+    python -m tests.jobs.loopback_hub --folder DIR --port 0 [--demo SHARDS] [--fault KIND:PATH[:TIMES]] [--rate B]
 
 serves DIR as the dataset repository willdepueoai/parameter-golf and prints its URL, for HF_ENDPOINT. `--demo 3` first
 fills DIR with the embedded corpus as variant sp1024 in three train shards (`write_demo_hub`).
@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import threading
+import time
 import typing
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +66,7 @@ class LoopbackHub:
         self.faults: dict[str, list[Fault]] = {}
         self.requests: list[Request] = []
         self.tokens: set[str] | None = None  # that may read; None: everybody may
+        self.rate: float | None = None  # bytes a second of each connection; None: no limit
         self.lock, self.paused, self.resume = threading.Lock(), threading.Event(), threading.Event()
         self.server = QuietServer(("127.0.0.1", port), _handler(self))
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -247,7 +249,10 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
                 if kind in ("cut", "pause"):
                     self.close_connection = True
                     return
-                self.wfile.write(body[half:])
+                for start in range(half, len(body), BLOCK):
+                    self.wfile.write(body[start : start + BLOCK])
+                    if hub.rate:
+                        time.sleep(BLOCK / hub.rate)
             except OSError:  # the client left
                 self.close_connection = True
 
@@ -315,6 +320,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--demo", type=int, metavar="SHARDS", help="fill the folder with the embedded corpus first")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND:PATH[:TIMES]", help="repeatable")
+    parser.add_argument("--rate", type=float, help="bytes a second of each connection")
     args = parser.parse_args()
     if args.demo:
         write_demo_hub(args.folder, args.demo)
@@ -322,6 +328,7 @@ def main() -> None:
     for text in args.fault:
         kind, path, *times = text.split(":")
         hub.fail(path, kind, int(times[0]) if times else FOR_EVER)
+    hub.rate = args.rate
     print(hub.url, flush=True)
     hub.server.serve_forever()
 

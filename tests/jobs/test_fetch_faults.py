@@ -51,7 +51,7 @@ def test_a_fault_that_passes_is_outlived(hub, tmp_path, path, kind):
 @pytest.mark.parametrize(
     "kind, told",
     [
-        ("503", "answers 503 for datasets/datasets/.*000001.bin, 3 times; what was fetched is kept"),
+        ("503", "answers 503 for datasets/datasets/.*000001.bin, 3 times; give the same command later"),
         ("429", "answers 429 for .*000001.bin, 3 times"),
         ("page", r"sends 72 bytes for .*000001.bin instead of 1,389,310 .an error page."),
         ("empty", r"sends 0 bytes for .*000001.bin instead of 1,389,310"),
@@ -83,7 +83,7 @@ def test_a_fault_that_stays_is_told_and_the_next_fetch_goes_on(hub, tmp_path, ki
 def test_a_hub_that_answers_no_question_is_told(hub, tmp_path, path, kind):
     """A page where JSON should be is no crash."""
     hub.fail(f"{path}{hub.main}" if path == LISTING else path, kind)
-    with pytest.raises(HubError, match=r"3 times; what was fetched is kept"):
+    with pytest.raises(HubError, match=r"3 times; give the same command later"):
         fetch(ask(tmp_path / "data"))
 
 
@@ -107,6 +107,15 @@ def test_a_silent_hub_is_not_waited_for_for_ever(hub, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(HubError, match="no answer in time"):
             fetch(ask(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("text", ["nonsense", "ftp://here", "me:hunter2@here"])
+def test_an_endpoint_that_is_no_url_is_refused(hub, tmp_path, monkeypatch, text):
+    """At once, with its value, without what may be a password."""
+    monkeypatch.setattr(constants, "ENDPOINT", text)
+    with pytest.raises(DataError, match=r"HF_ENDPOINT='.*' is no URL of a hub") as error:
+        fetch(ask(tmp_path / "data"))
+    assert "hunter2" not in str(error.value)
 
 
 def test_offline_mode_is_told(hub, tmp_path, monkeypatch):
