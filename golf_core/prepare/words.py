@@ -28,6 +28,7 @@ from golf_core.prepare.model_proto import (
     NORMAL,
     UNUSED,
     USER_DEFINED,
+    CharacterMap,
     ModelFacts,
     read_character_map,
     read_model,
@@ -97,7 +98,7 @@ def encode_at_once(tokenizer: sentencepiece.SentencePieceProcessor, text: str) -
     return pack(tokenizer.encode(text))
 
 
-def why_not_words(facts: ModelFacts) -> str | None:
+def why_not_words(facts: ModelFacts, rules: CharacterMap) -> str | None:
     """Why texts cannot be cut at their spaces; None where they can."""
     if facts.model_type != BPE:
         return "it is no BPE model"
@@ -111,7 +112,6 @@ def why_not_words(facts: ModelFacts) -> str | None:
     for piece in texts:
         if SPACE_MARK in piece[1:] or " " in piece:
             return f"its piece {piece!r} reaches over the start of a word"
-    rules = read_character_map(facts.charsmap)
     if ord(" ") in rules.joined or rules.alone.get(ord(" "), b" ") != b" ":
         return "it normalises spaces together with other characters"
     if b"  " in rules.values or SPACE_MARK.encode() in rules.values:
@@ -119,9 +119,8 @@ def why_not_words(facts: ModelFacts) -> str | None:
     return None
 
 
-def separators(facts: ModelFacts) -> list[str]:
+def separators(facts: ModelFacts, rules: CharacterMap) -> list[str]:
     """Other characters that are always normalised to a space, of those that texts are full of."""
-    rules = read_character_map(facts.charsmap)
     pieces = "".join(piece for piece, _ in facts.pieces)
     return [
         character
@@ -130,9 +129,8 @@ def separators(facts: ModelFacts) -> list[str]:
     ]
 
 
-def tails(facts: ModelFacts, tokenizer: sentencepiece.SentencePieceProcessor) -> dict[str, bytes]:
+def tails(facts: ModelFacts, rules: CharacterMap, tokenizer: sentencepiece.SentencePieceProcessor) -> dict[str, bytes]:
     """Marks of punctuation that are pieces, left as they are by normalisation, and never merged to what is before."""
-    rules = read_character_map(facts.charsmap)
     plain = string.ascii_letters + string.digits
     if rules.ascii_joined or not all(rules.alone.get(ord(one), b"a").isalnum() for one in plain):
         return {}  # a letter may be normalised to something else, or to nothing
@@ -151,15 +149,16 @@ class TextEncoder:
 
     def __init__(self, model: bytes) -> None:
         facts = read_model(model)
+        rules = read_character_map(facts.charsmap)
         self.tokenizer = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.reason = why_not_words(facts)
+        self.reason = why_not_words(facts, rules)
         if self.reason is None:
             # What a word's tokens are behind a space, and those of a text's first word.
             inner = sentencepiece.SentencePieceProcessor(model_proto=with_dummy_prefix(model))
-            marks = tails(facts, self.tokenizer)
+            marks = tails(facts, rules, self.tokenizer)
             self.inner = WordMemory(partial(encode_at_once, inner), marks, REMEMBERED_WORDS)
             self.first = WordMemory(partial(encode_at_once, self.tokenizer), marks, REMEMBERED_FIRST_WORDS)
-            self.separators = separators(facts)
+            self.separators = separators(facts, rules)
 
     def plain(self, text: str) -> bytes:
         """By SentencePiece, at once."""
