@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golf_core.data.loader import TokenStream
+from golf_core.data.loader import Ahead, TokenStream, on_device
 from golf_core.data.shards import DataError
 
 RAMP_BATCHES = 1800  # over which a batch goes from the first value to the second:
@@ -82,10 +82,12 @@ class CoprimeLoader:
         self.blocks_a_step = batch_tokens // seq_len
         self.sequences = self.blocks_a_step // micro_batches
         self.seed = seed % 2**64
+        self.ahead = Ahead(self._read)
         self.rewind()
 
     def rewind(self) -> None:
         """Start again, as if nothing had been read."""
+        self.ahead.drop()
         self.draws = np.random.default_rng(self.seed)
         self.batches = 0
         self.waiting: list[np.ndarray] = []  # this rank's blocks of the present step
@@ -94,14 +96,15 @@ class CoprimeLoader:
     def _new_epoch(self) -> None:
         self.walks = [ShardWalk(shard, self.seq_len, self.draws) for shard in self.stream.shards]
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """One micro-batch."""
+    def _read(self) -> np.ndarray:
         if not self.waiting:
             self.waiting = self.step_blocks()[self.rank :: self.world]
         mine, self.waiting = self.waiting[: self.sequences], self.waiting[self.sequences :]
-        blocks = torch.from_numpy(np.stack(mine).astype(np.int64))
-        if self.device.type == "cuda":
-            blocks = blocks.pin_memory().to(self.device, non_blocking=True)
+        return np.stack(mine).astype(np.int64)
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """One micro-batch."""
+        blocks = on_device(self.ahead.next(), self.device)
         return blocks[:, :-1].contiguous(), blocks[:, 1:].contiguous()
 
     def step_blocks(self) -> list[np.ndarray]:

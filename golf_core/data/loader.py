@@ -4,6 +4,9 @@ For each micro-step `world` spans of n + 1 tokens lie side by side; rank r train
 has a fixed number of micro-batches over all processes, the spans of a step are the same for every world size.
 """
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,15 @@ from torch import Tensor
 from golf_core.data.shards import DataError, read_shard, shard_paths
 
 HEAD_TOKENS = 1 << 20
+AHEAD = 4  # batches: what a cold disk takes long for now and then is spread over as many steps
 
 
 class TokenStream:
     """Tokens of all shards of a split, in order, starting again at the end."""
 
     def __init__(self, folder: Path, split: str, vocab: int) -> None:
-        self.shards = [read_shard(path) for path in shard_paths(folder, split)]
+        # Plain arrays over the same mapped memory: a slice of a memmap costs several times as much.
+        self.shards = [np.asarray(read_shard(path)) for path in shard_paths(folder, split)]
         for path, shard in zip(shard_paths(folder, split), self.shards, strict=True):
             # A glance at its head: reading all of 16 GB here would cost minutes; the data check before a run does.
             if (largest := int(shard[:HEAD_TOKENS].max())) >= vocab:
@@ -43,6 +48,34 @@ class TokenStream:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+class Ahead:
+    """What `make` gives, call after call, made by a thread before it is asked for, so that no step waits for a disk."""
+
+    def __init__(self, make: Callable[[], np.ndarray]) -> None:
+        self.make, self.thread = make, ThreadPoolExecutor(1)
+        self.coming: deque[Future[np.ndarray]] = deque()
+
+    def next(self) -> np.ndarray:
+        while len(self.coming) < AHEAD:
+            self.coming.append(self.thread.submit(self.make))
+        made = self.coming.popleft().result()
+        self.coming.append(self.thread.submit(self.make))
+        return made
+
+    def drop(self) -> None:
+        """Forget what was made. When this returns, `make` is not running."""
+        for future in self.coming:
+            future.cancel()
+        wait(self.coming)
+        self.coming.clear()
+
+
+def on_device(ids: np.ndarray, device: torch.device) -> Tensor:
+    """int64 there. By the thread that trains, since the current GPU is a thread's own."""
+    there = torch.from_numpy(ids)
+    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there
+
+
 class TrainLoader:
     """Batches of one rank: inputs and targets of (sequences, seq_len), int64 on `device`."""
 
@@ -61,16 +94,19 @@ class TrainLoader:
         """`seed` is there for the loaders that draw; this one reads the same for every seed."""
         self.stream, self.seq_len, self.rank, self.world, self.device = stream, seq_len, rank, world, device
         self.span = batch_tokens // micro_batches + 1
+        self.ahead = Ahead(self._read)
 
     def rewind(self) -> None:
         """Start again, as if nothing had been read."""
+        self.ahead.drop()
         self.stream.rewind()
 
-    def next(self) -> tuple[Tensor, Tensor]:
+    def _read(self) -> np.ndarray:
         tokens = self.stream.take(self.world * self.span)
-        mine = torch.from_numpy(tokens[self.rank * self.span : (self.rank + 1) * self.span].astype(np.int64))
-        if self.device.type == "cuda":
-            mine = mine.pin_memory().to(self.device, non_blocking=True)
+        return tokens[self.rank * self.span : (self.rank + 1) * self.span].astype(np.int64)
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        mine = on_device(self.ahead.next(), self.device)
         return mine[:-1].view(-1, self.seq_len), mine[1:].view(-1, self.seq_len)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.data.coprime_loader import CoprimeLoader, ShardWalk, coprime_stride
-from golf_core.data.loader import TokenStream, TrainLoader, validation_tokens
+from golf_core.data.loader import AHEAD, Ahead, TokenStream, TrainLoader, validation_tokens
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import DataError
 
@@ -89,6 +89,43 @@ def test_a_rewound_loader_starts_again(folder, kind):
     for (x, y), (x2, y2) in zip(fresh, again, strict=True):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
+
+
+def test_what_is_made_ahead_comes_in_order_and_in_bounds():
+    """Whatever the thread does, results come as the calls were made, at most AHEAD more than were asked for; after
+    `drop` the next one follows the last that was made."""
+    made = []
+
+    def make():
+        made.append(len(made))
+        return np.array(made[-1])
+
+    ahead = Ahead(make)
+    assert [int(ahead.next()) for _ in range(50)] == list(range(50)) and len(made) <= 50 + AHEAD
+    ahead.drop()
+    there = len(made)
+    assert int(ahead.next()) == there
+
+
+def test_an_error_while_reading_ahead_is_the_error_of_the_step():
+    """A shard that cannot be read ends training; it is not lost in a thread."""
+
+    def make():
+        raise DataError("gone")
+
+    with pytest.raises(DataError, match="gone"):
+        Ahead(make).next()
+
+
+@pytest.mark.parametrize("kind", [TrainLoader, CoprimeLoader])
+def test_batches_are_what_reading_without_a_thread_gives(folder, kind):
+    """The thread changes when a batch is read, and nothing of it."""
+    (loader,), (plain,) = (loaders(kind, folder, 1, micro_batches=2) for _ in range(2))
+    for _ in range(30):
+        rows = torch.from_numpy(plain._read())
+        x, y = loader.next()
+        expected = (rows[:-1].view(-1, 8), rows[1:].view(-1, 8)) if rows.ndim == 1 else (rows[:, :-1], rows[:, 1:])
+        assert torch.equal(x, expected[0]) and torch.equal(y, expected[1])
 
 
 @given(st.integers(13, 400), st.integers(1, 12), st.integers(0, 2**32))
