@@ -30,7 +30,7 @@ class ProgressLine:
         self.samples.append((now, moved))
         while now - self.samples[0][0] > WINDOW_SECONDS:
             self.samples.popleft()
-        if now - self.shown < (LIVE_SECONDS if self.live else EVERY_SECONDS) and left:
+        if now - self.shown < (LIVE_SECONDS if self.live else EVERY_SECONDS):
             return
         self.shown = now
         seconds = now - self.samples[0][0]

@@ -46,6 +46,7 @@ DEFAULT_SHARDS = 80  # what the challenge's baseline trains on
 HUB_DOCUMENTS = ("docs_selected.jsonl", "docs_selected.source_manifest.json")
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds
 MOST_WORKERS = 64
+VAL_DOCUMENTS = 50_000  # of the challenge's validation split; a score on another is not comparable
 SPARE_BYTES = 64_000_000  # that a fetch leaves free on a disk
 
 
@@ -96,6 +97,11 @@ def fetch(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda eve
         folder = request.into / "datasets" / dataset.name
         wanted = _wanted(request, hub, dataset)
         tell(f"{dataset.name} of {offer.place} ({offer.endpoint}): {len(wanted)} files, {_total(wanted):,} bytes")
+        if dataset.docs_val not in (None, VAL_DOCUMENTS):
+            tell(
+                f"note: its validation split has {dataset.docs_val:,} documents, the challenge's {VAL_DOCUMENTS:,}: "
+                "scores on the two do not compare"
+            )
         missing = missing_files(folder, wanted, tell)
         _check_disk(missing)
         _bring(hub, missing, request.workers, tell)
