@@ -64,22 +64,21 @@ class BlockEncoder:
 
     def encode(self, block: TextBlock) -> EncodedBlock:
         """Tokens, digests and bytes of a block's documents. The same block gives the same result."""
+        documents = list(documents_of(block))
+        encoded = iter(self.texts.encode_all([text for _, text in documents if isinstance(text, str)]))
         parts: list[bytes] = []
         digests: list[bytes] = []
         bad: list[BadDocument] = []
         sample: tuple[bytes, str, str] | None = None  # the document of the lowest digest
-        for place, found in documents_of(block):
-            if isinstance(found, str):
-                try:
-                    parts.append(PACKED_BOS + self.texts.encode(found))
-                    digest = text_digest(found)
-                    digests.append(digest)
-                    if sample is None or digest < sample[0]:
-                        sample = digest, place, found
-                    continue
-                except DataError as error:
-                    found = error
-            bad.append(BadDocument(place, str(found), len(parts)))
+        for place, text in documents:
+            found = next(encoded) if isinstance(text, str) else text
+            if isinstance(found, DataError) or not isinstance(text, str):
+                bad.append(BadDocument(place, str(found), len(parts)))
+                continue
+            parts.append(PACKED_BOS + found)
+            digests.append(text_digest(text))
+            if sample is None or digests[-1] < sample[0]:
+                sample = digests[-1], place, text
         if sample is not None:
             self._check(*sample[1:])
         bad += [replace(one, documents_before=len(parts)) for one in block.bad]

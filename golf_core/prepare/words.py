@@ -16,8 +16,7 @@ contains the mark itself is encoded in the plain way too.
 import itertools
 import string
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import sentencepiece
 
@@ -37,6 +36,8 @@ from golf_core.prepare.model_proto import (
 
 REMEMBERED_WORDS = 400_000  # in each of two generations, some 250 bytes each
 REMEMBERED_FIRST_WORDS = 50_000
+LEARNT_AT_ONCE = 500
+UNKNOWN = b"?"  # no tokens, which take two bytes each
 REMEMBERED_LENGTH = 64  # characters; longer words seldom come again
 SPLIT_AT_ONCE = 1 << 20  # characters whose words are held at the same time
 # SentencePiece takes some 55 bytes of memory for each byte that it merges at once: 220 MB, beside a block, its tokens
@@ -57,32 +58,45 @@ def pack(tokens: Sequence[int]) -> bytes:
 
 
 class WordMemory(dict[str, bytes]):
-    """The packed tokens of a word. What was not used for a generation is forgotten.
+    """The packed tokens of words behind a space. What was not used for a generation is forgotten.
 
+    A new word is UNKNOWN, and `missed`, until `learn` encodes all that were: together they cost half as much.
     `tails` are characters that no merge joins to a letter or digit before them, with their tokens: "word," is then
     "word" and ",", which spares the encoding of a third of all new words."""
 
-    def __init__(self, encode: Callable[[str], bytes], tails: Mapping[str, bytes], words: int) -> None:
-        super().__init__()
-        self.encode_word, self.tails, self.words = encode, tails, words
+    def __init__(
+        self, tokenizer: sentencepiece.SentencePieceProcessor, tails: Mapping[str, bytes], words: int = REMEMBERED_WORDS
+    ) -> None:
+        super().__init__({"": b""})
+        self.tokenizer, self.tails, self.words = tokenizer, tails, words
         self.older: dict[str, bytes] = {}
+        self.missed: list[str] = []
 
     def __missing__(self, word: str) -> bytes:
-        found = self.older.get(word)
-        if found is None:
-            tail = self.tails.get(word[-1:])
-            if tail and (body := word[:-1]).isalnum() and body.isascii():
-                found = self[body] + tail
-            else:
-                if SPACE_MARK in word:
-                    raise HasMark
-                found = self.encode_word(word)
-            if len(word) > REMEMBERED_LENGTH:
-                return found
-        if len(self) >= self.words:
+        if SPACE_MARK in word:
+            raise HasMark
+        if len(word) > REMEMBERED_LENGTH:
+            return encode_at_once(self.tokenizer, word)
+        self.missed.append(word)
+        return UNKNOWN
+
+    def learn(self) -> dict[str, bytes]:
+        """The tokens of all words that were missed; they are remembered."""
+        wanted, self.missed = list(dict.fromkeys(self.missed)), []
+        bodies = {
+            word: word[:-1] for word in wanted if word[-1] in self.tails and word[:-1].isalnum() and word.isascii()
+        }
+        needed = dict.fromkeys(bodies.get(word, word) for word in wanted)
+        found = {word: known for word in needed if (known := self.get(word) or self.older.get(word)) is not None}
+        new = [word for word in needed if word not in found]
+        found.update(zip(new, map(pack, self.tokenizer.encode(new, num_threads=1) if new else ()), strict=True))
+        for word, body in bodies.items():
+            found[word] = found[body] + self.tails[word[-1]]
+        if len(self) + len(found) > self.words:
             self.older = dict(self)
             self.clear()
-        self[word] = found
+            self[""] = b""
+        self.update(found)
         return found
 
 
@@ -153,11 +167,11 @@ class TextEncoder:
         self.tokenizer = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.reason = why_not_words(facts, rules)
         if self.reason is None:
-            # What a word's tokens are behind a space, and those of a text's first word.
-            inner = sentencepiece.SentencePieceProcessor(model_proto=with_dummy_prefix(model))
-            marks = tails(facts, rules, self.tokenizer)
-            self.inner = WordMemory(partial(encode_at_once, inner), marks, REMEMBERED_WORDS)
-            self.first = WordMemory(partial(encode_at_once, self.tokenizer), marks, REMEMBERED_FIRST_WORDS)
+            self.first: dict[str, bytes] = {}  # the tokens of words that begin a text
+            self.inner = WordMemory(
+                sentencepiece.SentencePieceProcessor(model_proto=with_dummy_prefix(model)),
+                tails(facts, rules, self.tokenizer),
+            )
             self.separators = separators(facts, rules)
 
     def plain(self, text: str) -> bytes:
@@ -165,36 +179,104 @@ class TextEncoder:
         return encode_at_once(self.tokenizer, text)
 
     def encode(self, text: str) -> bytes:
-        """By words, where the model admits it."""
-        if self.reason is not None:
-            return self.plain(text)
-        try:
-            return self._by_words(text)
-        except HasMark:
-            return self.plain(text)
+        """The tokens of one text. Raises DataError where it cannot be encoded."""
+        (found,) = self.encode_all([text])
+        if isinstance(found, DataError):
+            raise found
+        return found
 
-    def _by_words(self, text: str) -> bytes:
+    def encode_all(self, texts: Sequence[str]) -> list[bytes | DataError]:
+        """The tokens of each text, or why there are none."""
+        if self.reason is not None:
+            return [self._plain_or_error(text) for text in texts]
+        found: list[bytes | DataError] = []
+        waiting: list[tuple[int, list[bytes], list[str]]] = []  # (text, its words' tokens, the unknown words)
+        for text in texts:
+            known = len(self.inner.missed)
+            try:
+                values = self._values(text)
+            except (HasMark, DataError) as error:
+                del self.inner.missed[known:]
+                found.append(error if isinstance(error, DataError) else self._plain_or_error(text))
+                continue
+            new = self.inner.missed[known:]
+            found.append(b"" if new else b"".join(values))
+            if new:
+                waiting.append((len(found) - 1, values, new))
+            if len(self.inner.missed) >= LEARNT_AT_ONCE:
+                self._finish(waiting, found)
+        self._finish(waiting, found)
+        return found
+
+    def _plain_or_error(self, text: str) -> bytes | DataError:
+        try:
+            return self.plain(text)
+        except DataError as error:
+            return error
+
+    def _finish(self, waiting: list[tuple[int, list[bytes], list[str]]], found: list[bytes | DataError]) -> None:
+        learnt = self.inner.learn()
+        for number, values, words in waiting:
+            found[number] = _completed(values, words, learnt)
+        waiting.clear()
+
+    def _values(self, text: str) -> list[bytes]:
+        """The tokens of a text's words, UNKNOWN where they are to be learnt."""
         for separator in self.separators:
             text = text.replace(separator, " ")
         if len(text) <= SPLIT_AT_ONCE:
-            return self._words(text.split(" "), begun=False)
+            return self._looked_up(text.split(" "), begun=False)
+        others, self.inner.missed = self.inner.missed, []
+        try:
+            return [self._long(text)]
+        finally:
+            self.inner.missed = others
+
+    def _long(self, text: str) -> bytes:
+        """The tokens of a text of which only a part's words are held at the same time."""
         parts: list[bytes] = []
         start, begun, size = 0, False, 0
         while start < len(text):
             end = text.find(" ", start + SPLIT_AT_ONCE)
             end = len(text) if end < 0 else end
-            parts.append(self._words(text[start:end].split(" "), begun))
+            values = self._looked_up(text[start:end].split(" "), begun)
+            words = self.inner.missed
+            parts.append(_completed(values, words, self.inner.learn()))
             begun = begun or bool(parts[-1])
             if (size := size + len(parts[-1]) // 2) > MOST_TOKENS:
                 raise DataError(f"it has more than {MOST_TOKENS:,} tokens: cut it into several")
             start = end + 1
         return b"".join(parts)
 
-    def _words(self, words: list[str], begun: bool) -> bytes:
-        """Tokens of words; `begun` says that the text has tokens already."""
+    def _looked_up(self, words: list[str], begun: bool) -> list[bytes]:
+        """The tokens of each word; `begun` says that the text has tokens already."""
         head, number = b"", 0
         while not begun and not head and number < len(words):
-            head = self.first[words[number]]  # b"" where nothing is left of it
+            head = self._first_word(words[number])  # b"" where normalisation leaves nothing of it
             words[number] = ""
             number += 1
-        return head + b"".join(map(self.inner.__getitem__, words))
+        values = list(map(self.inner.__getitem__, words))
+        if number:
+            values[number - 1] = head
+        return values
+
+    def _first_word(self, word: str) -> bytes:
+        if (found := self.first.get(word)) is not None:
+            return found
+        if SPACE_MARK in word:
+            raise HasMark
+        found = encode_at_once(self.tokenizer, word)
+        if len(word) <= REMEMBERED_LENGTH:
+            if len(self.first) >= REMEMBERED_FIRST_WORDS:
+                self.first.clear()
+            self.first[word] = found
+        return found
+
+
+def _completed(values: list[bytes], words: list[str], learnt: Mapping[str, bytes]) -> bytes:
+    """All tokens; the words that were UNKNOWN, in their order, by what was learnt."""
+    at = 0
+    for word in words:
+        at = values.index(UNKNOWN, at)
+        values[at] = learnt[word]
+    return b"".join(values)
