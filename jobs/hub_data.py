@@ -164,7 +164,8 @@ def _origin(one: DataStatus) -> str:
     if one.manifest is None:
         return "?"
     source = one.manifest.source
-    return f"{source['repo']} at {str(source['revision'])[:12]}" if source["kind"] == "hub" else str(source["kind"])
+    place = f"{source.get('repo', '?')} at {str(source.get('revision', '?'))[:12]}"
+    return place if source["kind"] == "hub" else str(source["kind"])
 
 
 def _status_row(one: DataStatus) -> dict[str, typing.Any]:

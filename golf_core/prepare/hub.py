@@ -65,7 +65,7 @@ class FetchRequest:
 
 
 @dataclass(frozen=True)
-class Published:
+class HubOffer:
     """What a hub offers at one commit."""
 
     repo: str
@@ -111,16 +111,16 @@ def fetch(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda eve
     return folder
 
 
-def list_published(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda event: None) -> Published:
+def list_published(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda event: None) -> HubOffer:
     """What the hub offers; nothing is written."""
     return _published_by(Hub(request.repo, request.revision, request.waits, tell, threading.Event()))
 
 
-def _published_by(hub: Hub) -> Published:
+def _published_by(hub: Hub) -> HubOffer:
     with tempfile.TemporaryDirectory() as scratch:
         data = hub.read(HUB_MANIFEST, HUB_MANIFEST_BYTES, Path(scratch, "manifest.json"))
     datasets = read_hub_manifest(data, f"{HUB_MANIFEST} of {hub.repo} at {hub.commit[:12]}")
-    return Published(hub.repo, hub.commit, hub.endpoint, sha256(data).hexdigest(), datasets)
+    return HubOffer(hub.repo, hub.commit, hub.endpoint, sha256(data).hexdigest(), datasets)
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _locked(into: Path) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
-        raise DataError(f"another fetch into {into} is running; wait for it, or use another --into") from None
+        raise HubError(f"another fetch into {into} is running; wait for it, or use another --into") from None
     except OSError as error:
         raise OSError(
             f"{home} cannot be made ({error.strerror}); --into must name a folder that can be written"
@@ -156,7 +156,8 @@ def _wanted(request: FetchRequest, hub: Hub, dataset: HubDataset) -> tuple[Wante
         places[tokenizer.vocab_path] = ("vocab", into / "tokenizers", dataset.name)
     if request.with_docs:
         places.update({f"{HUB_ROOT}/{name}": ("documents", into, "documents") for name in HUB_DOCUMENTS})
-    files = hub.files(list(places))
+    optional = [path for path in places if places[path][0] == "vocab"]  # people read it, no program
+    files = hub.files([path for path in places if path not in optional], optional)
     if largest := [file for file in files.values() if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE]:
         raise HubError(
             f"{largest[0].path} has {largest[0].size:,} bytes; over HTTP a hub gives at most "
@@ -166,6 +167,7 @@ def _wanted(request: FetchRequest, hub: Hub, dataset: HubDataset) -> tuple[Wante
     wanted = tuple(
         Wanted(file=files[path], kind=kind, final=parent / files[path].name, group=group)
         for path, (kind, parent, group) in places.items()
+        if path in files
     )
     if empty := [one.file.path for one in wanted if not one.file.size]:
         raise HubError(f"{empty[0]} has 0 bytes in {hub.repo} at {hub.commit[:12]}; try another --revision")
@@ -242,7 +244,7 @@ def _check_content(dataset: HubDataset, wanted: Sequence[Wanted]) -> None:
         )
 
 
-def _source(offer: Published, dataset: HubDataset, folder: Path, wanted: Sequence[Wanted]) -> dict[str, typing.Any]:
+def _source(offer: HubOffer, dataset: HubDataset, folder: Path, wanted: Sequence[Wanted]) -> dict[str, typing.Any]:
     """Where the bytes are from, for the manifest."""
     source: dict[str, typing.Any] = {
         "kind": "hub",

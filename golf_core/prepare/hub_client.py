@@ -6,6 +6,7 @@ anew by each call and removed by each failure, over HTTP and over Xet alike, so 
 """
 
 import contextlib
+import functools
 import hashlib
 import re
 import threading
@@ -120,20 +121,21 @@ class Hub:
             f"{error}, {tries} times; give the same command later, which goes on with what came (a mirror: HF_ENDPOINT)"
         )
 
-    def files(self, paths: Sequence[str]) -> dict[str, HubFile]:
-        """Size and hash of each of these files. Raises HubError for one that the commit lacks."""
-        found: dict[str, HubFile] = {}
-        for start in range(0, len(paths), PATHS_A_QUESTION):
-            part = list(paths[start : start + PATHS_A_QUESTION])
-            for entry in self._ask(lambda part=part: self._paths_info(part), "the list of its files"):  # type: ignore[misc]
-                found[entry.path] = entry
+    def files(self, paths: Sequence[str], optional: Sequence[str] = ()) -> dict[str, HubFile]:
+        """Size and hash of each of these files, and of those optional ones that there are. Raises HubError for one that
+        the commit lacks."""
+        asked, found = [*paths, *optional], dict[str, HubFile]()
+        for start in range(0, len(asked), PATHS_A_QUESTION):
+            part = asked[start : start + PATHS_A_QUESTION]
+            listed = self._ask(functools.partial(self._paths_info, part), "the list of its files")
+            found.update({file.path: file for file in listed})
         if missing := [path for path in paths if path not in found]:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise HubError(
-                f"{self.repo} at {self.commit[:12]} has no {missing[0]}{more}, though its manifest says so; "
-                "try another --revision, or fewer --train-shards"
+                f"{self.repo} at {self.commit[:12]} has no {missing[0]}{more}: less than its manifest says; try "
+                "another --revision, fewer --train-shards, or no --with-docs"
             )
-        return {path: found[path] for path in paths}
+        return {path: found[path] for path in asked if path in found}
 
     def _paths_info(self, paths: list[str]) -> list[HubFile]:
         with self._like_a_hub("the list of its files"):
@@ -200,7 +202,7 @@ class Hub:
                     start = 0
                 out.truncate(start)
                 out.seek(start)
-                for block in response.iter_raw():
+                for block in response.iter_bytes():
                     if self.stop.is_set():
                         raise HubStopped
                     if start + came + len(block) > file.size:
@@ -226,14 +228,15 @@ class Hub:
         timeout = httpx2.Timeout(ASK_SECONDS)
         with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
             hf_raise_for_status(response)
-            length, kind = response.headers.get("content-length"), response.headers.get("content-type", "")
-            cut = response.status_code == httpx2.codes.PARTIAL_CONTENT
-            if cut and not response.headers.get("content-range", "").startswith(f"bytes {start}-"):
-                raise HubFault(f"{self.endpoint} sends another part of {file.path} than was asked for")
+            told, cut = response.headers, response.status_code == httpx2.codes.PARTIAL_CONTENT
+            packed = told.get("content-encoding", "identity") != "identity"  # in spite of what was asked for
             expected = file.size - start if cut else file.size
-            if length is not None and length != str(expected):
-                page = " (an error page?)" if "html" in kind else ""
-                raise HubFault(f"{self.endpoint} sends {length} bytes for {file.path} instead of {expected:,}{page}")
+            if told.get("content-type", "").startswith("text/html"):
+                raise HubFault(f"{self.endpoint} sends a page instead of {file.path}")
+            if cut and (packed or not told.get("content-range", "").startswith(f"bytes {start}-")):
+                raise HubFault(f"{self.endpoint} sends another part of {file.path} than was asked for")
+            if not packed and (length := told.get("content-length", str(expected))) != str(expected):
+                raise HubFault(f"{self.endpoint} sends {length} bytes for {file.path} instead of {expected:,}")
             yield response
 
 

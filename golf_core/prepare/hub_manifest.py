@@ -18,7 +18,7 @@ HUB_ROOT = "datasets"  # the folder of the repository that everything lies in; i
 HUB_MANIFEST = f"{HUB_ROOT}/manifest.json"
 HUB_MANIFEST_BYTES = 16_000_000  # more is no manifest
 MOST_FILES = 1_000_000  # of a split: their names have six digits
-MOST_TOKENS = 2**53
+MOST_HUB_TOKENS = 2**53
 MOST_PIECES = 1 << 16  # shards hold 16-bit tokens
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -120,15 +120,15 @@ def _dataset(entry: Mapping[str, typing.Any], tokenizers: Mapping[str, HubTokeni
         return _count(stats[key], f"{key} of {name}", least, most)
 
     files_train, files_val = count("files_train", 0, MOST_FILES), count("files_val", 1, MOST_FILES)
-    documents = [count(key, 0, MOST_TOKENS) if key in stats else None for key in ("docs_train", "docs_val")]
+    documents = [count(key, 0, MOST_HUB_TOKENS) if key in stats else None for key in ("docs_train", "docs_val")]
     return HubDataset(
         name=name,
         tokenizer=tokenizers[wanted],
         folder=_repo_path(entry.get("path") or f"datasets/{name}"),
         files_train=files_train,
         files_val=files_val,
-        tokens_train=count("tokens_train", files_train, MOST_TOKENS),
-        tokens_val=count("tokens_val", files_val, MOST_TOKENS),
+        tokens_train=count("tokens_train", files_train, MOST_HUB_TOKENS),
+        tokens_val=count("tokens_val", files_val, MOST_HUB_TOKENS),
         docs_train=documents[0],
         docs_val=documents[1],
     )

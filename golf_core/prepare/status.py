@@ -19,6 +19,7 @@ from golf_core.prepare.hub_parallel import FetchEvent, FetchProgress
 from golf_core.prepare.hub_place import FETCH_FOLDER
 from golf_core.rundir import file_sha256
 
+EXPORT_SUFFIX = ".export"  # of the hidden folder that an export from documents works in
 WHOLE, DAMAGED, INCOMPLETE, UNFINISHED, UNVERIFIED = "whole", "damaged", "incomplete", "unfinished", "unverified"
 
 
@@ -41,7 +42,8 @@ def data_status(into: Path, tell: Callable[[FetchEvent], None] = lambda event: N
     folders = sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith("."))
     found = [status for folder in folders if (status := _status_of(folder, tell)) is not None]
     unfinished = {path.name.removesuffix(".parts") for path in root.glob(f"{FETCH_FOLDER}/*") if path.is_dir()}
-    return (*found, *(_unfinished(root / name) for name in sorted(unfinished)))
+    exports = sorted(path for path in root.glob(f".*{EXPORT_SUFFIX}") if path.is_dir())
+    return (*found, *(_unfinished(root / name) for name in sorted(unfinished)), *map(_unfinished_export, exports))
 
 
 def _unfinished(folder: Path) -> DataStatus:
@@ -51,6 +53,14 @@ def _unfinished(folder: Path) -> DataStatus:
         f"a fetch has not come to its end: {len(waiting)} files verified, {len(parts)} begun; the same command goes on"
     )
     return DataStatus(folder, UNFINISHED, size, (told,))
+
+
+def _unfinished_export(scratch: Path) -> DataStatus:
+    files = [path for path in scratch.rglob("*") if path.is_file()]
+    sealed = sum(path.suffix == ".bin" for path in files)
+    told = f"an export has not come to its end: {sealed} shards sealed; the same command goes on"
+    folder = scratch.with_name(scratch.name[1:].removesuffix(EXPORT_SUFFIX))
+    return DataStatus(folder, UNFINISHED, sum(path.stat().st_size for path in files), (told,))
 
 
 def _parts(folder: Path) -> Path:

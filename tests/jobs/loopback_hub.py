@@ -10,6 +10,7 @@ Large files redirect to another host name of the same server, as the real hub se
 
 import argparse
 import dataclasses
+import gzip
 import hashlib
 import json
 import threading
@@ -35,7 +36,7 @@ BLOCK = 1 << 16
 @dataclasses.dataclass
 class Fault:
     """What happens to requests for a path: an HTTP status, or one of page, empty, short, wrong, cut,
-    pause, whole (ranges are ignored), shifted (another range than asked for)."""
+    pause, packed (gzip unasked), whole (ranges are ignored), shifted (another range than asked for)."""
 
     kind: str
     times: int = FOR_EVER
@@ -218,6 +219,8 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             told = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **(headers or {})}
             if kind == "page":
                 return self.send(200, PAGE, {"Content-Type": "text/html"})
+            if kind == "packed":
+                return self.send(200, gzip.compress(data), {**told, "Content-Encoding": "gzip"})
             if kind == "empty":
                 return self.send(200, b"", told)
             if kind == "short":

@@ -160,7 +160,7 @@ def test_a_second_fetch_into_a_folder_waits_its_turn(hub, tmp_path):
     """While one runs, another is refused at once."""
     home = tmp_path / "data" / "datasets" / ".fetch"
     home.mkdir(parents=True)
-    with filelock.FileLock(home / "lock"), pytest.raises(DataError, match=r"another fetch into .* is running"):
+    with filelock.FileLock(home / "lock"), pytest.raises(HubError, match=r"another fetch into .* is running"):
         fetch(ask(tmp_path / "data"))
 
 
@@ -325,6 +325,8 @@ def test_status_tells_whole_damaged_incomplete_and_unfinished(hub, tmp_path):
     with pytest.raises(DataError):
         fetch(ask(tmp_path / "other"))
     assert [one.state for one in data_status(tmp_path / "other")] == ["unfinished"]
+    (tmp_path / "other" / "datasets" / ".mine_sp2048.export").mkdir()
+    assert [one.folder.name for one in data_status(tmp_path / "other")] == [NAME, "mine_sp2048"]
 
 
 LEAVES = (
