@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_core.data.manifest import (
@@ -49,6 +49,7 @@ MANIFESTS = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(MANIFESTS)
 def test_what_is_written_is_read(manifest):
     """Every manifest comes back as it was, its files in the order in which they are read."""
@@ -153,6 +154,7 @@ def test_what_is_no_object_is_refused(whole, text):
     refused(whole[0], text)
 
 
+@settings(max_examples=50)
 @given(at=st.integers(0, 10**6), byte=st.integers(0, 255))
 def test_a_flipped_byte_is_another_manifest_or_none(at, byte):
     """Whatever one byte becomes: a ManifestError, or a manifest that can be read."""

@@ -14,6 +14,7 @@ from golf_core.data.shard_writer import write_shard
 from orchestrator import data_check
 from orchestrator.data_check import DataCheck, Progress
 from orchestrator.errors import UsageError
+from orchestrator.script import check_sidecars
 from orchestrator.settings import Settings
 from orchestrator.submit import Request, submit
 from tests.orchestrator.toy import TOY
@@ -76,15 +77,20 @@ BAD = {
 
 @pytest.mark.parametrize("spoil, says", BAD.values(), ids=BAD)
 def test_bad_data_is_refused_before_anything_is_started(spoil, says, data):
-    """One usage error that names the file, for a recipe and for a script, and no runs folder."""
+    """One usage error that names the file, and no runs folder."""
     spoil(data)
     with pytest.raises(UsageError, match=says) as refusal:
         ask(data, tokenizer=str(data / "tokenizer.model"))
     assert "\n" not in str(refusal.value) and not (data.parent / "runs").exists()
+
+
+def test_a_script_is_given_no_bad_data_either(data):
+    """What it reads is held to the same manifest as what ours reads."""
     script = data.parent / "train_gpt.py"
     script.write_text("print()\n")
-    with pytest.raises(UsageError, match=says):
-        ask(data, tokenizer=str(data / "tokenizer.model"), script=script)
+    (data / TRAIN).write_bytes(header())
+    with pytest.raises(UsageError, match=rf"{TRAIN} has 1,024 bytes; its manifest says"):
+        ask(data, script=script)
 
 
 @pytest.mark.parametrize(
@@ -97,18 +103,20 @@ def test_bad_data_is_refused_before_anything_is_started(spoil, says, data):
         ("open('fineweb_val_000000.bin')", False),
     ],
 )
-def test_a_script_that_would_read_sidecars_as_tokens_is_refused(text, refused, data, capsys):
+def test_a_script_that_would_read_sidecars_as_tokens_is_refused(text, refused, data):
     """Where byte sidecars lie beside the shards, a script that globs and does not leave them out is not started; where
     none lie there, every script is."""
-    script = data.parent / "train_gpt.py"
-    script.write_text(text)
-    assert ask(data, script=script) == 0
+    check_sidecars(text, "train_gpt.py", data)
     write_shard(data / "sotu_val_bytes_000000.bin", np.arange(9))
-    if refused:
-        with pytest.raises(UsageError, match=r"sotu_val_bytes_000000.bin holds byte counts"):
-            ask(data, script=script)
-    else:
-        assert ask(data, script=script) == 0
+    if not refused:
+        check_sidecars(text, "train_gpt.py", data)
+        return
+    path = data.parent / "train_gpt.py"
+    path.write_text(text)
+    with pytest.raises(
+        UsageError, match=r"sotu_val_bytes_000000.bin holds byte counts, and train_gpt.py would read it"
+    ):
+        ask(data, script=path)
 
 
 def planned(data, capsys, **settings):
