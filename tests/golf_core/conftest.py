@@ -1,33 +1,38 @@
 """What the tests of golf_core share: one thread, and a little of the embedded corpus as shards."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import read_shard, shard_paths
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that `make` filled, in one of the suite's processes; the others wait and share it. (pytest-xdist's
-    groups would keep a file in one process, but do nothing under pytest 9.2.)"""
+def made_together(factory: pytest.TempPathFactory, makes: Mapping[str, Callable[[Path], None]]) -> dict[str, Path]:
+    """Folders that `makes` filled, once for all of the suite's processes: each makes what no other is making yet, then
+    waits for the rest. (pytest-xdist's groups would keep a file in one process, but do nothing under pytest 9.2.)"""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        folder = factory.mktemp(name)
-        make(folder)
-        return folder
-    folder = factory.getbasetemp().parent / name
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            scratch = folder.with_suffix(".part")
-            scratch.mkdir(exist_ok=True)
-            make(scratch)
-            scratch.rename(folder)
-    return folder
+        folders = {name: factory.mktemp(name) for name in makes}
+        for name, make in makes.items():
+            make(folders[name])
+        return folders
+    folders = {name: factory.getbasetemp().parent / name for name in makes}
+    for patience in (0, -1):  # -1: for as long as it takes
+        for name, make in makes.items():
+            folder = folders[name]
+            with contextlib.suppress(Timeout), FileLock(f"{folder}.lock", timeout=patience):
+                if not folder.exists():
+                    scratch = folder.with_suffix(".part")
+                    scratch.mkdir(exist_ok=True)
+                    make(scratch)
+                    scratch.rename(folder)
+    return folders
 
 
 torch.set_num_threads(1)  # the suite runs one test a core

@@ -1,6 +1,7 @@
 """Parallel Muon computes what the plain one does, in any number of processes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from golf_core.config_io import override
 from golf_core.optim.groups import Optimizers
 from golf_core.optim.parallel_muon import ParallelMuon
 from golf_core.recipes import load_recipe
-from tests.golf_core.conftest import made_once
+from tests.golf_core.conftest import made_together
 from tests.golf_core.parallel_ranks import STEPS, Matrices, gradients_of
 from tests.golf_core.test_worlds import launch
 
@@ -22,12 +23,11 @@ CHECKS = ("bare", "decay", "clip", "clip_above")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[int, dict]:
-    def step(out: Path) -> None:
-        for world in WORLDS:
-            launch("parallel_ranks.py", world, str(out))
+    def step(world: int) -> Callable[[Path], None]:
+        return lambda out: launch("parallel_ranks.py", world, str(out))
 
-    out = made_once(tmp_path_factory, "parallel", step)
-    return {world: json.loads((out / f"parallel{world}.json").read_text()) for world in WORLDS}
+    out = made_together(tmp_path_factory, {f"parallel{world}": step(world) for world in reversed(WORLDS)})
+    return {world: json.loads((out[f"parallel{world}"] / f"parallel{world}.json").read_text()) for world in WORLDS}
 
 
 @pytest.mark.slow

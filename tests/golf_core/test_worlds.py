@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.golf_core.conftest import made_once
+from tests.golf_core.conftest import made_together
 from tests.golf_core.tiny import every_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +41,11 @@ def launch(program: str, processes: int, *arguments: str) -> None:
 def results(tmp_path_factory, small_data) -> dict[int, dict]:
     """What each world size made of every recipe: one launch a world size."""
 
-    def train(out: Path) -> None:
-        for world in WORLDS:
-            launch("worlds.py", world, str(out), str(small_data[0]))
+    def train(world: int) -> Callable[[Path], None]:
+        return lambda out: launch("worlds.py", world, str(out), str(small_data[0]))
 
-    out = made_once(tmp_path_factory, "worlds", train)
-    return {world: json.loads((out / f"world{world}.json").read_text()) for world in WORLDS}
+    out = made_together(tmp_path_factory, {f"worlds{world}": train(world) for world in reversed(WORLDS)})
+    return {world: json.loads((out[f"worlds{world}"] / f"world{world}.json").read_text()) for world in WORLDS}
 
 
 @pytest.mark.slow
