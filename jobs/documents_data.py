@@ -1,7 +1,9 @@
 """prepare_data from documents: who encodes, what is told, and which errors end the command."""
 
+import contextlib
 import functools
 import os
+import sys
 import typing
 from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
@@ -36,7 +38,8 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
             _show(line, event)
 
     try:
-        folder = export(ExportRequest(**asked), encoder(on, workers, address, line.say), tell)
+        with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of workers that died; ours is for the folder
+            folder = export(ExportRequest(**asked), encoder(on, workers, address, line.say), tell)
     except DataError as error:
         raise UsageError(str(error)) from error
     except (DiskError, Busy, BackendError) as error:

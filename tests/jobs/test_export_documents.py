@@ -157,10 +157,12 @@ def test_on_ray_neither_two_workers_nor_a_killed_one_change_a_byte(documents, to
         victim = until(lambda: at_work(process.pid), "a task")[0]
         below = {pid: start_ticks(pid) for pid in descendants(process.pid)}
         os.kill(victim, signal.SIGKILL)
-        _, said = process.communicate(timeout=100)
+        out, said = process.communicate(timeout=100)
     finally:
         process.kill()
     assert process.returncode == 0, said
+    assert "died" in said, "the fault must fire"
+    assert out == f"{tmp_path}/datasets/made\n"
     assert "local Ray with 2 workers" in said and content(tmp_path) == undisturbed
     until(
         lambda: not [pid for pid, start in below.items() if start and start_ticks(pid) == start], "the end of all", 10
