@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def made_together(factory: pytest.TempPathFactory, makes: Mapping[str, Callable[
     return folders
 
 
+ROOT = Path(__file__).resolve().parents[2]
 torch.set_num_threads(1)  # the suite runs one test a core
 
 
@@ -53,3 +56,36 @@ def small_data(embedded, tmp_path_factory) -> tuple[Path, Path]:
     for split, count in (("train", 20_000), ("val", 3_000)):
         write_shard(small / f"sotu_{split}_000000.bin", read_shard(shard_paths(folder, split)[0])[:count])
     return small, tokenizer
+
+
+def launch_worlds(processes: int, out: Path, data: Path) -> None:
+    """Run worlds.py in that many processes; old names of collectives are errors, as in the suite."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    done = subprocess.run(
+        [*command, str(ROOT / "tests" / "golf_core" / "worlds.py"), str(out), str(data)],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed.c10d_logger",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@pytest.fixture(scope="session")
+def launched(tmp_path_factory, small_data) -> dict[int, Path]:
+    """The folder of what 1, 2 and 4 processes computed, for test_worlds.py and test_parallel_muon.py: one launch each,
+    since most of a launch is imports."""
+
+    def fill(world: int) -> Callable[[Path], None]:
+        return lambda out: launch_worlds(world, out, small_data[0])
+
+    folders = made_together(tmp_path_factory, {f"world{world}": fill(world) for world in (4, 2, 1)})
+    return {world: folders[f"world{world}"] for world in (1, 2, 4)}

@@ -1,10 +1,7 @@
-"""A program for test_parallel_muon.py, one process of several: parallel Muon beside the plain one on summed gradients.
-
-python tests/golf_core/parallel_ranks.py OUT, alone or by torchrun.
-"""
+"""For test_parallel_muon.py, in one process of several (worlds.py): parallel Muon beside the plain one on summed
+gradients."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -15,7 +12,7 @@ from golf_core.config import OptimConfig
 from golf_core.optim.groups import Optimizers
 from golf_core.optim.muon import Muon
 from golf_core.optim.parallel_muon import ParallelMuon
-from golf_core.process import Place, joined_group
+from golf_core.process import Place
 
 STEPS = 4
 
@@ -116,8 +113,7 @@ def clipped_norm(place: Place) -> dict:
     return {"before": float(torch.cat([g.flatten() for g in summed]).norm()), "after": float(square.sqrt())}
 
 
-def main(out: Path) -> None:
-    torch.set_num_threads(1)
+def check_all(place: Place, out: Path) -> None:
     rates = {"matrix_lr": 0.05, "momentum_steps": 3, "muon": "parallel"}
     configs = {
         "bare": OptimConfig(**rates),
@@ -125,12 +121,7 @@ def main(out: Path) -> None:
         "clip": OptimConfig(**rates, grad_clip=0.3),
         "clip_above": OptimConfig(**rates, grad_clip=1e6),
     }
-    with joined_group("fp32") as place:
-        results = {name: check(config, place) for name, config in configs.items()}
-        results["norm"] = clipped_norm(place)
-        if place.first:
-            (out / f"parallel{place.world}.json").write_text(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    results = {name: check(config, place) for name, config in configs.items()}
+    results["norm"] = clipped_norm(place)
+    if place.first:
+        (out / f"parallel{place.world}.json").write_text(json.dumps(results))

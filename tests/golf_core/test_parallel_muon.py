@@ -1,8 +1,6 @@
 """Parallel Muon computes what the plain one does, in any number of processes."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,21 +11,15 @@ from golf_core.config_io import override
 from golf_core.optim.groups import Optimizers
 from golf_core.optim.parallel_muon import ParallelMuon
 from golf_core.recipes import load_recipe
-from tests.golf_core.conftest import made_together
 from tests.golf_core.parallel_ranks import STEPS, Matrices, gradients_of
-from tests.golf_core.test_worlds import launch
 
 WORLDS = (1, 2, 4)
 CHECKS = ("bare", "decay", "clip", "clip_above")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> dict[int, dict]:
-    def step(world: int) -> Callable[[Path], None]:
-        return lambda out: launch("parallel_ranks.py", world, str(out))
-
-    out = made_together(tmp_path_factory, {f"parallel{world}": step(world) for world in reversed(WORLDS)})
-    return {world: json.loads((out[f"parallel{world}"] / f"parallel{world}.json").read_text()) for world in WORLDS}
+def results(launched) -> dict[int, dict]:
+    return {world: json.loads((out / f"parallel{world}.json").read_text()) for world, out in launched.items()}
 
 
 @pytest.mark.slow

@@ -1,51 +1,18 @@
 """Every recipe and every recipe of a grid, made tiny, trains the same with one process, two and four."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.golf_core.conftest import made_together
 from tests.golf_core.tiny import every_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (1, 2, 4)
 
 
-def launch(program: str, processes: int, *arguments: str) -> None:
-    """Run a module of the tests in that many processes; old names of collectives are errors, as in the suite."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run(
-        [*command, str(ROOT / "tests" / "golf_core" / program), *arguments],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed.c10d_logger",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, small_data) -> dict[int, dict]:
-    """What each world size made of every recipe: one launch a world size."""
-
-    def train(world: int) -> Callable[[Path], None]:
-        return lambda out: launch("worlds.py", world, str(out), str(small_data[0]))
-
-    out = made_together(tmp_path_factory, {f"worlds{world}": train(world) for world in reversed(WORLDS)})
-    return {world: json.loads((out[f"worlds{world}"] / f"world{world}.json").read_text()) for world in WORLDS}
+def results(launched) -> dict[int, dict]:
+    """What each world size made of every recipe."""
+    return {world: json.loads((out / f"world{world}.json").read_text()) for world, out in launched.items()}
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""A program for test_worlds.py, one process of several: trains every recipe, made tiny, and writes what came out.
+"""A program for test_worlds.py, one process of several: trains every recipe, made tiny, and writes what came out. Then
+the checks of parallel Muon for test_parallel_muon.py.
 
 python tests/golf_core/worlds.py OUT DATA, alone or by torchrun.
 """
@@ -21,6 +22,7 @@ from golf_core.parts import load_parts
 from golf_core.process import Place, joined_group
 from golf_core.recipes import load_recipe
 from golf_core.train import Trainer
+from tests.golf_core.parallel_ranks import check_all
 from tests.golf_core.tiny import every_recipe, tiny
 
 
@@ -107,6 +109,7 @@ def main(out: Path, data: Path) -> None:
             results[f"warm_up {warm_up}"] = train_tiny(warmed_up(warm_up), data, place, out)
         if place.first:
             (out / f"world{place.world}.json").write_text(json.dumps(results))
+        check_all(place, out)
 
 
 if __name__ == "__main__":
