@@ -1,4 +1,10 @@
-"""From a block of documents to tokens, with the digest and the bytes of each document."""
+"""From a block of documents to tokens, with the digest and the bytes of each document.
+
+A line of JSON holds a document where it is an object whose text field is a string; other fields are not looked at. A
+text may be empty (its document is a BOS alone, so that counts stay those of the source) and may contain NUL or any
+other character. Bad are: a line that is no JSON, no object, or has no such string; bytes that are no UTF-8; half of a
+surrogate pair; what would take too much memory.
+"""
 
 import hashlib
 import json
@@ -55,12 +61,8 @@ class BlockEncoder:
 
     @property
     def exact_words(self) -> bool:
-        """Whether documents are encoded word by word, the fast way; `slow_because` says why not."""
+        """Whether documents are encoded word by word, the fast way; `texts.reason` says why not."""
         return self.texts.reason is None
-
-    @property
-    def slow_because(self) -> str | None:
-        return self.texts.reason
 
     def encode(self, block: TextBlock) -> EncodedBlock:
         """Tokens, digests and bytes of a block's documents. The same block gives the same result."""
@@ -92,8 +94,8 @@ class BlockEncoder:
         text = text[:CHECKED_CHARACTERS]
         if self.exact_words and self.texts.encode(text) != self.texts.plain(text):
             raise EncoderError(
-                f"{place}: word by word it has other tokens than from SentencePiece at once; nothing was written. "
-                "Please report this with the document and the tokenizer"
+                f"{place}: word by word it has other tokens than from SentencePiece at once; its block was not "
+                "written. Please report this with the document and the tokenizer"
             )
 
     def _bytes(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ from golf_core.prepare.export_state import (
     write_checkpoint,
 )
 from golf_core.prepare.train_tokenizer import TRAINING_BYTES, train_on
+from golf_core.prepare.words import TextEncoder
 from golf_core.rundir import file_sha256, write_bytes
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -111,6 +112,8 @@ def _export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: Export
         check_space(plan, checkpoint, None)
         _check_documents(request, plan)
     model = _export_tokenizer(request, plan, tell)
+    if (why := TextEncoder(model).reason) is not None:
+        tell(f"with this tokenizer documents cannot be encoded word by word, which is faster: {why}")
     blocks = read_blocks(plan.sources, checkpoint.position, text_field=request.text_field)
     with contextlib.closing(encode_in_order(model, blocks)) as encoded:
         _encode_all(request, plan, encoded, checkpoint, held_out, tell)

@@ -9,8 +9,8 @@ That gives exactly the tokens of the whole text where three things hold, which a
                                     its rank, reaches over a word's start, and merges on both sides do not interact
     a space is a piece              so that unknown characters, of which a run is one token, do not run into each other
 
-A model for which one of them does not hold is encoded in the plain way; `why_not_words` says which. A text that
-contains the mark itself is encoded in the plain way too.
+A model for which one of them does not hold is encoded in the plain way; `TextEncoder.reason` says why, and an export
+tells it. A text that contains the mark itself is encoded in the plain way too.
 """
 
 import itertools
