@@ -36,7 +36,7 @@ from golf_core.prepare.model_proto import (
 
 REMEMBERED_WORDS = 400_000  # in each of two generations, some 250 bytes each
 REMEMBERED_FIRST_WORDS = 50_000
-LEARNT_AT_ONCE = 500
+LEARNT_AT_ONCE = 500  # words: few enough that a text need not wait for many others
 UNKNOWN = b"?"  # no tokens, which take two bytes each
 REMEMBERED_LENGTH = 64  # characters; longer words seldom come again
 SPLIT_AT_ONCE = 1 << 20  # characters whose words are held at the same time
