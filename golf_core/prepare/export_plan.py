@@ -236,7 +236,7 @@ def enter(plan: Plan, tell: Callable[[str], None]) -> tuple[Checkpoint, HeldOut]
             raise DataError(f"{wrong}: remove {plan.scratch}, and the export starts anew")
         plan.check_unchanged()
         _clear_parts(plan, done[0])
-        tell(f"going on: {done[0].counts.documents:,} documents and {len(done[0].shards)} shards are done")
+        tell(f"going on: {len(done[0].shards)} shards are done")
         return done
     if (plan.scratch / PLAN).exists() and _plan_id(plan.scratch) != plan.id:
         tell("documents or settings are not those of the last try, which had no shard yet: starting anew")

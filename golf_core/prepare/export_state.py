@@ -21,7 +21,7 @@ from golf_core.prepare.encode import DIGEST_BYTES, EncodedBlock
 from golf_core.rundir import RunDirError, read_json, write_bytes, write_json
 
 CHECKPOINT = "checkpoint.json"
-HELD_OUT = "val_digests.bin"  # 16 bytes a validation document, in order
+HELD_OUT = "val_digests"  # 16 bytes a validation document, in order
 NAMED_BAD = 100  # bad documents that are listed; all are counted
 
 
