@@ -15,6 +15,7 @@ from golf_core.prepare.encode import EncodedBlock
 from golf_core.prepare.export import Busy, DiskError, ExportProgress, export
 from golf_core.prepare.export_plan import ExportRequest
 from golf_core.prepare.export_workers import encode_function
+from golf_core.prepare.hub import VAL_DOCUMENTS
 from jobs.hub_data import show_whole
 from jobs.progress import ProgressLine, duration_text, size_text
 from orchestrator.backends.base import BackendError
@@ -37,6 +38,11 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
             last = event
             _show(line, event)
 
+    if asked["val_documents"] != VAL_DOCUMENTS:
+        line.say(
+            f"note: validation is to have {asked['val_documents']:,} documents, the challenge's {VAL_DOCUMENTS:,}: "
+            "scores on the two do not compare"
+        )
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of workers that died; ours is for the folder
             folder = export(ExportRequest(**asked), encoder(on, workers, address, line.say), tell)

@@ -155,6 +155,8 @@ def _export_tokenizer(request: ExportRequest, plan: Plan, tell: ExportTell) -> b
         )
         write_bytes(kept, made.model)
         tell(f"trained on {made.documents:,} documents, {made.text_bytes / 1e6:,.1f} MB")
+    if plan.settings["tokenizer"].get("sha256", file_sha256(kept)) != file_sha256(kept):
+        raise DataError(f"{request.tokenizer} was changed just now; remove {plan.scratch}, and the export starts anew")
     check_tokenizer(kept)
     return kept.read_bytes()
 

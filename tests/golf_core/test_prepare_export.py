@@ -19,10 +19,11 @@ from golf_core.prepare.blocks import read_blocks
 from golf_core.prepare.encode import BlockEncoder
 from golf_core.prepare.export import Busy, DiskError, export
 from golf_core.prepare.export_plan import ExportRequest
+from golf_core.prepare.export_workers import encode_function
 from golf_core.prepare.sources import find_sources
 
 pytestmark = pytest.mark.filterwarnings("error")
-small = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+small = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=2, max_size=20)
 
 
@@ -247,6 +248,12 @@ def test_a_bad_document_ends_it_and_can_be_left_out(tmp_path, tokenizer):
         tmp_path, written(tmp_path / "good.jsonl", texts), tokenizer, name="good", shard_tokens=shard_tokens
     )
     assert tokens_of(folder, "train") == tokens_of(exported(without), "train")
+
+
+def test_a_worker_with_another_sentencepiece_is_refused(tokenizer):
+    """Its tokens could be others, and the output would depend on where it was made."""
+    with pytest.raises(DataError, match=r"sentencepiece .* this process 0\.0"):
+        encode_function(tokenizer.read_bytes(), "0.0")
 
 
 def test_two_at_once_are_one(tmp_path, tokenizer):
