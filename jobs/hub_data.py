@@ -11,6 +11,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import logging as hub_logging
 
+from golf_core.config_model import ModelConfig
 from golf_core.data.manifest import read_manifest, tokenizer_path
 from golf_core.data.shards import DataError
 from golf_core.prepare.hub import FetchRequest, fetch, list_published
@@ -70,6 +71,8 @@ def show_whole(folder: Path, as_json: bool) -> int:
     command = f"python -m orchestrator submit --data {folder}"
     if not ours:
         command = f"python -m orchestrator submit --script train_gpt.py --data {folder}"
+    elif manifest.tokenizer.vocab != ModelConfig.vocab:
+        command += f" --set model.vocab={manifest.tokenizer.vocab}"
     counts = {split: sum(f"_{split}_" in name for name in manifest.files) for split in manifest.splits}
     if as_json:
         told = {
