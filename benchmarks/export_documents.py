@@ -66,27 +66,34 @@ class Watch(threading.Thread):
         self.pid, self.over = pid, threading.Event()
         self.cpu: dict[int, float] = {}
         self.peak: dict[int, int] = {}
-        self.started: dict[int, float] = {}  # CPU time of each when encoding began
+        self.started: dict[int, float] = {}  # CPU time of each when it was last seen before its first block
+        self.begun: set[int] = set()
 
     def run(self) -> None:
         while not self.over.wait(LOOK_SECONDS):
-            for worker in workers_below(self.pid):
+            for worker, busy in workers_below(self.pid).items():
                 with contextlib.suppress(OSError, ValueError, StopIteration):
                     fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
                     self.cpu[worker] = (int(fields[11]) + int(fields[12])) / TICK
+                    if busy:
+                        self.begun.add(worker)
+                    elif worker not in self.begun:
+                        self.started[worker] = self.cpu[worker]
                     lines = Path(f"/proc/{worker}/status").read_text().splitlines()
                     self.peak[worker] = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-def workers_below(pid: int) -> list[int]:
-    """Ray's worker processes below a process: by their names, and by their parents."""
-    parents, workers = {}, []
+def workers_below(pid: int) -> dict[int, bool]:
+    """Ray's worker processes below a process, by their names and parents, and whether each is at a task."""
+    parents: dict[int, int] = {}
+    workers: dict[int, bool] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if (entry / "cmdline").read_bytes().startswith((b"ray::apply", b"ray::IDLE")):
-                workers.append(int(entry.name))
-    return [worker for worker in workers if pid in ancestors(worker, parents)]
+            name = (entry / "cmdline").read_bytes()
+            if name.startswith((b"ray::apply", b"ray::IDLE")):
+                workers[int(entry.name)] = name.startswith(b"ray::apply")
+    return {worker: busy for worker, busy in workers.items() if pid in ancestors(worker, parents)}
 
 
 def ancestors(pid: int, parents: dict[int, int]) -> set[int]:
@@ -128,7 +135,6 @@ def export(corpus: list[Path], tokenizer: Path, into: Path, workers: int) -> dic
         said.append(line)
         if line.startswith("encoding on"):
             encoding = time.monotonic()
-            watch.started = dict(watch.cpu)
     process.wait()
     ended = time.monotonic()
     watch.over.set()
