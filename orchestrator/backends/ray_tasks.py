@@ -60,9 +60,7 @@ class RayTasks:
             if cpus < 1:
                 self.close()
                 raise Unavailable(f"the Ray cluster at {address} has no CPU for a task; start a worker node with CPUs")
-            self.where = (
-                f"the Ray cluster at {address}: {len(nodes)} nodes, {cpus} CPUs, {self.window} blocks under way"
-            )
+            self.where = f"the Ray cluster at {address}: {len(nodes)} of its nodes alive, {cpus} CPUs, {self.window} blocks under way"
 
     def __enter__(self) -> "RayTasks":
         return self
