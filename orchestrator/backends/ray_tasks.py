@@ -60,7 +60,9 @@ class RayTasks:
             if cpus < 1:
                 self.close()
                 raise Unavailable(f"the Ray cluster at {address} has no CPU for a task; start a worker node with CPUs")
-            self.where = f"the Ray cluster at {address}: {len(nodes)} of its nodes alive, {cpus} CPUs, {self.window} blocks under way"
+            self.where = (
+                f"the Ray cluster at {address}: live nodes {len(nodes)}, CPUs {cpus}, blocks under way {self.window}"
+            )
 
     def __enter__(self) -> "RayTasks":
         return self
