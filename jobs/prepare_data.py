@@ -6,6 +6,7 @@ python jobs/prepare_data.py --list                                 # what the hu
 python jobs/prepare_data.py --status                               # what is here, and whether it is whole
 """
 
+import os
 import typing
 from pathlib import Path
 
@@ -98,8 +99,14 @@ def prepare_data(
     """
 
     def command() -> int:
-        from jobs.hub_data import fetch_data, show_published, show_status
+        from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
         from orchestrator.errors import UsageError
+
+        try:
+            shown_endpoint(os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        from jobs.hub_data import fetch_data, show_published, show_status
 
         if list_ + status + (documents is not None) > 1:
             raise UsageError("--list asks the hub, --status looks at what is here, --documents makes: give one of them")

@@ -4,6 +4,7 @@ It starts nothing, rents nothing and asks nobody over the network, unless --hub 
 they are there, never what they are.
 """
 
+import http.client
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
 from orchestrator import errors
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
@@ -32,7 +34,6 @@ SETUP = "make setup"  # installs what the lock says
 ATTEMPT_BYTES = 200_000_000  # an attempt's folder with its logs and artifact, generously
 SCARCE_BYTES = 10 * ATTEMPT_BYTES
 DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside them
-HUB = "https://huggingface.co"
 HUB_SECONDS = 10.0
 
 
@@ -245,8 +246,11 @@ def credentials(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def hub_answers() -> Finding:
     """Whether the hub that data comes from answers at all."""
-    address = os.environ.get("HF_ENDPOINT") or HUB
     mend = "look at the connection, a proxy (HTTPS_PROXY) or HF_ENDPOINT"
+    try:
+        address = shown_endpoint(os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
+    except ValueError as error:
+        return Finding("hub", WRONG, str(error), mend, errors.USAGE)
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=HUB_SECONDS) as answer:
             return Finding("hub", OK, f"{address} answers ({answer.status})")
@@ -254,7 +258,7 @@ def hub_answers() -> Finding:
         if error.code < 500:
             return Finding("hub", OK, f"{address} answers ({error.code})")
         return Finding("hub", WRONG, f"{address} answers {error.code}", mend, errors.BACKEND)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding("hub", WRONG, f"{address} does not answer: {error}", mend, errors.BACKEND)
 
 

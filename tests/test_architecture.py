@@ -32,6 +32,7 @@ LIGHT = (
     "significance",
     "frontier",
     "data.manifest",
+    "prepare.endpoint",
 )
 
 # Who may import whom of ours. An absent arrow is a decision. (results reads packed bundles without running them.)

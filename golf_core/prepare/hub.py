@@ -28,6 +28,7 @@ from golf_core.data.byte_count import load_tokenizer
 from golf_core.data.identity import PUBLISHED_REPO
 from golf_core.data.manifest import SPLITS, ManifestError, read_manifest
 from golf_core.data.shards import DataError, shard_tokens
+from golf_core.prepare.endpoint import DEFAULT_ENDPOINT
 from golf_core.prepare.hub_client import Hub
 from golf_core.prepare.hub_errors import HubError
 from golf_core.prepare.hub_manifest import (
@@ -41,7 +42,6 @@ from golf_core.prepare.hub_manifest import (
 from golf_core.prepare.hub_parallel import FetchEvent, FetchTally, in_parallel
 from golf_core.prepare.hub_place import FETCH_FOLDER, Wanted, manifest_of, missing_files, put_in_place
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_SHARDS = 80  # what the challenge's baseline trains on
 HUB_DOCUMENTS = ("docs_selected.jsonl", "docs_selected.source_manifest.json")
 RETRY_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds

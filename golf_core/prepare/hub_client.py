@@ -14,7 +14,6 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, RepoFile, constants, get_session, hf_hub_url, hf_raise_for_status
@@ -22,6 +21,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from golf_core.data.shards import DataError
+from golf_core.prepare.endpoint import shown_endpoint
 from golf_core.prepare.hub_errors import HubError, HubFault, HubStopped, translated
 from golf_core.prepare.hub_parallel import FetchTally
 
@@ -59,17 +59,6 @@ class HubFile:
         return digest.hexdigest()
 
 
-def endpoint_name() -> str:
-    """The hub's URL, for messages: without a password that it may hold."""
-    parts = urlsplit(constants.ENDPOINT)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        shown = constants.ENDPOINT.rpartition("@")[2]
-        raise DataError(
-            f"HF_ENDPOINT={shown!r} is no URL of a hub, such as https://huggingface.co; unset it, or mend it"
-        )
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 class Hub:
     """A dataset repository at one commit. Its methods raise HubError, DataError or OSError, nothing of the client's."""
 
@@ -78,7 +67,10 @@ class Hub:
     ) -> None:
         """`waits`: seconds before each further try of something that may pass."""
         self.repo, self.waits, self.say, self.stop = repo, waits, say, stop
-        self.endpoint = endpoint_name()
+        try:
+            self.endpoint = shown_endpoint(constants.ENDPOINT)
+        except ValueError as error:
+            raise DataError(str(error)) from None
         self.api = HfApi(endpoint=constants.ENDPOINT, library_name=AGENT)
         self.commit = self._pinned(revision)
 

@@ -118,6 +118,15 @@ def test_an_endpoint_that_is_no_url_is_refused(hub, tmp_path, monkeypatch, text)
     assert "hunter2" not in str(error.value)
 
 
+def test_a_variable_that_the_client_cannot_be_loaded_with_is_a_usage_error(tmp_path):
+    """huggingface_hub itself ends in a traceback there, whatever was asked for."""
+    env = {**os.environ, "HF_ENDPOINT": "http://me:hunter2@here:99999", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "jobs" / "prepare_data.py"), "--list"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "HF_ENDPOINT='here:99999' is no URL of a hub" in done.stderr
+    assert "Traceback" not in done.stderr and "hunter2" not in done.stderr
+
+
 def test_offline_mode_is_told(hub, tmp_path, monkeypatch):
     """HF_HUB_OFFLINE is named, not worked around."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -152,6 +152,14 @@ def test_the_hub_is_asked_only_where_it_is_wanted(hub, monkeypatch):
     assert hub_answers().state == WRONG and "HF_ENDPOINT" in hub_answers().mend
 
 
+@pytest.mark.parametrize("start", ["http://me:hunter2@", "me:hunter2@", "http://me:hunter2@[::1"])
+def test_the_password_of_a_hub_is_never_shown(hub, monkeypatch, start):
+    """A URL may hold one; whether it is a URL or none, and whether the hub answers or not, the line leaves it out."""
+    for place in (f"127.0.0.1:{hub.server_port}", "127.0.0.1:9", "127.0.0.1:99999", "127.0.0.1:9/a b"):
+        monkeypatch.setenv("HF_ENDPOINT", start + place)
+        assert "hunter2" not in (line := hub_answers().line()) and "127.0.0.1" in line
+
+
 def test_the_doctor_loads_nothing_heavy():
     """It reads torch's version, not torch."""
     assert loaded_by("from orchestrator.doctor import torch_build; torch_build()") & HEAVY == set()
