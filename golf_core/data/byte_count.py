@@ -32,7 +32,8 @@ def byte_tables(tokenizer_path: Path, vocab: int) -> tuple[np.ndarray, np.ndarra
     pieces = tokenizer.vocab_size()
     if pieces > vocab:
         raise DataError(f"{tokenizer_path} has {pieces} pieces, more than the model's vocab of {vocab}")
-    if tokenizer.is_unknown(tokenizer.piece_to_id(SPACE_MARK)):
+    space = tokenizer.piece_to_id(SPACE_MARK)
+    if tokenizer.is_unknown(space) or tokenizer.is_unused(space):
         # Without it a space falls back to the three bytes of the mark, and no count is right.
         raise DataError(f"{tokenizer_path} has no piece for a space ({SPACE_MARK}); bytes cannot be counted with it")
     base = np.zeros(vocab, dtype=np.int16)

@@ -121,7 +121,7 @@ def why_not_words(facts: ModelFacts, rules: CharacterMap) -> str | None:
     if not facts.remove_extra_whitespaces or not facts.escape_whitespaces:
         return "it keeps runs of spaces"
     texts = [piece for piece, kind in facts.pieces if kind in (NORMAL, USER_DEFINED, UNUSED)]
-    if SPACE_MARK not in texts:
+    if not any(piece == SPACE_MARK and kind in (NORMAL, USER_DEFINED) for piece, kind in facts.pieces):
         return f"it has no piece for a space ({SPACE_MARK})"
     for piece in texts:
         if SPACE_MARK in piece[1:] or " " in piece:

@@ -111,6 +111,21 @@ def test_other_tokenizers_are_encoded_plainly_and_say_so(name, why):
         assert slow.encode(text) == pack(slow.tokenizer.encode(text))
 
 
+def test_a_space_that_is_an_unused_piece_is_noticed(tmp_path):
+    """SentencePiece spells it as bytes, or as unknown: words are not independent, and bytes cannot be counted."""
+    name = "no byte fallback"
+    piece = b"\x0a\x03\xe2\x96\x81\x15"  # the mark, and a score of four bytes behind it
+    at = model(name).find(piece)
+    assert at > 0 and model(name)[at - 1] == 10  # the length of the whole entry
+    unused = model(name)[: at - 1] + b"\x0c" + model(name)[at : at + 10] + b"\x18\x05" + model(name)[at + 10 :]
+    slow = TextEncoder(unused)
+    assert slow.reason is not None and "no piece for a space" in slow.reason
+    assert slow.encode("the \u9d64 \u9d65 of") == pack(slow.tokenizer.encode("the \u9d64 \u9d65 of"))
+    (tmp_path / "t.model").write_bytes(unused)
+    with pytest.raises(DataError, match="no piece for a space"):
+        byte_tables(tmp_path / "t.model", slow.tokenizer.vocab_size())
+
+
 @settings(max_examples=30)
 @given(text=TEXTS, at_once=st.integers(1, 9))
 def test_long_texts_are_split_in_parts(text, at_once):
