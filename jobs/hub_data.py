@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub.utils import logging as hub_logging
 
 from golf_core.config_model import ModelConfig
-from golf_core.data.manifest import read_manifest, tokenizer_path
+from golf_core.data.manifest import DataManifest, read_manifest, tokenizer_path
 from golf_core.data.shards import DataError
 from golf_core.prepare.hub import FetchRequest, fetch, list_published
 from golf_core.prepare.hub_errors import HubError
@@ -66,7 +66,7 @@ def show_whole(folder: Path, as_json: bool) -> int:
     manifest = read_manifest(folder)
     if manifest is None:
         raise BackendFailure(f"{folder} lost its manifest just now; another program changes it")
-    tokenizer = Path(os.path.normpath(tokenizer_path(folder, manifest)))
+    tokenizer = _tokenizer_of(folder, manifest)
     ours = tokenizer.suffix == ".model"
     command = f"python -m orchestrator submit --data {folder}"
     if not ours:
@@ -96,6 +96,13 @@ def show_whole(folder: Path, as_json: bool) -> int:
     print(f"  tokenizer  {tokenizer} ({kind})\nwhole and verified; next:\n  {command}", file=sys.stderr)
     print(folder)
     return OK
+
+
+def _tokenizer_of(folder: Path, manifest: DataManifest) -> Path:
+    """Where its tokenizer lies: without the `..` of the manifest, unless a link makes that another place."""
+    path = tokenizer_path(folder, manifest)
+    short = Path(os.path.normpath(path))
+    return short if short.resolve() == path.resolve() else path.resolve()
 
 
 def show_published(request: FetchRequest, as_json: bool) -> int:
@@ -181,6 +188,6 @@ def _status_row(one: DataStatus) -> dict[str, typing.Any]:
         "bytes": one.size,
         "tokens": None if manifest is None else {split: entry.tokens for split, entry in manifest.splits.items()},
         "vocab": None if manifest is None else manifest.tokenizer.vocab,
-        "tokenizer": None if manifest is None else os.path.normpath(tokenizer_path(one.folder, manifest)),
+        "tokenizer": None if manifest is None else str(_tokenizer_of(one.folder, manifest)),
         "source": None if manifest is None else dict(manifest.source),
     }

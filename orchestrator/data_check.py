@@ -57,9 +57,9 @@ class DataCheck:
             self.process = self._identity(self.data)
         said = _answer(self.process, f"data {self.data}")
         return Data(
-            path=os.path.abspath(str(self.data)),
+            path=str(Path(str(self.data)).absolute()),  # a `..` behind a link stays: without it, it is another place
             sha256=said["data_sha256"],
-            tokenizer_path=os.path.abspath(said["tokenizer_path"]),
+            tokenizer_path=str(Path(said["tokenizer_path"]).absolute()),
             tokenizer_sha256=said["tokenizer_sha256"],
             name=said["name"],
             source=said["source"],

@@ -48,6 +48,16 @@ def test_status_as_json(prepare):
     assert row["data"] == f"data/datasets/{NAME}" and row["state"] == "whole" and row["shards"]["train"] == 2
 
 
+def test_data_sets_may_lie_behind_a_link(prepare, tmp_path):
+    """On another disk, say: the tokenizer that is told is the one that is there."""
+    (tmp_path / "disk" / "deep" / "datasets").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "datasets").symlink_to(tmp_path / "disk" / "deep" / "datasets")
+    said = json.loads(prepare("--train-shards", "1", "--json").stdout)
+    (row,) = json.loads(prepare("--status", "--json").stdout)["data"]
+    assert row["state"] == "whole" and Path(said["tokenizer"]).is_file() and row["tokenizer"] == said["tokenizer"]
+
+
 def test_a_fetch_as_json(prepare):
     """One object: paths, counts, source, the next command."""
     said = json.loads(prepare("--train-shards", "1", "--json").stdout)

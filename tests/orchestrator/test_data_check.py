@@ -161,6 +161,15 @@ def test_a_tokenizer_without_data_is_refused_at_once(tmp_path):
         DataCheck(None, str(tmp_path / "t.model"), 1024)
 
 
+def test_a_run_gets_the_folder_that_was_read(data, tmp_path):
+    """A `..` behind a link leads out of the link's target: it is not cut away with the link's name."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(data)
+    there = tmp_path / "elsewhere" / "link" / ".." / "shards"
+    found = DataCheck(str(there), str(there / "tokenizer.model"), 1024).result()
+    assert Path(found.path).samefile(data) and Path(found.tokenizer_path).samefile(data / "tokenizer.model")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
