@@ -4,6 +4,7 @@ Written last, by rename: a folder with a manifest is whole. The tokenizer's path
 both can be moved together. No numpy here: the command line reads this module.
 """
 
+import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -133,6 +134,11 @@ def _entry(cls: type, found: typing.Any) -> typing.Any:
 def tokenizer_path(folder: Path, manifest: DataManifest) -> Path:
     """Where the tokenizer of a data folder lies."""
     return Path(folder, *PurePosixPath(manifest.tokenizer.path).parts)
+
+
+def path_from(folder: Path, tokenizer: Path) -> str:
+    """What a manifest says of the place of its tokenizer: relative, where links lead, since `..` starts from there."""
+    return os.path.relpath(tokenizer.parent.resolve() / tokenizer.name, folder.resolve()).replace(os.sep, "/")
 
 
 def damage(folder: Path, manifest: DataManifest, sha256_of: Callable[[Path], str] = file_sha256) -> list[str]:

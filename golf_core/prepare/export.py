@@ -7,6 +7,7 @@ Who encodes, here or on a cluster, is the caller's: `encode_in_order` turns bloc
 
 import contextlib
 import errno
+import re
 import shutil
 import time
 import typing
@@ -21,6 +22,7 @@ from golf_core.data.manifest import (
     DataManifest,
     SplitEntry,
     TokenizerEntry,
+    path_from,
     write_manifest,
 )
 from golf_core.data.shards import DataError
@@ -153,6 +155,7 @@ def _export_tokenizer(request: ExportRequest, plan: Plan, tell: ExportTell) -> b
             text_field=request.text_field,
             skip_bad=request.skip_bad,
         )
+        plan.check_unchanged()
         write_bytes(kept, made.model)
         tell(f"trained on {made.documents:,} documents, {made.text_bytes / 1e6:,.1f} MB")
     if plan.settings["tokenizer"].get("sha256", file_sha256(kept)) != file_sha256(kept):
@@ -176,6 +179,7 @@ def _encode_all(
     text_before, done_before = counts.text_bytes, bytes_before(plan, position) or 0
 
     def at_seal() -> None:
+        plan.check_unchanged()  # a checkpoint stands for shards of the documents that were hashed
         checkpoint.counts, checkpoint.position, checkpoint.passed = counts, position, stream.passed
         write_checkpoint(plan.scratch, checkpoint, held_out)
         check_space(plan, checkpoint, bytes_before(plan, reached))
@@ -247,7 +251,7 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
             name=plan.name,
             source=manifest_source(counts, plan.id, plan.settings),
             tokenizer=TokenizerEntry(
-                path=f"../../tokenizers/{path.name}",
+                path=path_from(plan.folder, path),
                 sha256=file_sha256(path),
                 size=len(model),
                 vocab=check_tokenizer(path),
@@ -271,7 +275,8 @@ def _place_tokenizer(request: ExportRequest, plan: Plan, model: bytes) -> Path:
     folder = request.into / "tokenizers"
     folder.mkdir(exist_ok=True)
     if request.tokenizer is not None:
-        path = folder / request.tokenizer.name
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.tokenizer.name)
+        path = folder / (name if name.endswith(".model") else f"{name}.model")
     elif plan.name.startswith(FIELD_NAME):
         path = folder / f"fineweb_{plan.name.removeprefix(FIELD_NAME)}_bpe.model"
     else:

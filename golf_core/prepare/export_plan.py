@@ -25,7 +25,7 @@ from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, wr
 
 FORMAT = 1
 
-SOURCES = "sources.json"  # SHA-256 of the source files, by path, size and time of change
+SOURCES = "sources.json"  # SHA-256 of the source files, by path and stamp
 PLAN = "plan.json"
 SHARDS = "shards"  # the folder that gets the final name
 # The fewest bytes of tokens a byte of source can be expected to give: some 4.5 bytes of text a token, 2 bytes each.
@@ -61,6 +61,9 @@ class ExportRequest:
             raise DataError(f"--name {self.name!r} is no name of a folder: letters, digits, and . _ - within")
 
 
+Stamp = tuple[int, ...]  # of a file: size, times of change, of which the second cannot be set back, and inode
+
+
 @dataclass(frozen=True)
 class Plan:
     id: str
@@ -69,7 +72,7 @@ class Plan:
     scratch: Path  # hidden, beside it
     sources: tuple[Source, ...]
     settings: typing.Mapping[str, typing.Any]  # what the id was made of
-    stamps: typing.Mapping[str, tuple[int, int]]  # size and time of change of each source when it was hashed
+    stamps: dict[str, Stamp]  # of each source when it was hashed
 
     @property
     def shards(self) -> Path:
@@ -78,16 +81,20 @@ class Plan:
     @property
     def total(self) -> int:
         """Bytes of the source files."""
-        return sum(size for size, _ in self.stamps.values())
+        return sum(stamp[0] for stamp in self.stamps.values())
 
     def check_unchanged(self) -> None:
-        """Raise a DataError where a source file is not the one that was hashed."""
-        for source in self.sources:
-            if _stamp(source.path) != self.stamps[str(source.path)]:
+        """Raise a DataError where a source file is not the one that was hashed; one that was touched is read again."""
+        for source, told in zip(self.sources, self.settings["sources"], strict=True):
+            if (stamp := _stamp(source.path)) == self.stamps[str(source.path)]:
+                continue
+            if _sha256(source.path) != told["sha256"]:
                 raise DataError(
-                    f"{source.path} was changed while it was read; nothing of this export can be relied on. Leave the "
-                    "file alone and run the same command again: it starts anew"
+                    f"{source.path} was changed while it was read; what came since the last sealed shard is not kept. "
+                    "With the file as it was before, the same command goes on; a changed one is another input: remove "
+                    f"{self.scratch}, or give another --name"
                 )
+            self.stamps[str(source.path)] = stamp
 
 
 def places(request: ExportRequest) -> tuple[str, Path, Path]:
@@ -145,44 +152,46 @@ def _tokenizer_settings(request: ExportRequest) -> dict[str, typing.Any]:
     return {"sha256": file_sha256(request.tokenizer)}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _hash_sources(
     sources: tuple[Source, ...], scratch: Path, tell: Callable[[str], None]
-) -> tuple[list[str], dict[str, tuple[int, int]]]:
-    """SHA-256 of each source; of one that was not touched since an earlier try, as that one noted it."""
+) -> tuple[list[str], dict[str, Stamp]]:
+    """SHA-256 and stamp of each source; of one that was not touched since an earlier try, as that one noted it."""
     try:
         known = read_json(scratch / SOURCES)
     except RunDirError:
         known = {}
-    noted: dict[str, typing.Any] = {}
     digests, stamps = [], {}
     total = sum(_stamp(source.path)[0] for source in sources)
     if total > 1_000_000_000 and not known:
         tell(f"hashing {total / 1e9:,.1f} GB of documents")
     for source in sources:
         stamp = _stamp(source.path)
-        real = str(source.path.resolve())
-        before = known.get(real)
-        if isinstance(before, list) and len(before) == 3 and tuple(before[:2]) == stamp:
-            digest = str(before[2])
-        else:
-            try:
-                digest = file_sha256(source.path)
-            except OSError as error:
-                raise DataError(f"{source.path} cannot be read: {error.strerror}") from None
+        *before, digest = known.get(str(source.path.resolve())) or [""]
+        digests.append(str(digest) if tuple(before) == stamp else _sha256(source.path))
         stamps[str(source.path)] = stamp
-        noted[real] = [*stamp, digest]
-        digests.append(digest)
-    if scratch.is_dir():
-        write_json(scratch / SOURCES, noted)
     return digests, stamps
+
+
+def _note_sources(plan: Plan) -> None:
+    """So that the next try need not hash them."""
+    told = zip(plan.sources, plan.settings["sources"], strict=True)
+    noted = {str(one.path.resolve()): [*plan.stamps[str(one.path)], facts["sha256"]] for one, facts in told}
+    write_json(plan.scratch / SOURCES, noted)
 
 
 def finished(plan: Plan) -> bool:
@@ -231,15 +240,16 @@ def enter(plan: Plan, tell: Callable[[str], None]) -> tuple[Checkpoint, HeldOut]
             f"finished. Give the same documents and settings to finish it, or another --name, or remove it: "
             f"rm -r {plan.scratch}"
         )
+    _note_sources(plan)
     if done is not None:
         if wrong := next(damaged_shards(plan.shards, done[0]), None):
             raise DataError(f"{wrong}: remove {plan.scratch}, and the export starts anew")
-        plan.check_unchanged()
         _clear_parts(plan, done[0])
         tell(f"going on: {len(done[0].shards)} shards are done")
         return done
-    if (plan.scratch / PLAN).exists() and _plan_id(plan.scratch) != plan.id:
-        tell("documents or settings are not those of the last try, which had no shard yet: starting anew")
+    if _plan_id(plan.scratch) != plan.id:
+        if (plan.scratch / PLAN).exists():
+            tell("documents or settings are not those of the last try, which had no shard yet: starting anew")
         for path in plan.scratch.iterdir():
             if path.name != SOURCES:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -15,6 +15,7 @@ from golf_core.data.manifest import (
     ShardEntry,
     SplitEntry,
     TokenizerEntry,
+    path_from,
     read_manifest,
     write_manifest,
 )
@@ -196,11 +197,10 @@ def manifest_of(
             tokens[one.kind] += count
     whole = sum(one.kind == "train" for one in wanted) == dataset.files_train
     model = next(one for one in wanted if one.kind == "tokenizer")
-    path = os.path.relpath(model.final.resolve(), folder.resolve()).replace(os.sep, "/")
     return DataManifest(
         name=dataset.name,
         source=source,
-        tokenizer=TokenizerEntry(path, _sha256(model), model.file.size, vocab),
+        tokenizer=TokenizerEntry(path_from(folder, model.final), _sha256(model), model.file.size, vocab),
         splits={
             "train": SplitEntry(tokens["train"], dataset.docs_train if whole else None, None),
             "val": SplitEntry(tokens["val"], dataset.docs_val, None),

@@ -205,24 +205,58 @@ def test_unfinished_work_of_another_export_is_not_mixed_in(tmp_path, tokenizer):
 
 
 def test_documents_that_change_meanwhile_are_noticed(tmp_path, tokenizer):
-    """During an export, and between an interruption and the next try."""
+    """During an export, and between an interruption and the next try, whatever their time of change says; the file as
+    it was before goes on, from shards of it alone."""
     documents = written(tmp_path / "documents.jsonl", [f"document {i}" for i in range(40)])
-    asked = request(tmp_path, documents, tokenizer)
+    asked, before = request(tmp_path, documents, tokenizer), documents.stat()
+
+    def write(word):
+        written(documents, [f"{word} {i}" for i in range(40)])
+        os.utime(documents, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def changing(model, blocks):
         for number, block in enumerate(in_blocks(documents, 1)(model, blocks)):
-            if number == 30:
-                os.utime(documents, ns=(1, 1))
+            if number == 20:
+                write("DOCUMENT")
             yield block
 
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match=r"changed while it was read.*goes on"):
         export(asked, changing, lambda event: None)
-    shutil.rmtree(asked.into)
-    with pytest.raises(Stopped):
-        exported(asked, 1, 30)
-    written(documents, [f"Document {i}" for i in range(40)])
     with pytest.raises(DataError, match="of other documents"):
         exported(asked)
+    write("document")
+    with pytest.raises(Stopped):
+        exported(asked, 1, 10)
+    write("Document")
+    with pytest.raises(DataError, match="of other documents"):
+        exported(asked)
+    write("document")
+    whole = content(exported(asked))
+    documents.touch()  # nothing is known of it any more, and its content is the same
+    assert content(exported(request(tmp_path / "again", documents, tokenizer))) == whole
+
+
+def test_what_an_interrupted_clean_up_left_is_not_used(tmp_path, tokenizer):
+    """A tokenizer in the hidden folder belongs to the plan there; without a plan it is nobody's."""
+    documents = written(tmp_path / "documents.jsonl", [f"document {i}" for i in range(40)])
+    asked = request(tmp_path, documents, tokenizer)
+    (scratch := asked.into / "datasets" / ".made.export").mkdir(parents=True)
+    (scratch / "tokenizer.model").write_bytes(b"of another plan")
+    folder = exported(asked)
+    assert damage(folder, read_manifest(folder)) == []
+
+
+def test_data_sets_may_lie_behind_a_link(tmp_path, tokenizer):
+    """The manifest leads to the tokenizer wherever the folder of data sets really is, and whatever its name was."""
+    documents = written(tmp_path / "documents.jsonl", ["one", "two", "three"])
+    (odd := tmp_path / "a b\\c").write_bytes(tokenizer.read_bytes())
+    asked = request(tmp_path, documents, odd)
+    (disk := tmp_path / "disk" / "deep" / "datasets").mkdir(parents=True)
+    asked.into.mkdir()
+    (asked.into / "datasets").symlink_to(disk)
+    folder = exported(asked)
+    assert damage(folder, read_manifest(folder)) == []
+    assert tokenizer_path(folder, read_manifest(folder)).samefile(asked.into / "tokenizers" / "a_b_c.model")
 
 
 def test_a_bad_document_ends_it_and_can_be_left_out(tmp_path, tokenizer):
