@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
 from golf_core.data.shards import DataError
 
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that another try may not get
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 LONGEST_PAUSE = 300  # seconds: more than a hub may ask us to wait
 
 
@@ -56,7 +57,8 @@ def translated(error: Exception, what: str, repo: str, endpoint: str) -> Excepti
     if isinstance(error, HfHubHTTPError):
         return _refused(error, what, repo, endpoint)
     if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
-        return HubFault(f"{endpoint} cannot be reached for {what} ({_reason(error)})")
+        way = "".join(f"; {name} is set" for name in os.environ if name.lower() in PROXIES)  # its value may be secret
+        return HubFault(f"{endpoint} cannot be reached for {what} ({_reason(error)}{way})")
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
         return HubError(
             f"{endpoint} cannot be asked for {what} ({_reason(error)}); HF_ENDPOINT must be the URL of a hub"

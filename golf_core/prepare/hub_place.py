@@ -63,6 +63,8 @@ class Wanted:
 
 def missing_files(folder: Path, wanted: Sequence[Wanted], tell: Callable[[FetchEvent], None]) -> list[Wanted]:
     """What is not here yet. Raises DataError where the place holds content that is not the hub's."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise DataError(f"{folder} is no folder, but a file or a link to nothing: move it away, or use another --into")
     if folder.is_dir() and folder.stat().st_dev != folder.parent.stat().st_dev:
         raise DataError(
             f"{folder} is on another disk than {folder.parent}, so that nothing can be moved into it at once; "
@@ -157,8 +159,8 @@ def _differs(one: Wanted, manifest: DataManifest | None) -> str:
         told = {key: manifest.source.get(key) for key in ("kind", "repo", "revision") if manifest.source.get(key)}
         origin = f"; its manifest says {', '.join(f'{key} {str(value)[:60]}' for key, value in told.items())}"
     mixed = " Shards of two tokenizers do not mix." if one.kind == "tokenizer" or one.is_shard else ""
-    again = " To go on with what is there, name its --revision." if "revision" in origin else ""
-    return f"{what}{origin}.{mixed} Nothing was touched:{again} use another --into, or move it away"
+    again = "; to go on with what is there, name its --revision" if "revision" in origin else ""
+    return f"{what}{origin}.{mixed} Nothing was touched: use another --into, or move it away{again}"
 
 
 def put_in_place(folder: Path, wanted: Sequence[Wanted], manifest: DataManifest) -> None:

@@ -223,6 +223,15 @@ def test_content_that_is_not_the_hubs_is_left_alone(hub, demo_hub, tmp_path, lef
     assert visible(tmp_path / "data") == before and not [one for one in hub.requests if "/cdn/" in one.path]
 
 
+def test_a_link_to_nothing_is_no_place_for_data(hub, tmp_path):
+    """Refused before anything is fetched."""
+    (tmp_path / "data" / "datasets").mkdir(parents=True)
+    (tmp_path / "data" / "datasets" / NAME).symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=f"{NAME} is no folder, but a file or a link to nothing: .*--into"):
+        fetch(ask(tmp_path / "data"))
+    assert not [one for one in hub.requests if "_train_" in one.path]
+
+
 def test_another_revision_is_not_mixed_in(hub, own_hub, tmp_path):
     """Where the hub's shards changed since, the old ones stay, and their revision still extends them."""
     old = hub.main

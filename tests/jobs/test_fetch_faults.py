@@ -89,14 +89,17 @@ def test_a_hub_that_answers_no_question_is_told(hub, tmp_path, path, kind):
 
 def test_a_hub_that_is_down_is_told(hub, tmp_path, monkeypatch):
     """No server: the address, the system's word for it, and what to do."""
+    monkeypatch.setenv("all_proxy", "http://me:hunter2@127.0.0.1:9")  # named, since it may be the cause; not used here
+    monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
         events = []
         with pytest.raises(
-            HubError, match=r"http://127.0.0.1:\d+ cannot be reached for .*Connection refused.*HF_ENDPOINT"
-        ):
+            HubError, match=r"http://127.0.0.1:\d+ cannot be reached for .*Connection refused; all_proxy is set.*HF_END"
+        ) as error:
             fetch(ask(tmp_path / "data"), events.append)
+    assert "hunter2" not in f"{events}{error.value}"
     assert [re.search(r"again in 0 s", event) is not None for event in events] == [True, True]
 
 
