@@ -32,6 +32,7 @@ class EncodedBlock:
     tokens: np.ndarray  # uint16: every document behind its BOS
     lengths: np.ndarray  # int64: tokens of each document, BOS included
     digests: bytes  # 16 a document: BLAKE2b of its UTF-8 text
+    token_digests: bytes  # 16 a document: of its tokens, which texts that differ in spaces alone have in common
     text_bytes: np.ndarray  # int64: bytes of each document as byte_count counts them
     bad: tuple[BadDocument, ...]  # in order; documents_before says between which documents of this block they stood
     after: Position
@@ -39,7 +40,11 @@ class EncodedBlock:
 
 def text_digest(text: str) -> bytes:
     """What a document is known by: 16 bytes."""
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+    return _digest(text.encode())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 class EncoderError(DataError):
@@ -85,9 +90,18 @@ class BlockEncoder:
             self._check(*sample[1:])
         bad += [replace(one, documents_before=len(parts)) for one in block.bad]
         lengths = np.array([len(part) // 2 for part in parts], dtype=np.int64)
+        token_digests = b"".join(map(_digest, parts))
         tokens = np.frombuffer(b"".join(parts), dtype="<u2")
         parts.clear()  # not twice in memory
-        return EncodedBlock(tokens, lengths, b"".join(digests), self._bytes(tokens, lengths), tuple(bad), block.after)
+        return EncodedBlock(
+            tokens=tokens,
+            lengths=lengths,
+            digests=b"".join(digests),
+            token_digests=token_digests,
+            text_bytes=self._bytes(tokens, lengths),
+            bad=tuple(bad),
+            after=block.after,
+        )
 
     def _check(self, place: str, text: str) -> None:
         """Encode a document of each block both ways. Raises EncoderError where they differ."""

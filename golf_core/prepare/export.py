@@ -233,11 +233,11 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
     counts = checkpoint.counts
     if not counts.train_documents:
         raise DataError(
-            f"every document after the first {request.val_documents:,} is one of them again: none is left for "
+            f"every document after the first {request.val_documents:,} has the tokens of one of them: none is left for "
             "training; give other documents, or a smaller --val-documents"
         )
     if counts.dropped_shared:
-        tell(f"{counts.dropped_shared:,} documents are validation documents, too: left out of training")
+        tell(f"{counts.dropped_shared:,} documents have the tokens of a validation document: left out of training")
     if counts.skipped_bad:
         tell(f"{counts.skipped_bad:,} bad documents left out; the manifest names them, the first: {counts.skipped[0]}")
     path = _place_tokenizer(request, plan, model)

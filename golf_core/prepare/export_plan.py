@@ -23,7 +23,7 @@ from golf_core.prepare.sources import Source, find_sources
 from golf_core.prepare.train_tokenizer import training_settings
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 
 SOURCES = "sources.json"  # SHA-256 of the source files, by path and stamp
 PLAN = "plan.json"

@@ -21,7 +21,7 @@ from golf_core.prepare.encode import DIGEST_BYTES, EncodedBlock
 from golf_core.rundir import RunDirError, read_json, write_bytes, write_json
 
 CHECKPOINT = "checkpoint.json"
-HELD_OUT = "val_digests"  # 16 bytes a validation document, in order
+HELD_OUT = "val_digests"  # 16 bytes of the tokens of each validation document, in order
 NAMED_BAD = 100  # bad documents that are listed; all are counted
 
 
@@ -36,7 +36,7 @@ class Counts:
     train_bytes: int = 0
     val_documents: int = 0
     val_bytes: int = 0
-    dropped_shared: int = 0  # train documents that are validation documents, too
+    dropped_shared: int = 0  # train documents with the tokens of a validation document
     skipped_bad: int = 0
     skipped: tuple[str, ...] = ()  # the first of them: place and reason
 
@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 class HeldOut:
-    """The digests of the validation documents."""
+    """The digests of the validation documents' tokens: no training document is the same to a model."""
 
     def __init__(self, in_order: bytes = b"") -> None:
         self.in_order = bytearray(in_order)
@@ -73,8 +73,9 @@ def after_block(
     runs: list[tuple[str, int, int]] = []
     documents: dict[str, list[int]] = {"train": [], "val": [], "": []}
     for number, end in enumerate(ends.tolist()):
-        digest = block.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-        chain = hashlib.sha256(chain + digest).digest()
+        mine = slice(number * DIGEST_BYTES, (number + 1) * DIGEST_BYTES)
+        chain = hashlib.sha256(chain + block.digests[mine]).digest()
+        digest = block.token_digests[mine]
         if counts.documents + number < val_documents:
             split = "val"
             held_out.add(digest)
@@ -110,7 +111,7 @@ def refuse_bad(bad: tuple[BadDocument, ...]) -> None:
     if bad:
         raise DataError(
             f"{bad[0].place}: {bad[0].reason}. --skip-bad leaves such documents out, counts and names them, and goes "
-            "on from here; a mended file is another input, and its export starts anew"
+            "on from here; a mended file is another input, for another --name or once this unfinished export is removed"
         )
 
 
