@@ -202,6 +202,7 @@ def _column(path: Path, name: str) -> Iterator[list[str | None]]:
                 raise DataError(f"{path}: column {name!r} holds {kind}, not text: --text-field")
             yield values
     except BaseException as error:
-        if type(error).__name__ in ("PanicException", "ArrowException", "ParquetException"):  # arro3's, of Rust
+        # arro3's, of Rust, which raises plain ones, too.
+        if type(error) is Exception or type(error).__name__ in ("PanicException", "ArrowException", "ParquetException"):
             raise EOFError(str(error)) from None
         raise

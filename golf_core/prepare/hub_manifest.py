@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from golf_core.data.identity import MAX_VOCAB
 from golf_core.data.shards import SHARD_HEADER_BYTES, DataError
 from golf_core.fields import nearest
 from golf_core.prepare.hub_errors import HubError
@@ -19,7 +20,6 @@ HUB_MANIFEST = f"{HUB_ROOT}/manifest.json"
 HUB_MANIFEST_BYTES = 16_000_000  # more is no manifest
 MOST_FILES = 1_000_000  # of a split: their names have six digits
 MOST_HUB_TOKENS = 2**53
-MOST_PIECES = 1 << 16  # shards hold 16-bit tokens
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -107,7 +107,7 @@ def _tokenizer(entry: Mapping[str, typing.Any]) -> HubTokenizer:
         kind=_safe_name(entry.get("kind", "unknown")),
         path=_repo_path(entry.get("model_path") or entry["path"]),
         vocab_path=_repo_path(entry["vocab_path"]) if entry.get("vocab_path") else None,
-        vocab=_count(entry["vocab_size"], f"vocab_size of {name}", 1, MOST_PIECES),
+        vocab=_count(entry["vocab_size"], f"vocab_size of {name}", 1, MAX_VOCAB),
     )
 
 

@@ -172,6 +172,20 @@ def test_a_damaged_file_is_refused(kind, damage, tmp_path, capfd):
     capfd.readouterr()  # arro3 prints the trace of a panic
 
 
+def test_damage_anywhere_in_a_parquet_file_is_no_crash(tmp_path, capfd):
+    """Whatever arro3 makes of it, it is read or refused with the file's name."""
+    path = write(tmp_path, "parquet", TEXTS * 3)
+    data, refused = path.read_bytes(), 0
+    for place in range(0, len(data), 31):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            list(read_blocks(find_sources([path])))
+        except DataError as error:
+            refused += str(path) in str(error)
+    assert refused > 10
+    capfd.readouterr()
+
+
 def test_a_parquet_column_is_named_by_the_user(tmp_path):
     """A missing column is answered with those that are there, one of numbers is refused, a null is a bad row."""
     write_parquet(tmp_path / "a.parquet", ["a", None, "b"])
