@@ -58,7 +58,11 @@ class Facts(typing.TypedDict):
     largest: int
 
 
-FACTS = set(Facts.__annotations__)
+FACTS = typing.get_type_hints(Facts)
+
+
+def _is_facts(value: typing.Any) -> bool:
+    return isinstance(value, dict) and {name: type(one) for name, one in value.items()} == FACTS
 
 
 def shard_facts(path: Path, advance: Callable[[int], None] = lambda count: None) -> Facts:
@@ -99,7 +103,7 @@ def read_shards(paths: Sequence[Path], tell: Tell | None = None) -> dict[Path, F
     except RunDirError:
         memory = {}
     keys = {path: _memory_key(path) for path in paths}
-    known = {path: memory[key] for path, key in keys.items() if key is not None and set(memory.get(key, ())) == FACTS}
+    known = {path: memory[key] for path, key in keys.items() if key is not None and _is_facts(memory.get(key))}
     unknown = [path for path in paths if path not in known]
     total, done, lock = sum(path.stat().st_size for path in unknown), 0, threading.Lock()
 

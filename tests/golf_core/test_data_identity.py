@@ -114,7 +114,7 @@ def test_a_token_beyond_the_vocab_and_a_shared_shard_are_refused(folder, tmp_pat
 
 
 def test_large_shards_are_remembered_until_they_change(folder, tmp_path, monkeypatch):
-    """A remembered hash is the hash, and a changed file is read again."""
+    """A remembered hash is the hash; a changed file is read again, and one of which the memory holds nonsense."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("golf_core.data.identity.REMEMBER_BYTES", 0)
     data = tmp_path / "data"
@@ -122,7 +122,10 @@ def test_large_shards_are_remembered_until_they_change(folder, tmp_path, monkeyp
     write_shard(data / "a_train_000000.bin", np.arange(10))
     write_shard(data / "a_val_000000.bin", np.arange(20))
     first = data_identity(data, folder / TOKENIZER_NAME, 1024)
-    assert (tmp_path / "home" / "golf-orchestrator" / "shards.json").is_file()
+    memory = tmp_path / "home" / "golf-orchestrator" / "shards.json"
+    for nonsense in (5, [], {}, {"sha256": "", "tokens": 1, "largest": None}):
+        memory.write_text(json.dumps(dict.fromkeys(json.loads(memory.read_text()), nonsense)))
+        assert data_identity(data, folder / TOKENIZER_NAME, 1024) == first
     assert data_identity(data, folder / TOKENIZER_NAME, 1024) == first
     write_shard(data / "a_val_000000.bin", np.arange(30))
     assert data_identity(data, folder / TOKENIZER_NAME, 1024)["val_tokens"] == 30
@@ -173,7 +176,8 @@ def test_a_shard_that_is_not_as_listed_is_refused_with_the_mend(name, damage, sa
         data_identity(listed, None, 1024)
     if says != "has no":
         assert str(listed / name) in str(refusal.value)
-        assert "`python jobs/prepare_data.py --variant toy`" in str(refusal.value)
+        again = f"`python jobs/prepare_data.py --variant toy --train-shards 2 --into {listed.parents[1]}`"
+        assert again in str(refusal.value)
         assert f"remove {listed / DATA_MANIFEST}" in str(refusal.value)
 
 
