@@ -25,7 +25,7 @@ import filelock
 from huggingface_hub import constants
 
 from golf_core.data.byte_count import load_tokenizer
-from golf_core.data.identity import PUBLISHED_REPO
+from golf_core.data.identity import PUBLISHED_REPO, shard_facts
 from golf_core.data.manifest import SPLITS, ManifestError, read_manifest
 from golf_core.data.shards import DataError, shard_tokens
 from golf_core.prepare.endpoint import DEFAULT_ENDPOINT
@@ -104,7 +104,7 @@ def fetch(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda eve
             )
         missing = missing_files(folder, wanted, tell)
         _check_disk(missing)
-        _bring(hub, missing, request.workers, tell)
+        _bring(hub, missing, dataset.tokenizer.vocab, request.workers, tell)
         _check_content(dataset, wanted)
         source = _source(offer, dataset, folder, wanted)
         put_in_place(folder, wanted, manifest_of(folder, dataset, wanted, source, dataset.tokenizer.vocab))
@@ -196,7 +196,7 @@ def _check_disk(missing: Sequence[Wanted]) -> None:
             )
 
 
-def _bring(hub: Hub, missing: Sequence[Wanted], workers: int, tell: Callable[[FetchEvent], None]) -> None:
+def _bring(hub: Hub, missing: Sequence[Wanted], pieces: int, workers: int, tell: Callable[[FetchEvent], None]) -> None:
     """Fetch, verify and stage the files."""
     tally = FetchTally(_total(missing), len(missing))
 
@@ -210,8 +210,11 @@ def _bring(hub: Hub, missing: Sequence[Wanted], workers: int, tell: Callable[[Fe
                 f"{one.part.parent}: {os.strerror(error.errno)}, at byte {one.part.stat().st_size:,} of "
                 f"{one.file.size:,} of {one.file.name}; make space, and the same command goes on from there"
             ) from None
-        if one.is_shard:
-            shard_tokens(one.part)  # its header says what it is
+        if one.is_shard and (largest := shard_facts(one.part)["largest"]) >= pieces:
+            raise HubError(
+                f"{one.file.path} of {hub.repo} holds token {largest:,}, but its tokenizer has {pieces:,} pieces: they "
+                "were not made together; try another --revision"
+            )
         with one.part.open("rb") as file:
             os.fsync(file.fileno())
         one.staged.parent.mkdir(parents=True, exist_ok=True)

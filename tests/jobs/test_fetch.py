@@ -223,6 +223,16 @@ def test_content_that_is_not_the_hubs_is_left_alone(hub, demo_hub, tmp_path, lef
     assert visible(tmp_path / "data") == before and not [one for one in hub.requests if "/cdn/" in one.path]
 
 
+def test_shards_of_another_tokenizer_are_noticed(hub, own_hub, tmp_path):
+    """Their hash is the hub's, and a token in them no piece of its tokenizer: nothing is put in place."""
+    write_variant(own_hub, NAME, np.array([1, 5, 1024, 5] * 90), np.arange(3, 1000), 3)
+    write_manifest(own_hub)
+    hub.publish(own_hub)
+    with pytest.raises(HubError, match=r"_train_000000.bin of .* holds token 1,024, but its tokenizer has 1,024 piec"):
+        fetch(ask(tmp_path / "data", 1))
+    assert visible(tmp_path / "data") == {}
+
+
 def test_a_link_to_nothing_is_no_place_for_data(hub, tmp_path):
     """Refused before anything is fetched."""
     (tmp_path / "data" / "datasets").mkdir(parents=True)
