@@ -85,7 +85,8 @@ class RayTasks:
     ) -> Iterator[Result]:
         """What the function that `make` makes, once in every worker, gives for each item, in order.
 
-        An exception of the function comes out here as it is. Raises BackendError where workers die again and again."""
+        An exception of the function, or of the items, comes out here as it is, behind the results before it. Raises
+        BackendError where workers die again and again."""
         key, recipe = uuid.uuid4().hex, [self.ray.put(make)]
         task = self.ray.remote(num_cpus=1, max_retries=TRIES, retry_exceptions=False)(apply)
         under_way: deque[tuple[typing.Any, Item]] = deque()
@@ -107,13 +108,22 @@ class RayTasks:
                     under_way[0] = begin(item)
             raise AssertionError("the loop ends by return or raise")
 
+        def readable() -> Iterator[Item]:
+            try:
+                yield from items
+            except Exception as error:  # told in its turn: what was read before it is not lost
+                broken.append(error)
+
+        broken: list[Exception] = []
         try:
-            for item in items:
+            for item in readable():
                 under_way.append(begin(item))
                 if len(under_way) >= self.window:
                     yield first()
             while under_way:
                 yield first()
+            if broken:
+                raise broken[0]
         finally:
             for reference, _ in under_way:
                 with contextlib.suppress(self.ray.exceptions.RayError):

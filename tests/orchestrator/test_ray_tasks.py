@@ -58,6 +58,10 @@ def test_results_come_in_order_and_reading_stays_near(tmp_path, capfd):
         for taken, result in enumerate(tasks.ordered_map(doubling, items())):
             assert result == 2 * taken
             assert len(read) - taken <= tasks.window == 2 * AHEAD
+        found = []
+        with pytest.raises(ZeroDivisionError):
+            found.extend(tasks.ordered_map(doubling, (4 // number for number in (4, 2, 1, 0))))
+        assert found == [2, 4, 8]
         with pytest.raises(DataError, match=r"^7 is refused$"):
             list(tasks.ordered_map(refusing, [7]))
         with pytest.raises(BackendError, match=r"item 7: a worker died 4 times"):
