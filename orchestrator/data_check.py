@@ -66,6 +66,7 @@ class DataCheck:
             shards=said["shards"],
             train_tokens=said["train_tokens"],
             val_tokens=said["val_tokens"],
+            pieces=said["pieces"],
         )
 
     def close(self) -> None:

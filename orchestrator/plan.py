@@ -210,6 +210,10 @@ def _warnings(plan: Plan) -> list[Line]:
         here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
         way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""
         found.append(("meant for", f"{plan.meant_for}; this target is {here}{way}", "the recipe"))
+    vocab, pieces = submission.config.get("model", {}).get("vocab"), submission.data.pieces
+    if None not in (vocab, pieces) and pieces < vocab:
+        here = f"model.vocab={vocab}, but the tokenizer has {pieces} pieces: the rest is bytes for nothing"
+        found.append(("vocabulary", f"{here}; --set model.vocab={pieces}", "the recipe and the data"))
     if submission.diagnostic_only:
         found.append(("diagnostic", "its scores are no scores, and nothing of it can be submitted", "diagnostic_only"))
     return found

@@ -119,6 +119,7 @@ class Data:
     shards: dict[str, int] | None = None  # train, val
     train_tokens: int | None = None
     val_tokens: int | None = None
+    pieces: int | None = None  # of the tokenizer; None: it is no SentencePiece model
 
     def describe(self) -> str:
         """What it is, in a line.

@@ -117,9 +117,9 @@ def data_warning(rows: Sequence[Row]) -> str:
 
 
 def data_line(rows: Sequence[Row], name: str | None = None) -> str:
-    """`Data: NAME, sha256 ..., validation tokens N, bytes M` and what is known of it. The name is the manifest's that
+    """`Data: NAME, sha256 ..., scored tokens N, bytes M` and what is known of it. The name is the manifest's that
     lay beside the shards, where there was one; the hash alone tells the content."""
     counts = sorted({(row.val_tokens, row.val_bytes) for row in rows if row.val_tokens and row.val_bytes})
-    sizes = "".join(f", validation tokens {tokens:,}, bytes {text:,}" for tokens, text in counts)
+    sizes = "".join(f", scored tokens {tokens:,}, bytes {text:,}" for tokens, text in counts)
     known = [f": {warning}" for warning in [data_warning(rows)] if warning]
     return "".join(["Data: ", f"{name}, " if name else "", f"sha256 {rows[0].data_sha256}{sizes}", *known, "."])

@@ -64,7 +64,7 @@ class Spec:
     grid: dict[str, typing.Any] | None  # the columns of the grid that it is a variant of
     published: dict[str, typing.Any] | None  # value, status, source: what somebody else gives for the recipe
     script: ScriptSpec | None = None  # where it is one, not a recipe
-    data_name: str | None = None  # of the manifest beside the shards, which they agreed with; None: there was none
+    data_name: str | None = None  # what the manifest beside the shards calls them, and from where; None: there was none
     other_seeds: tuple[tuple[int, str], ...] = ()  # (seed, run id) that submit found beside the registered ones
 
     @property
@@ -164,10 +164,20 @@ def load_spec(folder: Path, content: Fresh = FRESH) -> Spec:
         grid=_grid(facts),
         published=_published(facts),
         script=script,
-        data_name=data.maybe_text("name"),
+        data_name=_data_name(data),
         other_seeds=_other_seeds(facts),
         **hashes,
     )
+
+
+def _data_name(data: Facts) -> str | None:
+    """The data set's name; one of the hub's with repository, commit and train shards, so that it can be had again."""
+    name, source = data.maybe_text("name"), data.values.get("source")
+    if name is None or not isinstance(source, dict) or source.get("kind") != "hub":
+        return name
+    told = Facts(source, f"{data.place}: source")
+    shards = data.child("shards").integer("train")
+    return f"{name} of {told.text('repo')} at {told.text('revision')} with {shards:,} train shards"
 
 
 def _other_seeds(facts: Facts) -> tuple[tuple[int, str], ...]:

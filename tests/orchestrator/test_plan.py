@@ -133,3 +133,16 @@ def test_a_diagnostic_config_is_a_line_of_the_plan(tmp_path):
     plan, shown = plan_of(tmp_path, "demo", overrides=("diagnostic_only=true",))
     assert "nothing of it can be submitted" in shown["diagnostic"] and plan.to_dict()["diagnostic_only"] is True
     assert "diagnostic" not in plan_of(tmp_path, "demo")[1]
+
+
+@pytest.mark.parametrize("pieces, told", [(512, True), (1024, False), (None, False)])
+def test_a_tokenizer_smaller_than_the_model_is_noted(tmp_path, pieces, told):
+    """Rows of an embedding that no token reaches cost bytes for nothing; the plan says what to set."""
+    plan, _ = plan_of(tmp_path, "demo")
+    data = dataclasses.replace(plan.submission.data, pieces=pieces)
+    small = dataclasses.replace(plan.submission, data=data, config={"model": {"vocab": 1024}, "diagnostic_only": False})
+    shown = {
+        name: value
+        for name, value, _ in lines(dataclasses.replace(plan, submission=small), Settings.resolve({}, {}, tmp_path))
+    }
+    assert ("--set model.vocab=512" in shown.get("vocabulary", "")) == told

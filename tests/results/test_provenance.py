@@ -59,8 +59,18 @@ def test_the_data_is_named_at_the_head(tmp_path):
     assert "not the challenge's FineWeb validation split" in head and "(1 seed)" in head
     table = report(found.spec, found.rows, found.gates, [])
     assert "not the challenge's FineWeb validation split" in table.splitlines()[0]
-    line = f"Data: sha256 {'d' * 64}, validation tokens {TOKENS:,}, bytes {TEXT_BYTES:,}"
+    line = f"Data: sha256 {'d' * 64}, scored tokens {TOKENS:,}, bytes {TEXT_BYTES:,}"
     assert line in text and line in table and "\nCUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 SEED=1337" in text
+
+
+def test_data_of_a_hub_is_told_with_its_place_and_commit(tmp_path):
+    """README.md says from where a reviewer can have the same shards."""
+    runs = Runs(tmp_path / "runs", seeds=(1337,)).all_attempts()
+    source = {"kind": "hub", "repo": "somebody/export", "revision": "c" * 40}
+    data = {**runs.spec["data"], "name": "fineweb10B_sp1024", "source": source, "shards": {"train": 80, "val": 1}}
+    write_json(runs.folder / "spec.json", {**runs.spec, "data": data})
+    origin = f"fineweb10B_sp1024 of somebody/export at {'c' * 40} with 80 train shards, sha256 {'d' * 64}"
+    assert f"Data: {origin}" in readme(runs)
 
 
 def test_known_data_is_recognised():
