@@ -8,11 +8,11 @@ import time
 import typing
 from pathlib import Path
 
+from orchestrator.data_stamp import IDENTITY, check_environment, data_stamp, shards_stamp
 from orchestrator.errors import UsageError
 from orchestrator.spec import Data
 
-EMBEDDED, IDENTITY = "golf_core.data.embedded", "golf_core.data.identity"
-ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = "golf_core.data.embedded"
 QUIET_SECONDS = 2.0  # of reading, before anything is said of it
 LINE_SECONDS = 10.0  # between lines where there is no terminal
 
@@ -31,8 +31,6 @@ class DataCheck:
         self.process = self._start(EMBEDDED) if data is None else self._identity(data)
 
     def _start(self, module: str, *arguments: str) -> "subprocess.Popen[str]":
-        env = dict(os.environ)
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
         return subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],  # -P: a copy.py in the folder we stand in is none of ours
             stdin=subprocess.DEVNULL,
@@ -40,10 +38,11 @@ class DataCheck:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=env,
+            env=check_environment(),
         )
 
     def _identity(self, data: str) -> "subprocess.Popen[str]":
+        self.before = shards_stamp(Path(data))
         vocab = () if self.vocab is None else ("--vocab", str(self.vocab))
         tokenizer = () if self.tokenizer is None else ("--tokenizer", self.tokenizer)
         return self._start(IDENTITY, "--data", data, *tokenizer, *vocab, "--progress")
@@ -56,10 +55,14 @@ class DataCheck:
             self.data, self.tokenizer = str(made["data_path"]), str(made["tokenizer_path"])
             self.process = self._identity(self.data)
         said = _answer(self.process, f"data {self.data}")
+        path = Path(str(self.data)).absolute()  # a `..` behind a link stays: without it, it is another place
+        tokenizer = Path(said["tokenizer_path"]).absolute()
+        if shards_stamp(path) != self.before:
+            raise UsageError(f"shards in {path} were changed while they were checked; submit again once they are whole")
         return Data(
-            path=str(Path(str(self.data)).absolute()),  # a `..` behind a link stays: without it, it is another place
+            path=str(path),
             sha256=said["data_sha256"],
-            tokenizer_path=str(Path(said["tokenizer_path"]).absolute()),
+            tokenizer_path=str(tokenizer),
             tokenizer_sha256=said["tokenizer_sha256"],
             name=said["name"],
             source=said["source"],
@@ -67,6 +70,7 @@ class DataCheck:
             train_tokens=said["train_tokens"],
             val_tokens=said["val_tokens"],
             pieces=said["pieces"],
+            stamp=data_stamp(path, tokenizer),
         )
 
     def close(self) -> None:

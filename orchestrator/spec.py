@@ -120,6 +120,7 @@ class Data:
     train_tokens: int | None = None
     val_tokens: int | None = None
     pieces: int | None = None  # of the tokenizer; None: it is no SentencePiece model
+    stamp: str | None = None  # of the files' sizes and times, for a look whether they are still the same
 
     def describe(self) -> str:
         """What it is, in a line.
