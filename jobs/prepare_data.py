@@ -30,7 +30,7 @@ DOCUMENTS = "From documents"  # the options' heading in --help
 def prepare_data(
     context: typer.Context,
     more: typing.Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE|FOLDER]...", help="With --documents: more of them.")
+        list[Path] | None, typer.Argument(metavar="FILE|FOLDER", help="Behind --documents FILE: more of them.")
     ] = None,
     variant: typing.Annotated[str, typer.Option(help="Which tokenizer's shards; --list tells them.")] = "sp1024",
     train_shards: typing.Annotated[int, typer.Option(help="How many, from the first on; 200 MB each.")] = 80,
@@ -49,10 +49,10 @@ def prepare_data(
     list_: typing.Annotated[bool, typer.Option("--list", help="Show the variants of the hub, and stop.")] = False,
     status: typing.Annotated[bool, typer.Option("--status", help="Check what is here, without a network.")] = False,
     documents: typing.Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="FILE|FOLDER",
-            help="Make shards of these: JSONL (also .gz .xz .zst), Parquet, or text.",
+            help="Make shards of these: JSONL (also .gz .xz .zst), Parquet, or text; in the order given. Repeatable.",
             rich_help_panel=DOCUMENTS,
         ),
     ] = None,
@@ -96,6 +96,12 @@ def prepare_data(
 
     Sizes and hashes are checked, and nothing half-made is ever seen. An interrupted command goes on where it was when
     it is given again. The hub is Hugging Face's, or HF_ENDPOINT's; HF_TOKEN is sent where it is set.
+
+    \b
+    python jobs/prepare_data.py --list
+    python jobs/prepare_data.py --variant sp1024 --train-shards 10
+    python jobs/prepare_data.py --documents docs.jsonl more/ --vocab 2048
+    python jobs/prepare_data.py --status
     """
 
     def command() -> int:
@@ -108,25 +114,29 @@ def prepare_data(
             raise UsageError(str(error)) from None
         from jobs.hub_data import fetch_data, show_published, show_status
 
-        if list_ + status + (documents is not None) > 1:
+        if list_ + status + bool(documents) > 1:
             raise UsageError("--list asks the hub, --status looks at what is here, --documents makes: give one of them")
-        strange = FROM_HUB if documents is not None else FROM_DOCUMENTS
-        for option in strange:
+        for option in FROM_HUB if documents else FROM_DOCUMENTS:
             if str(context.get_parameter_source(option)).endswith("DEFAULT"):
                 continue
-            told = f"{context.params[option][0]}: files" if option == "more" else f"--{option.replace('_', '-')}"
+            if option == "more":
+                first = context.params["more"][0]
+                raise UsageError(
+                    f"{first}: files and folders stand behind --documents, as in --documents {first} --vocab 2048"
+                )
+            flag = f"--{option.replace('_', '-')}"
             raise UsageError(
-                f"{told} is of the hub: it goes without --documents"
-                if documents is not None
-                else f"{told} goes with --documents alone"
+                f"{flag} is for what comes from the hub; leave it out, or --documents"
+                if documents
+                else f"{flag} is for shards made from documents; name those with --documents, or leave it out"
             )
         if status:
             return show_status(into, json)
-        if documents is not None:
+        if documents:
             from jobs.documents_data import export_documents
 
             return export_documents(
-                documents=(documents, *(more or ())), into=into, tokenizer=tokenizer, vocab=vocab, name=name,
+                documents=(*documents, *(more or ())), into=into, tokenizer=tokenizer, vocab=vocab, name=name,
                 val_documents=val_documents, shard_tokens=shard_tokens, text_field=text_field, skip_bad=skip_bad,
                 on=on, workers=workers, address=address, as_json=json,
             )  # fmt: skip

@@ -22,8 +22,13 @@ def load_tokenizer(path: Path) -> sentencepiece.SentencePieceProcessor:
         raise DataError(f"there is no tokenizer at {path}; TOKENIZER_PATH must name a SentencePiece .model file")
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"{path} is no SentencePiece model: {error}") from None
+    except (RuntimeError, OSError):  # its own words are of the inside of the library
+        with Path(path).open("rb") as file:
+            json = file.read(64).lstrip()[:1] == b"{"
+        what = (
+            "it is JSON, as byte260's is, which scripts of your own may read" if json else "damaged, or of another kind"
+        )
+        raise DataError(f"{path} is no SentencePiece model ({what})") from None
 
 
 def byte_tables(tokenizer_path: Path, vocab: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shlex
 import sys
 import threading
 import time
@@ -39,8 +41,12 @@ REMEMBER_BYTES = 64_000_000  # hashing this takes a tenth of a second; below, re
 BLOCK_BYTES = 1 << 20  # even, since a token has two; larger ones leave the processor's cache
 MAX_READERS = 8
 PUBLISHED_REPO = "willdepueoai/parameter-golf"  # dataset repository of the challenge, on Hugging Face's hub
+PUBLISHED_TRAIN = re.compile(r"fineweb_train_(\d{6})\.bin")  # a train shard of it
 MAX_VOCAB = 1 << 16  # shards hold 16-bit tokens
 TELL_SECONDS = 0.5
+FETCH_FOLDER = ".fetch"  # hidden, beside the place of what comes into it
+EXPORT_SUFFIX = ".export"  # of the hidden folder that an export from documents works in
+NAMED_SOURCES = 3  # of an export, in a message
 
 Tell = Callable[[int, int], None]  # bytes read, bytes to read
 
@@ -159,19 +165,81 @@ def check_one_set(data: Path, shards: Mapping[str, Sequence[Path]]) -> None:
         raise DataError(f"{data} mixes two data sets, {first.name} and {second.name}: keep each in a folder of its own")
 
 
-def mend(data: Path, manifest: DataManifest) -> str:
-    """What to do where a folder is not as its manifest says."""
+def fetch_command(data: Path, manifest: DataManifest, train: int) -> str:
+    """What brings so many train shards of a folder from the hub, at the revision that it is of."""
     source, into = manifest.source, data.parent.parent
-    train = sum("_train_" in name for name in manifest.files)
-    options = f"--variant {source.get('variant', '...')} --train-shards {train}"
-    options += f" --into {into}" if str(into) != "data" else ""
-    options += f" --repo {source['repo']}" if source.get("repo", PUBLISHED_REPO) != PUBLISHED_REPO else ""
+    options = ["--variant", source.get("variant", "..."), "--train-shards", train]
+    options += ["--into", into] if str(into) != "data" else []
+    options += ["--repo", source["repo"]] if source.get("repo", PUBLISHED_REPO) != PUBLISHED_REPO else []
+    options += ["--revision", source["revision"]] if "revision" in source else []
+    return shlex.join(["python", "jobs/prepare_data.py", *map(str, options)])
+
+
+def mend(data: Path, manifest: DataManifest) -> str:
+    """What to do where a file of a folder is not as its manifest says."""
     again = {
-        "hub": f"python jobs/prepare_data.py {options}",
-        "documents": "python jobs/prepare_data.py --documents ...",
+        "hub": fetch_command(data, manifest, sum("_train_" in name for name in manifest.files)),
         "embedded": "python -m golf_core.data.embedded",
     }.get(str(manifest.source["kind"]), "what made it")
-    return f"`{again}` again brings it back; where the change is meant, remove {data / DATA_MANIFEST}"
+    told = f"`{again}` again brings it back"
+    if manifest.source["kind"] == "documents":
+        told = f"remove {data}, and make it anew: {_export_command(data, manifest)}"
+    if not all(_is_shard(data / name) for name in manifest.files):  # nobody means to have half a shard
+        return told
+    return f"{told}; where the change is meant, remove {data / DATA_MANIFEST} and name --tokenizer FILE"
+
+
+def mend_extra(data: Path, manifest: DataManifest, names: Sequence[str]) -> str:
+    """What to do where a folder holds shards that its manifest does not list."""
+    told = "a run would read it, so move it away" if len(names) == 1 else "a run would read them, so move them away"
+    numbers = [int(found[1]) for name in names if (found := PUBLISHED_TRAIN.fullmatch(name))]
+    count, published = max(numbers, default=0) + 1, manifest.source.get("train_shards_published")
+    if manifest.source["kind"] != "hub" or len(numbers) < len(names) or not isinstance(published, int):
+        return told
+    return told if count > published else f"{told}; or list so many: `{fetch_command(data, manifest, count)}`"
+
+
+def _is_shard(path: Path) -> bool:
+    try:
+        return shard_tokens(path) > 0
+    except DataError:
+        return False
+
+
+def refuse_no_folder(data: Path) -> None:
+    """Say of a folder that is not there whether it is still being made."""
+    if data.is_dir():
+        return
+    home = data.parent / FETCH_FOLDER
+    hidden = {
+        "a fetch": (home / data.name, home / f"{data.name}.parts"),
+        "an export": (data.with_name(f".{data.name}{EXPORT_SUFFIX}"),) if data.name else (),
+    }
+    for what, places in hidden.items():
+        if found := [place for place in places if place.is_dir()]:
+            status = shlex.join(["python", "jobs/prepare_data.py", "--status", "--into", str(data.parent.parent)])
+            raise DataError(
+                f"{data} is not there yet: {what} has not come to its end (what came is in {found[0]}); wait for it, "
+                f"or give its command again; `{status}` tells more"
+            )
+    raise DataError(f"{data} is not a folder")
+
+
+def _export_command(data: Path, manifest: DataManifest) -> str:
+    """The command that made a folder from documents, as far as its manifest knows."""
+    source, into, options = manifest.source, data.parent.parent, []
+    names = [str(one["name"]) for one in source.get("sources", [])]
+    trained = "trained" in source.get("tokenizer", {})
+    tokenizer = tokenizer_path(data, manifest).resolve()  # a path that does not lead through the folder
+    options += ["--vocab", manifest.tokenizer.vocab] if trained else ["--tokenizer", tokenizer]
+    options += ["--name", manifest.name, "--val-documents", source.get("val_documents", "...")]
+    options += ["--shard-tokens", source.get("shard_tokens", "...")]
+    options += ["--text-field", source["text_field"]] if source.get("text_field", "text") != "text" else []
+    options += ["--skip-bad"] if source.get("skipped_bad") else []
+    options += ["--into", into] if str(into) != "data" else []
+    command = shlex.join(["python", "jobs/prepare_data.py", "--documents", *names[:NAMED_SOURCES], *map(str, options)])
+    more = f" (of {len(names)} files the first {NAMED_SOURCES} are named)" if len(names) > NAMED_SOURCES else ""
+    return f"`{command}`, with the paths of those files{more}"
 
 
 def check_listed(data: Path, manifest: DataManifest, shards: Mapping[str, Sequence[Path]]) -> None:
@@ -179,7 +247,8 @@ def check_listed(data: Path, manifest: DataManifest, shards: Mapping[str, Sequen
     listed = {data / name: entry for name, entry in manifest.files.items()}
     for path in (path for paths in shards.values() for path in paths):
         if path not in listed:
-            raise DataError(f"{path} is not of this data set, says its manifest; {mend(data, manifest)}")
+            others = [path.name for paths in shards.values() for path in paths if path not in listed]
+            raise DataError(f"{path} is not listed by the manifest beside it: {mend_extra(data, manifest, others)}")
     for path, entry in listed.items():
         if not path.is_file():
             raise DataError(f"{path} is missing, and the manifest beside it lists it; {mend(data, manifest)}")
@@ -206,8 +275,6 @@ def check_content(
 def find_tokenizer(data: Path, manifest: DataManifest | None, given: Path | None) -> Path:
     """The tokenizer of a data folder: the manifest's, by content, or the one given."""
     if manifest is None:
-        if given is None and not data.is_dir():
-            raise DataError(f"{data} is not a folder")
         if given is None:
             raise DataError(
                 f"{data} has no {DATA_MANIFEST} that names its tokenizer: shards are made with one tokenizer, "
@@ -241,6 +308,7 @@ def data_identity(
 ) -> dict[str, typing.Any]:
     """Hashes and counts of a data folder and its tokenizer. Raises DataError for anything a run could not use. Without
     `vocab` the program is not ours: it may read a tokenizer of another kind, and its model may have any size."""
+    refuse_no_folder(data)
     try:
         manifest = read_manifest(data)
     except ManifestError as error:

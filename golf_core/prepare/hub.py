@@ -25,7 +25,7 @@ import filelock
 from huggingface_hub import constants
 
 from golf_core.data.byte_count import load_tokenizer
-from golf_core.data.identity import PUBLISHED_REPO, shard_facts
+from golf_core.data.identity import FETCH_FOLDER, PUBLISHED_REPO, shard_facts
 from golf_core.data.manifest import SPLITS, ManifestError, read_manifest
 from golf_core.data.shards import DataError, shard_tokens
 from golf_core.prepare.endpoint import DEFAULT_ENDPOINT
@@ -40,7 +40,7 @@ from golf_core.prepare.hub_manifest import (
     read_hub_manifest,
 )
 from golf_core.prepare.hub_parallel import FetchEvent, FetchTally, in_parallel
-from golf_core.prepare.hub_place import FETCH_FOLDER, Wanted, manifest_of, missing_files, put_in_place
+from golf_core.prepare.hub_place import Wanted, manifest_of, missing_files, put_in_place, unwanted_files
 
 DEFAULT_SHARDS = 80  # what the challenge's baseline trains on
 HUB_DOCUMENTS = ("docs_selected.jsonl", "docs_selected.source_manifest.json")
@@ -104,10 +104,11 @@ def fetch(request: FetchRequest, tell: Callable[[FetchEvent], None] = lambda eve
             )
         missing = missing_files(folder, wanted, tell)
         _check_disk(missing)
+        _tell_what_is_here(wanted, missing, tell)
         _bring(hub, missing, dataset.tokenizer.vocab, request.workers, tell)
         _check_content(dataset, wanted)
         source = _source(offer, dataset, folder, wanted)
-        put_in_place(folder, wanted, manifest_of(folder, dataset, wanted, source, dataset.tokenizer.vocab))
+        put_in_place(folder, wanted, manifest_of(folder, dataset, wanted, source, dataset.tokenizer.vocab), tell)
     return folder
 
 
@@ -178,6 +179,24 @@ def _total(wanted: Sequence[Wanted]) -> int:
     return sum(one.file.size for one in wanted)
 
 
+def _tell_what_is_here(wanted: Sequence[Wanted], missing: Sequence[Wanted], tell: Callable[[FetchEvent], None]) -> None:
+    """What an earlier fetch left: what this one goes on from, and what it has no use for."""
+    begun = sum(_part_bytes(one) for one in missing)
+    if missing and (begun or len(missing) < len(wanted)):
+        more = f" and {begun:,} bytes of others" if begun else ""
+        tell(f"going on: {len(wanted) - len(missing)} of {len(wanted)} files{more} are here")
+    if unwanted := [path for path in unwanted_files(wanted) if path.suffix == ".bin"]:
+        train = sum(one.kind == "train" for one in wanted)
+        tell(
+            f"note: {len(unwanted)} shards wait here from a fetch of more than {train}; they are dropped at the end of "
+            "this one (interrupt it, and ask for as many as before, to keep them)"
+        )
+
+
+def _part_bytes(one: Wanted) -> int:
+    return min(one.part.stat().st_size, one.file.size) if one.part.exists() else 0
+
+
 def _check_disk(missing: Sequence[Wanted]) -> None:
     """Refuse what would not fit, before anything comes."""
     needed: dict[int, int] = {}
@@ -185,8 +204,7 @@ def _check_disk(missing: Sequence[Wanted]) -> None:
     for one in missing:
         one.home.mkdir(parents=True, exist_ok=True)
         disk = one.home.stat().st_dev
-        there = min(one.part.stat().st_size, one.file.size) if one.part.exists() else 0
-        needed[disk] = needed.get(disk, 0) + one.file.size - there
+        needed[disk] = needed.get(disk, 0) + one.file.size - _part_bytes(one)
         places.setdefault(disk, one.home.parent)
     for disk, count in needed.items():
         if count + SPARE_BYTES > (free := shutil.disk_usage(places[disk]).free):

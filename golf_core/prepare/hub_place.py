@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.data.identity import read_shards
+from golf_core.data.identity import FETCH_FOLDER, read_shards
 from golf_core.data.manifest import (
     SPLITS,
     DataManifest,
@@ -25,7 +25,6 @@ from golf_core.prepare.hub_manifest import HubDataset
 from golf_core.prepare.hub_parallel import FetchEvent, FetchProgress
 from golf_core.rundir import file_sha256
 
-FETCH_FOLDER = ".fetch"  # hidden, beside the place of what comes into it
 NAMED = 3  # files that a message names
 
 
@@ -76,7 +75,7 @@ def missing_files(folder: Path, wanted: Sequence[Wanted], tell: Callable[[FetchE
     verified = _verified(present, tell)
     for one in present.keys() - verified:
         if _listed_sha256(one, manifest) != one.file.digest:
-            raise DataError(_differs(one, manifest))
+            raise DataError(_differs(one, manifest, wanted))
         tell(f"{one.final} is not what the manifest of {folder} says any more; it is fetched again")
     waiting = {one: one.staged for one in wanted if one not in verified and one.staged.exists()}
     ready = _verified(waiting, tell)
@@ -147,33 +146,56 @@ def _has_header(path: Path) -> bool:
         return False
 
 
-def _differs(one: Wanted, manifest: DataManifest | None) -> str:
+def _differs(one: Wanted, manifest: DataManifest | None, wanted: Sequence[Wanted]) -> str:
     """Why what lies at the place of a file is not touched."""
     path = one.final
+    if manifest is None and one.is_shard and path.is_file():
+        try:
+            shard_tokens(path)
+        except DataError as error:
+            return (
+                f"{error}: it is cut, or no shard. Nothing was touched: move that file away, and the same command "
+                "brings it; or use another --into"
+            )
     size = path.stat().st_size if path.is_file() else 0
     what = f"{path} is another file than the hub's ({size:,} bytes; {one.file.path} has {one.file.size:,})"
     if size == one.file.size:
         what = f"{path} differs from the hub's {one.file.path} (hash {one.file.digest[:12]})"
-    origin = ""
+    origin, again, mixed = "", "", one.kind == "tokenizer"
     if manifest is not None and one.is_shard:
         told = {key: manifest.source.get(key) for key in ("kind", "repo", "revision") if manifest.source.get(key)}
         origin = f"; its manifest says {', '.join(f'{key} {str(value)[:60]}' for key, value in told.items())}"
-    mixed = " Shards of two tokenizers do not mix." if one.kind == "tokenizer" or one.is_shard else ""
-    again = "; to go on with what is there, name its --revision" if "revision" in origin else ""
-    return f"{what}{origin}.{mixed} Nothing was touched: use another --into, or move it away{again}"
+        again = f"go on with what is there (--revision {told['revision']}), " if "revision" in told else ""
+        model = next(one for one in wanted if one.kind == "tokenizer")
+        mixed = len(model.file.digest) == 64 and manifest.tokenizer.sha256 != model.file.digest
+    why = " Shards of two tokenizers do not mix." if mixed else ""
+    return f"{what}{origin}.{why} Nothing was touched: {again}use another --into, or move it away"
 
 
-def put_in_place(folder: Path, wanted: Sequence[Wanted], manifest: DataManifest) -> None:
-    """Move what waits to where it belongs; the folder's manifest is the last to come."""
+def unwanted_files(wanted: Sequence[Wanted]) -> list[Path]:
+    """Shards that an earlier, larger fetch staged."""
+    shards = [one.staged for one in wanted if one.is_shard]
+    return sorted(path for path in shards[0].parent.glob("*") if path not in shards)
+
+
+def put_in_place(
+    folder: Path, wanted: Sequence[Wanted], manifest: DataManifest, tell: Callable[[FetchEvent], None]
+) -> None:
+    """Move what waits to where it belongs; the folder's manifest is the last to come. What waits and was not asked for
+    goes: the manifest does not list it, and a run would read it."""
     for one in wanted:
         if not one.is_shard and one.staged.exists():
             one.final.parent.mkdir(parents=True, exist_ok=True)
             if one.final.exists():  # perhaps of another data folder: small, so it is kept
-                os.replace(one.final, one.final.with_name(f"{one.final.name}.replaced"))
+                kept = one.final.with_name(f"{one.final.name}.replaced")
+                os.replace(one.final, kept)
+                tell(f"{one.final} was another file than the hub's; that one is kept as {kept}")
             os.replace(one.staged, one.final)
     shards = [one for one in wanted if one.is_shard]
     staging = shards[0].staged.parent
     if not os.path.lexists(folder):
+        for path in unwanted_files(wanted):
+            path.unlink()
         write_manifest(staging, manifest)
         staging.rename(folder)
     else:

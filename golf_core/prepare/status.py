@@ -1,10 +1,11 @@
 """What lies under a folder of data sets: whole, damaged, or not finished; told without a network."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.data.identity import mend, read_shards
+from golf_core.data.identity import EXPORT_SUFFIX, FETCH_FOLDER, mend, mend_extra, read_shards
 from golf_core.data.manifest import (
     DATA_MANIFEST,
     SPLITS,
@@ -16,10 +17,8 @@ from golf_core.data.manifest import (
 )
 from golf_core.data.shards import DataError, shard_paths, shard_tokens
 from golf_core.prepare.hub_parallel import FetchEvent, FetchProgress
-from golf_core.prepare.hub_place import FETCH_FOLDER
 from golf_core.rundir import file_sha256
 
-EXPORT_SUFFIX = ".export"  # of the hidden folder that an export from documents works in
 WHOLE, DAMAGED, INCOMPLETE, UNFINISHED, UNVERIFIED = "whole", "damaged", "incomplete", "unfinished", "unverified"
 
 
@@ -28,7 +27,7 @@ class DataStatus:
     """One data set. `state`: whole; damaged (a file differs from the manifest, or does not belong); incomplete (files
     are missing); unverified (shards without a manifest); unfinished (a fetch that has not come to its end)."""
 
-    folder: Path
+    folder: Path  # of an unfinished export the hidden one
     state: str
     size: int  # bytes that are there
     problems: tuple[str, ...] = ()  # sentences; the last tells the mend
@@ -50,7 +49,8 @@ def _unfinished(folder: Path) -> DataStatus:
     waiting, parts = _files(folder.parent / FETCH_FOLDER / folder.name), _files(_parts(folder))
     size = sum(path.stat().st_size for path in (*waiting, *parts))
     told = (
-        f"a fetch has not come to its end: {len(waiting)} files verified, {len(parts)} begun; the same command goes on"
+        f"a fetch has not come to its end: {len(waiting)} files verified, {len(parts)} begun, in "
+        f"{folder.parent / FETCH_FOLDER}; the same command goes on"
     )
     return DataStatus(folder, UNFINISHED, size, (told,))
 
@@ -58,9 +58,11 @@ def _unfinished(folder: Path) -> DataStatus:
 def _unfinished_export(scratch: Path) -> DataStatus:
     files = [path for path in scratch.rglob("*") if path.is_file()]
     sealed = sum(path.suffix == ".bin" for path in files)
-    told = f"an export has not come to its end: {sealed} shards sealed; the same command goes on"
-    folder = scratch.with_name(scratch.name[1:].removesuffix(EXPORT_SUFFIX))
-    return DataStatus(folder, UNFINISHED, sum(path.stat().st_size for path in files), (told,))
+    told = (
+        f"an export has not come to its end: {sealed} shards sealed; the same command goes on, and where none is at "
+        f"work, `rm -r {shlex.quote(str(scratch))}` drops it"
+    )
+    return DataStatus(scratch, UNFINISHED, sum(path.stat().st_size for path in files), (told,))
 
 
 def _parts(folder: Path) -> Path:
@@ -87,14 +89,12 @@ def _status_of(folder: Path, tell: Callable[[FetchEvent], None]) -> DataStatus |
     missing = [
         path for path in (*map(folder.joinpath, manifest.files), tokenizer_path(folder, manifest)) if not path.is_file()
     ]
-    others = [
-        f"{path} is not of this data set, says its manifest: move it away"
-        for path in paths
-        if path.name not in manifest.files
-    ]
+    others = [path.name for path in paths if path.name not in manifest.files]
+    strange = [f"{folder / name} is not listed by the manifest" for name in others]
     state = WHOLE if not problems and not others else DAMAGED if others or len(problems) > len(missing) else INCOMPLETE
-    remedy = (mend(folder, manifest),) if problems else ()
-    return DataStatus(folder, state, size, (*problems, *others, *remedy), manifest, shards)
+    remedy = [mend(folder, manifest)] if problems else []
+    remedy += [mend_extra(folder, manifest, others)] if others else []
+    return DataStatus(folder, state, size, (*problems, *strange, *remedy), manifest, shards)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

@@ -168,7 +168,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage, says", DAMAGES.values(), ids=DAMAGES.keys())
 @pytest.mark.parametrize("name", ["fineweb_train_000001.bin", "fineweb_val_000000.bin"])
 def test_a_shard_that_is_not_as_listed_is_refused_with_the_mend(name, damage, says, listed):
-    """The message names the file, what differs, and the two ways out."""
+    """The message names the file, what differs, and the ways out: keeping it only where it is whole."""
     damage(listed / name)
     if damage is DAMAGES["gone"][0] and "val" in name:  # no validation shard at all has a message of its own
         says = "has no"
@@ -176,9 +176,11 @@ def test_a_shard_that_is_not_as_listed_is_refused_with_the_mend(name, damage, sa
         data_identity(listed, None, 1024)
     if says != "has no":
         assert str(listed / name) in str(refusal.value)
-        again = f"`python jobs/prepare_data.py --variant toy --train-shards 2 --into {listed.parents[1]}`"
+        options = f"--variant toy --train-shards 2 --into {listed.parents[1]} --revision {'f' * 40}"
+        again = f"`python jobs/prepare_data.py {options}`"
         assert again in str(refusal.value)
-        assert f"remove {listed / DATA_MANIFEST}" in str(refusal.value)
+        meant = f"remove {listed / DATA_MANIFEST} and name --tokenizer" in str(refusal.value)
+        assert meant is (damage in (flipped, DAMAGES["other tokens"][0]))
 
 
 def test_a_shard_that_is_not_listed_is_refused(listed):
@@ -188,7 +190,7 @@ def test_a_shard_that_is_not_listed_is_refused(listed):
         write_shard(listed / name, np.arange(7))
     assert data_identity(listed, None, 1024) == before
     write_shard(listed / "fineweb_train_000002.bin", np.arange(7))
-    with pytest.raises(DataError, match=r"fineweb_train_000002.bin is not of this data set"):
+    with pytest.raises(DataError, match=r"fineweb_train_000002.bin is not listed by .* move it away"):
         data_identity(listed, None, 1024)
 
 

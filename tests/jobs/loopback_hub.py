@@ -29,6 +29,7 @@ from golf_core.data.shards import read_shard
 REPO = "willdepueoai/parameter-golf"
 LFS_SUFFIXES = (".bin", ".model", ".jsonl")
 FOR_EVER = 1_000_000
+FAULTS = ("page", "empty", "short", "wrong", "cut", "pause", "packed", "whole", "shifted")
 PAGE = b"<!doctype html><html><body><h1>Sign in to the network</h1></body></html>"
 BLOCK = 1 << 16
 
@@ -329,8 +330,11 @@ def main() -> None:
         write_demo_hub(args.folder, args.demo)
     hub = LoopbackHub(args.folder, args.port)
     for text in args.fault:
-        kind, path, *times = text.split(":")
-        hub.fail(path, kind, int(times[0]) if times else FOR_EVER)
+        kind, _, rest = text.partition(":")
+        path, _, times = rest.partition(":")
+        if not path or not (kind in FAULTS or kind.isdecimal()) or (times and not times.isdecimal()):
+            parser.error(f"--fault {text}: not KIND:PATH[:TIMES] with KIND an HTTP status or {', '.join(FAULTS)}")
+        hub.fail(path, kind, int(times) if times else FOR_EVER)
     hub.rate = args.rate
     print(hub.url, flush=True)
     hub.server.serve_forever()

@@ -83,6 +83,28 @@ def test_more_shards_extend_what_is_there(hub, tmp_path):
     assert len(manifest.files) == 4 and manifest.splits["train"].documents == 20 and damage(folder, manifest) == []
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_smaller_fetch_after_an_interrupted_one_lists_all_that_it_leaves(hub, tmp_path, extended):
+    """What was staged for more shards is not moved in: the folder is whole, and nothing is left hidden."""
+    if extended:
+        fetch(ask(tmp_path / "data", 1))
+    hub.fail("train_000001.bin", "404")
+    with pytest.raises(DataError):
+        fetch(ask(tmp_path / "data", 3, workers=3))
+    staging = tmp_path / "data" / "datasets" / ".fetch" / NAME
+    staging.mkdir(parents=True, exist_ok=True)
+    shard = next(iter(hub.commits.values())).folder / SHARDS / "fineweb_train_000002.bin"
+    shutil.copy(shard, staging)  # whether it came in time or not
+    events = []
+    folder = fetch(ask(tmp_path / "data", 1), events.append)
+    assert len(list(folder.glob("*.bin"))) == len(read_manifest(folder).files) == 2
+    assert [one.state for one in data_status(tmp_path / "data")] == ["whole"]
+    assert any("note: 1 shards wait here" in str(event) for event in events)
+    shutil.copy(shard, folder)
+    with pytest.raises(DataError, match=r"move it away; or list so many: .*--train-shards 3 .*--revision"):
+        data_identity(folder, None, 1024)
+
+
 def test_fewer_shards_than_there_are_is_refused(hub, tmp_path):
     """Nobody's gigabytes are removed unasked; what the message proposes works."""
     folder = fetch(ask(tmp_path / "data", 3))
@@ -205,7 +227,7 @@ def other_tokenizer(folder, demo_hub):
     [
         (foreign_shard, "shards that the hub does not have there .mine_train_000000.bin"),
         (other_shard, r"fineweb_train_000000.bin is another file than the hub's .1,042 bytes"),
-        (cut_shard, "fineweb_val_000000.bin is another file than the hub's"),
+        (cut_shard, "fineweb_val_000000.bin has .* bytes, but its header counts .*: it is cut"),
         (changed_shard, "fineweb_val_000000.bin differs from the hub's"),
         (other_tokenizer, "fineweb_1024_bpe.model is another file than the hub's"),
     ],
@@ -251,8 +273,11 @@ def test_another_revision_is_not_mixed_in(hub, own_hub, tmp_path):
     write_manifest(own_hub)
     hub.publish(own_hub)
     before = visible(tmp_path / "data")
-    with pytest.raises(DataError, match=f"its manifest says kind hub, .*revision {old}.*name its --revision"):
+    with pytest.raises(
+        DataError, match=f"its manifest says kind hub, .*revision {old}.*Nothing was touched: go on .*--revision {old}."
+    ) as error:
         fetch(ask(tmp_path / "data", 2))
+    assert "tokenizers do not mix" not in str(error.value)
     assert visible(tmp_path / "data") == before and place.is_dir()
     assert fetch(ask(tmp_path / "data", 2, revision=old)) == folder
     assert read_manifest(folder).source["revision"] == old
@@ -333,7 +358,7 @@ def test_status_tells_whole_damaged_incomplete_and_unfinished(hub, tmp_path):
     assert [one.state for one in data_status(into)] == ["damaged"]
     last.write_bytes(held)
     write_shard(folder / "mine_train_000000.bin", np.arange(9))
-    assert "is not of this data set" in data_status(into)[0].problems[0]
+    assert "is not listed by the manifest" in data_status(into)[0].problems[0]
     (folder / "mine_train_000000.bin").unlink()
     (folder / "manifest.json").write_text("{")
     assert [one.state for one in data_status(into)] == ["damaged"]
@@ -345,7 +370,9 @@ def test_status_tells_whole_damaged_incomplete_and_unfinished(hub, tmp_path):
         fetch(ask(tmp_path / "other"))
     assert [one.state for one in data_status(tmp_path / "other")] == ["unfinished"]
     (tmp_path / "other" / "datasets" / ".mine_sp2048.export").mkdir()
-    assert [one.folder.name for one in data_status(tmp_path / "other")] == [NAME, "mine_sp2048"]
+    assert [one.folder.name for one in data_status(tmp_path / "other")] == [NAME, ".mine_sp2048.export"]
+    with pytest.raises(DataError, match=r"is not there yet: a fetch has not come to its end"):
+        data_identity(tmp_path / "other" / "datasets" / NAME, None, 1024)
 
 
 LEAVES = (
