@@ -29,9 +29,12 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
     """Export; on stdout the data folder, so that a script can take it. `asked` is what ExportRequest takes."""
     line = ProgressLine()
     last: ExportProgress | None = None
+    notes: list[str] = []  # told once the export has begun: what was asked for could be used
 
     def tell(event: str | ExportProgress) -> None:
         nonlocal last
+        while notes:
+            line.say(notes.pop())
         if isinstance(event, str):
             line.say(event)
         else:
@@ -39,7 +42,7 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
             _show(line, event)
 
     if asked["val_documents"] != VAL_DOCUMENTS:
-        line.say(
+        notes.append(
             f"note: validation is to have {asked['val_documents']:,} documents, the challenge's {VAL_DOCUMENTS:,}: "
             "scores on the two do not compare"
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
+from golf_core.data.manifest import read_manifest
 from jobs.prepare_data import app
 from tests.jobs.test_fetch import NAME
 
@@ -75,7 +77,7 @@ def test_the_variants_of_the_hub(prepare, hub):
     assert not [one for one in hub.requests if "/cdn/" in one.path]
 
 
-def test_status_without_data_and_with_damage(prepare, tmp_path):
+def test_status_without_data_and_with_damage(prepare, hub, tmp_path):
     """3 where nothing is whole, 1 where something is damaged; each says the mend."""
     assert "prepare_data.py --list" in prepare("--status", code=3).stderr
     prepare("--train-shards", "1")
@@ -84,7 +86,21 @@ def test_status_without_data_and_with_damage(prepare, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-2])
     done = prepare("--status", code=1)
     assert "damaged" in done.stdout and f"{NAME}: data/datasets/{NAME}/fineweb_train_000000.bin has" in done.stderr
-    assert "prepare_data.py --variant sp1024 --train-shards 1` again brings it back" in done.stderr
+    again = f"prepare_data.py --variant sp1024 --train-shards 1 --revision {hub.main}` again brings it back"
+    assert again in done.stderr and "manifest.json" not in done.stderr  # nobody means to have half a shard
+
+
+def test_documents_may_be_named_in_both_ways(prepare, tmp_path):
+    """Every --documents counts, and what stands behind; arguments are checked before anything is noted."""
+    for name, text in (("a", "one"), ("b", "two"), ("c", "three")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"{text} words " * 9}) + "\n")
+    asked = ["--documents", "a.jsonl", "--documents", "b.jsonl", "c.jsonl", "--on", "process", "--val-documents", "1"]
+    assert "note:" not in prepare(*asked, code=2).stderr
+    (tmp_path / "byte.json").write_text('{"kind": "byte"}')
+    assert "is no SentencePiece model (it is JSON" in prepare(*asked, "--tokenizer", "byte.json", code=2).stderr
+    done = prepare(*asked, "--tokenizer", str(embedded_data()[0] / TOKENIZER_NAME))
+    source = read_manifest(tmp_path / done.stdout.strip()).source
+    assert [one["name"] for one in source["sources"]] == ["a.jsonl", "b.jsonl", "c.jsonl"] and "note:" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -94,6 +110,9 @@ def test_status_without_data_and_with_damage(prepare, tmp_path):
         (["--train-shards", "many"], 2, "Invalid value for '--train-shards'"),
         (["--variant", "sp4096"], 2, "is not in willdepueoai/parameter-golf"),
         (["--list", "--status"], 2, "give one of them"),
+        (["a.jsonl"], 2, "a.jsonl: files and folders stand behind --documents, as in --documents a.jsonl"),
+        (["--vocab", "2048"], 2, "--vocab is for shards made from documents"),
+        (["--documents", "a.jsonl", "--variant", "sp1024"], 2, "--variant is for what comes from the hub"),
         (["--repo", "nobody/nothing", "--list"], 2, "has no dataset repository nobody/nothing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
