@@ -14,6 +14,7 @@ from golf_core.prepare.blocks import BLOCK_BYTES, TextBlock
 from golf_core.prepare.encode import EncodedBlock
 from golf_core.prepare.export import Busy, DiskError, ExportProgress, export
 from golf_core.prepare.export_plan import ExportRequest
+from golf_core.prepare.export_state import counted
 from golf_core.prepare.export_workers import encode_function
 from golf_core.prepare.hub import VAL_DOCUMENTS
 from jobs.hub_data import show_whole
@@ -23,6 +24,7 @@ from orchestrator.backends.ray_tasks import RayTasks, check_address
 from orchestrator.errors import BackendFailure, UsageError
 
 WAYS = ("ray", "process")
+MOST_PER_CORE = 4  # workers of a local Ray
 
 
 def export_documents(*, on: str, workers: int | None, address: str | None, as_json: bool, **asked: typing.Any) -> int:
@@ -43,8 +45,8 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
 
     if asked["val_documents"] != VAL_DOCUMENTS:
         notes.append(
-            f"note: validation is to have {asked['val_documents']:,} documents, the challenge's {VAL_DOCUMENTS:,}: "
-            "scores on the two do not compare"
+            f"note: validation is to have {counted(asked['val_documents'], 'document')}, the challenge's "
+            f"{VAL_DOCUMENTS:,}: scores on the two do not compare"
         )
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Ray tells there of workers that died; ours is for the folder
@@ -77,6 +79,11 @@ def encoder(
     if address is not None:
         check_address(address)
     cpus = len(os.sched_getaffinity(0))
+    if address is None and workers is not None and workers > MOST_PER_CORE * cpus:
+        raise UsageError(
+            f"--workers {workers}: this machine gives {counted(cpus, 'core')}, and {MOST_PER_CORE * cpus} workers are "
+            f"the most; more only take memory (some 350 MB each). Leave it out for {cpus}, or --address a cluster"
+        )
 
     def encode_in_order(model: bytes, blocks: Iterator[TextBlock]) -> Generator[EncodedBlock, None, None]:
         make = functools.partial(encode_function, model, version("sentencepiece"))

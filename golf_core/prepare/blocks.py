@@ -22,6 +22,14 @@ BLOCK_BYTES = 4 * 1024 * 1024
 LARGEST_DOCUMENT = 16 * 1024 * 1024  # bytes of its line, row or file
 SKIP_BYTES = 1024 * 1024  # read at once of what is skipped
 PARQUET_ROWS = 64  # decoded at once
+PARQUET_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "whole numbers",
+    float: "numbers",
+    bytes: "bytes",
+    list: "lists",
+    dict: "records",
+}
 NO_TEXT = "it has no text (null)"
 UTF8_MARK = b"\xef\xbb\xbf"  # some editors begin files with it
 
@@ -195,11 +203,14 @@ def _column(path: Path, name: str) -> Iterator[list[str | None]]:
         reader = arro3.io.read_parquet(path, batch_size=PARQUET_ROWS)
         if name not in reader.schema.names:
             raise DataError(f"{path} has no column {name!r}; it has {', '.join(reader.schema.names)}: --text-field")
-        kind = str(reader.schema.field(name).type).strip()
         for batch in reader:
             values: Any = batch.column(name).to_pylist()
-            if any(value is not None and not isinstance(value, str) for value in values):
-                raise DataError(f"{path}: column {name!r} holds {kind}, not text: --text-field")
+            if (other := next((one for one in values if not isinstance(one, str | None)), None)) is not None:
+                kind = PARQUET_WORDS.get(type(other), type(other).__name__)
+                raise DataError(
+                    f"{path}: column {name!r} holds {kind}, not text; its columns are "
+                    f"{', '.join(reader.schema.names)}: --text-field names the one of the texts"
+                )
             yield values
     except BaseException as error:
         # arro3's, of Rust, which raises plain ones, too.

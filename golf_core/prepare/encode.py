@@ -166,7 +166,8 @@ def _text(line: bytes, name: str) -> str:
     try:
         row = json.loads(line.decode())
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error.msg} at character {error.pos + 1:,}") from None
+        what = error.msg.rstrip(": ").removesuffix(" at")
+        raise ValueError(f"it is no JSON: {what} at character {error.pos + 1:,}") from None
     except RecursionError:
         raise ValueError("it is nested too deep for JSON") from None
     if not isinstance(row, dict):

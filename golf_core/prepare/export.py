@@ -43,6 +43,7 @@ from golf_core.prepare.export_state import (
     Checkpoint,
     HeldOut,
     after_block,
+    counted,
     manifest_source,
     refuse_bad,
     write_checkpoint,
@@ -110,6 +111,8 @@ def _export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: Export
         return plan.folder
     plan.scratch.mkdir(exist_ok=True)
     checkpoint, held_out = enter(plan, tell)
+    if checkpoint.counts.skipped_bad and not request.skip_bad:
+        tell(f"{counted(checkpoint.counts.skipped_bad, 'bad document')} left out by an earlier try with --skip-bad")
     if not checkpoint.shards:
         check_space(plan, checkpoint, None)
         _check_documents(request, plan)
@@ -134,9 +137,10 @@ def _check_documents(request: ExportRequest, plan: Plan) -> None:
         documents += len(texts) - len(bad)
         if documents > request.val_documents:
             return
+    are = "is" if documents == 1 else "are"
     raise DataError(
-        f"there are {documents:,} documents, and the first {request.val_documents:,} are for validation: none is left "
-        "for training; give more documents, or a smaller --val-documents"
+        f"there {are} {counted(documents, 'document')}, and the first {request.val_documents:,} are for validation: "
+        "none is left for training; give more documents, or a smaller --val-documents"
     )
 
 
@@ -189,7 +193,7 @@ def _encode_all(
         for block in encoded:
             if not request.skip_bad:
                 refuse_bad(block.bad)
-            after, runs = after_block(counts, block, held_out, request.val_documents)
+            after, runs = after_block(counts, block, held_out, request.val_documents, plan.named)
             stream.passed, reached = 0, block.after
             for split, first, end in runs:
                 passing = min(to_pass, end - first)
@@ -237,9 +241,11 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
             "training; give other documents, or a smaller --val-documents"
         )
     if counts.dropped_shared:
-        tell(f"{counts.dropped_shared:,} documents have the tokens of a validation document: left out of training")
+        shared = counted(counts.dropped_shared, "document")
+        tell(f"{shared} with the tokens of a validation document left out of training")
     if counts.skipped_bad:
-        tell(f"{counts.skipped_bad:,} bad documents left out; the manifest names them, the first: {counts.skipped[0]}")
+        bad = counted(counts.skipped_bad, "bad document")
+        tell(f"{bad} left out, as `skipped` of the manifest says; the first: {counts.skipped[0]}")
     path = _place_tokenizer(request, plan, model)
     tokens = {
         split: sum(entry.tokens for name, entry in checkpoint.shards.items() if f"_{split}_" in name)
@@ -270,10 +276,19 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
     return plan.folder
 
 
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what write_bytes had begun in processes that are gone."""
+    for path in folder.glob(".*.model.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
+
+
 def _place_tokenizer(request: ExportRequest, plan: Plan, model: bytes) -> Path:
     """Beside the other tokenizers, by the field's name; never over one of another content."""
     folder = request.into / "tokenizers"
     folder.mkdir(exist_ok=True)
+    _clear_unfinished(folder)
     if request.tokenizer is not None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.tokenizer.name)
         path = folder / (name if name.endswith(".model") else f"{name}.model")

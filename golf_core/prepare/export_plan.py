@@ -18,7 +18,7 @@ from golf_core.data.byte_count import byte_tables, load_tokenizer
 from golf_core.data.identity import MAX_VOCAB
 from golf_core.data.manifest import damage, read_manifest
 from golf_core.data.shards import BOS_ID, DataError
-from golf_core.prepare.export_state import Checkpoint, HeldOut, damaged_shards, read_checkpoint
+from golf_core.prepare.export_state import Checkpoint, HeldOut, counted, damaged_shards, read_checkpoint
 from golf_core.prepare.sources import Source, find_sources
 from golf_core.prepare.train_tokenizer import training_settings
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
@@ -82,6 +82,14 @@ class Plan:
     def total(self) -> int:
         """Bytes of the source files."""
         return sum(stamp[0] for stamp in self.stamps.values())
+
+    def named(self, place: str) -> str:
+        """A place in a source, however its path was typed: by the file's name, and its number where two have it."""
+        paths = {str(source.path): number for number, source in enumerate(self.sources, 1)}
+        path = max((path for path in paths if place.startswith(path)), key=len)
+        name = Path(path).name
+        alone = sum(source.path.name == name for source in self.sources) == 1
+        return (name if alone else f"{name} (file {paths[path]})") + place.removeprefix(path)
 
     def check_unchanged(self) -> None:
         """Raise a DataError where a source file is not the one that was hashed; one that was touched is read again."""
@@ -217,14 +225,43 @@ def finished(plan: Plan) -> bool:
 def _difference(there: typing.Mapping[str, typing.Any], plan: Plan) -> str:
     if there.get("kind") != "documents":
         return f"from the {there.get('kind')}"
+    told = []
     for key, ours in plan.settings.items():
         if (theirs := there.get(key)) == ours:
             continue
+        if key == "format":
+            return "made by another version"
         if key == "sources":
-            names = ", ".join(str(source.get("name")) for source in theirs or [])
-            return f"of other documents: {names[:200]}"
-        return f"{key} is {theirs!r} there, {ours!r} here"
-    return "made by another version"
+            if _contents(theirs or []) != _contents(ours):
+                names = ", ".join(str(source.get("name")) for source in theirs or [])
+                told.append(f"of other documents: {names[:200]}")
+        elif key == "tokenizer":
+            told.append(_tokenizer_difference(theirs or {}, ours))
+        elif key == "sentencepiece":
+            told.append(f"with SentencePiece {theirs} there, {ours} here")
+        else:
+            told.append(f"--{key.replace('_', '-')} {theirs} there, {ours} here")
+    return "; ".join(told) or "made by another version"
+
+
+def _contents(sources: typing.Sequence[typing.Mapping[str, typing.Any]]) -> list[tuple[typing.Any, typing.Any]]:
+    return [(source.get("kind"), source.get("sha256")) for source in sources]
+
+
+def _tokenizer_difference(there: typing.Mapping[str, typing.Any], here: typing.Mapping[str, typing.Any]) -> str:
+    """In the words of the options."""
+    if "trained" in there and "trained" in here:
+        theirs, ours = there["trained"], here["trained"]
+        if theirs.get("vocab_size") == ours["vocab_size"]:
+            names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+            return f"its tokenizer was trained with other settings: {', '.join(names)}"
+    given, asked = (
+        f"--vocab {one['trained'].get('vocab_size')}"
+        if "trained" in one
+        else f"--tokenizer with SHA-256 {str(one.get('sha256'))[:12]}"
+        for one in (there, here)
+    )
+    return f"{given} there, {asked.removeprefix('--vocab ') if given.startswith('--vocab') else asked} here"
 
 
 def enter(plan: Plan, tell: Callable[[str], None]) -> tuple[Checkpoint, HeldOut]:
@@ -236,8 +273,8 @@ def enter(plan: Plan, tell: Callable[[str], None]) -> tuple[Checkpoint, HeldOut]
         except RunDirError:
             difference = "its plan cannot be read"
         raise DataError(
-            f"{plan.scratch} holds {len(done[0].shards)} shards of another export ({difference}), which is not "
-            f"finished. Give the same documents and settings to finish it, or another --name, or remove it: "
+            f"{plan.scratch} holds {counted(len(done[0].shards), 'shard')} of another export ({difference}), which is "
+            f"not finished. Give the same documents and settings to finish it, or another --name, or remove it: "
             f"rm -r {plan.scratch}"
         )
     _note_sources(plan)
@@ -245,7 +282,7 @@ def enter(plan: Plan, tell: Callable[[str], None]) -> tuple[Checkpoint, HeldOut]
         if wrong := next(damaged_shards(plan.shards, done[0]), None):
             raise DataError(f"{wrong}: remove {plan.scratch}, and the export starts anew")
         _clear_parts(plan, done[0])
-        tell(f"going on: {len(done[0].shards)} shards are done")
+        tell(f"going on: {counted(len(done[0].shards), 'shard')} done")
         return done
     if _plan_id(plan.scratch) != plan.id:
         if (plan.scratch / PLAN).exists():

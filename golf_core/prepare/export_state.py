@@ -8,7 +8,7 @@ blocks, nor by how many workers they are encoded.
 
 import hashlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,11 @@ from golf_core.rundir import RunDirError, read_json, write_bytes, write_json
 CHECKPOINT = "checkpoint.json"
 HELD_OUT = "val_digests"  # 16 bytes of the tokens of each validation document, in order
 NAMED_BAD = 100  # bad documents that are listed; all are counted
+
+
+def counted(count: int, noun: str) -> str:
+    """As "1 shard", "2 shards"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,15 @@ class HeldOut:
 
 
 def after_block(
-    counts: Counts, block: EncodedBlock, held_out: HeldOut, val_documents: int
+    counts: Counts,
+    block: EncodedBlock,
+    held_out: HeldOut,
+    val_documents: int,
+    named: Callable[[str], str],
 ) -> tuple[Counts, list[tuple[str, int, int]]]:
     """The counts after a block, and what of its tokens goes where: (split, first, end), in order.
 
-    Adds the block's validation documents to `held_out`."""
+    Adds the block's validation documents to `held_out`. `named` says a place as the manifest is to name it."""
     chain = bytes.fromhex(counts.chain)
     ends = np.cumsum(block.lengths)
     runs: list[tuple[str, int, int]] = []
@@ -87,7 +96,7 @@ def after_block(
             runs[-1] = (split, runs[-1][1], end)
         elif split:
             runs.append((split, start, end))
-    new_bad = [f"{bad.place}: {bad.reason}" for bad in block.bad[: max(NAMED_BAD - len(counts.skipped), 0)]]
+    new_bad = [f"{named(bad.place)}: {bad.reason}" for bad in block.bad[: max(NAMED_BAD - len(counts.skipped), 0)]]
     return (
         replace(
             counts,

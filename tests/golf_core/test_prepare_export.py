@@ -3,7 +3,11 @@
 import json
 import os
 import random
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from golf_core.data.byte_count import byte_tables, target_bytes
 from golf_core.data.embedded import embedded_data
+from golf_core.data.identity import data_identity
 from golf_core.data.manifest import damage, read_manifest, tokenizer_path
 from golf_core.data.shards import BOS_ID, DataError, read_shard, shard_paths
 from golf_core.prepare.blocks import read_blocks
@@ -22,6 +27,7 @@ from golf_core.prepare.export_plan import ExportRequest
 from golf_core.prepare.export_workers import encode_function
 from golf_core.prepare.sources import find_sources
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("error")
 small = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LAST = ["the last words", "and more of them"]  # so that something is left for training
@@ -182,7 +188,7 @@ def test_what_is_finished_is_not_made_again(tmp_path, tokenizer):
     said = []
     assert exported(asked, tell=said.append) == folder
     assert "nothing to do" in said[-1] and before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    with pytest.raises(DataError, match=r"val_documents is 1 there, 2 here.*--name"):
+    with pytest.raises(DataError, match=r"--val-documents 1 there, 2 here.*--name"):
         exported(request(tmp_path, documents, tokenizer, val_documents=2))
     (folder / "fineweb_val_000000.bin").write_bytes(b"cut")
     with pytest.raises(DataError, match=r"3 bytes.*makes it anew"):
@@ -194,7 +200,7 @@ def test_unfinished_work_of_another_export_is_not_mixed_in(tmp_path, tokenizer):
     documents = written(tmp_path / "documents.jsonl", [f"document {i}" for i in range(40)])
     with pytest.raises(Stopped):
         exported(request(tmp_path, documents, tokenizer), 1, 30)
-    with pytest.raises(DataError, match=r"shard_tokens is 50 there, 60 here.*rm -r"):
+    with pytest.raises(DataError, match=r"--shard-tokens 50 there, 60 here.*rm -r"):
         exported(request(tmp_path, documents, tokenizer, shard_tokens=60))
     exported(request(tmp_path, documents, tokenizer))
     with pytest.raises(Stopped):
@@ -275,7 +281,7 @@ def test_a_bad_document_ends_it_and_can_be_left_out(tmp_path, tokenizer):
     said = []
     again = request(tmp_path, documents, tokenizer, skip_bad=True, shard_tokens=shard_tokens)
     folder = exported(again, tell=said.append)
-    assert sealed and any(f"{sealed} shards are done" in event for event in said if isinstance(event, str))
+    assert sealed and any(f"going on: {sealed} shard" in event for event in said if isinstance(event, str))
     source = read_manifest(folder).source
     assert source["skipped_bad"] == 2 and "documents.jsonl:32" in source["skipped"][1] and source["documents"] == 40
     without = request(
@@ -319,7 +325,7 @@ def test_a_tokenizer_is_never_written_over_another(tmp_path, tokenizer):
     "texts, changes, said",
     [
         ([], {}, "nothing in it"),
-        ([""], {}, "there are 1 documents"),
+        ([""], {}, "there is 1 document,"),
         (["one", "two"], {"val_documents": 2}, "smaller --val-documents"),
         (["one two", "one  two\n", "\tone two"], {}, "has the tokens of one of them"),
         (["one", "two"], {"val_documents": 0}, "at least one"),
@@ -363,3 +369,50 @@ def test_a_damaged_checkpoint_is_no_guess(tmp_path, tokenizer):
     (scratch / "shards" / "fineweb_val_000000.bin").unlink()
     with pytest.raises(DataError, match="vanished"):
         exported(asked)
+
+
+def test_what_differs_is_told_as_options(tmp_path, tokenizer):
+    """Of a finished folder and of other settings: each that differs, as the option that sets it, and no other."""
+    documents = written(tmp_path / "documents.jsonl", [f"document {i} of them" for i in range(60)])
+    trained = {"vocab": 290, "shard_tokens": 9999}
+    exported(request(tmp_path, documents, None, **trained))
+    with pytest.raises(DataError, match=r"other data \(--vocab 290 there, 295 here; --val-documents 1 there, 2 here\)"):
+        exported(request(tmp_path, documents, None, **trained | {"vocab": 295, "val_documents": 2}))
+    with pytest.raises(DataError, match=r"\(--vocab 290 there, --tokenizer with SHA-256 [0-9a-f]{12} here\)"):
+        exported(request(tmp_path, documents, tokenizer, shard_tokens=9999))
+
+
+def test_a_damaged_folder_is_made_anew_as_it_says(tmp_path, tokenizer):
+    """What the manifest knows of the command is in the advice; an export that finds the damage asks the same."""
+    documents = written(tmp_path / "my documents.jsonl", ["one", "two", "three"])
+    folder = exported(request(tmp_path, documents, tokenizer))
+    before = content(folder)
+    shard_paths(folder, "train")[0].write_bytes(b"damaged")
+    with pytest.raises(DataError) as told:
+        data_identity(folder, None, None)
+    advice = str(told.value).split("`")[1]
+    assert f"remove {folder}, and make it anew" in str(told.value)
+    _, script, *options = shlex.split(advice)
+    assert script == "jobs/prepare_data.py" and options[:2] == ["--documents", "my documents.jsonl"]
+    with pytest.raises(DataError, match=f"Remove {folder}"):
+        exported(request(tmp_path, documents, tokenizer))
+    shutil.rmtree(folder)
+    done = subprocess.run([sys.executable, str(ROOT / script), *options, "--on", "process"], cwd=tmp_path)
+    assert done.returncode == 0 and content(folder) == before
+
+
+def test_bad_documents_are_named_however_the_paths_were_typed(tmp_path, tokenizer, monkeypatch):
+    """Relative or absolute, the manifest is the same; files of one name are told apart by their number."""
+    for part in ("a", "b"):
+        (tmp_path / "in" / part).mkdir(parents=True)
+        path = written(tmp_path / "in" / part / "part.jsonl", ["one", "two", "three"])
+        path.write_bytes(path.read_bytes() + b"{}\n")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for typed, name in ((tmp_path / "in", "one"), (Path("in/../in"), "two")):
+        found.append(read_manifest(exported(request(tmp_path / name, typed, tokenizer, skip_bad=True))))
+    assert found[0] == found[1]
+    assert [told.split(": ")[0] for told in found[0].source["skipped"]] == [
+        "part.jsonl (file 1):4 (byte 50)",
+        "part.jsonl (file 2):4 (byte 50)",
+    ]

@@ -197,7 +197,7 @@ def test_the_folder_is_whole_and_ready_to_train_on(documents, tokenizer, tmp_pat
         command(twice, tokenizer, tmp_path, "--on", "process", "--json"), capture_output=True, text=True
     )
     told = json.loads(done.stdout)
-    assert "1 documents have the tokens of a validation document" in done.stderr
+    assert "1 document with the tokens of a validation document left out" in done.stderr
     folder = Path(told["data"])
     manifest = read_manifest(folder)
     assert damage(folder, manifest) == [] and told["source"]["dropped_shared"] == 1
