@@ -245,10 +245,10 @@ def _export_command(data: Path, manifest: DataManifest) -> str:
 def check_listed(data: Path, manifest: DataManifest, shards: Mapping[str, Sequence[Path]]) -> None:
     """Every shard of the folder is in the manifest, and every file of the manifest is there in its size."""
     listed = {data / name: entry for name, entry in manifest.files.items()}
-    for path in (path for paths in shards.values() for path in paths):
-        if path not in listed:
-            others = [path.name for paths in shards.values() for path in paths if path not in listed]
-            raise DataError(f"{path} is not listed by the manifest beside it: {mend_extra(data, manifest, others)}")
+    if others := [path for paths in shards.values() for path in paths if path not in listed]:
+        what = f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+        told = mend_extra(data, manifest, [path.name for path in others])
+        raise DataError(f"{what} not listed by the manifest of {data}: {told}")
     for path, entry in listed.items():
         if not path.is_file():
             raise DataError(f"{path} is missing, and the manifest beside it lists it; {mend(data, manifest)}")

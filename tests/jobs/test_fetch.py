@@ -99,7 +99,7 @@ def test_a_smaller_fetch_after_an_interrupted_one_lists_all_that_it_leaves(hub, 
     folder = fetch(ask(tmp_path / "data", 1), events.append)
     assert len(list(folder.glob("*.bin"))) == len(read_manifest(folder).files) == 2
     assert [one.state for one in data_status(tmp_path / "data")] == ["whole"]
-    assert any("note: 1 shards wait here" in str(event) for event in events)
+    assert any("train shards left 1 more here, dropped" in str(event) for event in events)
     shutil.copy(shard, folder)
     with pytest.raises(DataError, match=r"move it away; or list so many: .*--train-shards 3 .*--revision"):
         data_identity(folder, None, 1024)
