@@ -9,8 +9,11 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.backends.base import Unavailable
@@ -28,15 +31,40 @@ RAY_ENVIRONMENT = {
 }
 
 
+@contextlib.contextmanager
+def interrupt_deferred() -> Iterator[None]:
+    """A Ctrl-C within the `with` takes effect behind it: where it cuts Ray's start or end, the process can crash."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of it
+        yield
+        return
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
+
+
 class PrivateRay:
     """Started at once; `ray` is the module. Raises Unavailable."""
 
     def __init__(self, cpus: int, object_store_bytes: int = OBJECT_STORE_BYTES) -> None:
-        self.ray = import_ray()
+        with interrupt_deferred():
+            self.ray = import_ray()
         if self.ray.is_initialized():
             raise Unavailable("this process has started Ray already, for something else")
         clear_homes()
         self.home = Path(tempfile.gettempdir()) / home_name(os.getpid())
+        try:
+            with interrupt_deferred():
+                self._start(cpus, object_store_bytes)
+        except KeyboardInterrupt:
+            self.close()
+            raise
+
+    def _start(self, cpus: int, object_store_bytes: int) -> None:
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
         try:
@@ -60,8 +88,9 @@ class PrivateRay:
         tighten(Path.home() / ".ray" / "auth_token")
 
     def close(self) -> None:
-        self.ray.shutdown()
-        shutil.rmtree(self.home, ignore_errors=True)
+        with interrupt_deferred():
+            self.ray.shutdown()
+            shutil.rmtree(self.home, ignore_errors=True)
 
 
 def import_ray() -> typing.Any:

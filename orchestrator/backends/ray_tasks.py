@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.backends.base import BackendError, Unavailable
-from orchestrator.backends.private_ray import OBJECT_STORE_BYTES, ROOT, PrivateRay, import_ray, tighten
+from orchestrator.backends.private_ray import (
+    OBJECT_STORE_BYTES,
+    ROOT,
+    PrivateRay,
+    import_ray,
+    interrupt_deferred,
+    tighten,
+)
 from orchestrator.errors import UsageError
 
 Item = typing.TypeVar("Item")
@@ -74,7 +81,8 @@ class RayTasks:
         if self.own is not None:
             self.own.close()
         else:
-            self.ray.shutdown()  # leaves the cluster; what it still had to do for us is dropped
+            with interrupt_deferred():
+                self.ray.shutdown()  # leaves the cluster; what it still had to do for us is dropped
 
     def ordered_map(
         self,

@@ -2,11 +2,13 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from golf_core.data.shards import DataError
 from orchestrator.backends.base import BackendError, Unavailable
+from orchestrator.backends.private_ray import interrupt_deferred
 from orchestrator.backends.ray_tasks import AHEAD, RayTasks, check_address
 from orchestrator.errors import UsageError
 
@@ -22,6 +24,19 @@ def test_an_address_where_nothing_answers_is_told_at_once():
     """Ray itself would end the process after a minute."""
     with pytest.raises(Unavailable, match="nothing answers at --address"):
         RayTasks(1, 1, "127.0.0.1:1")
+
+
+def test_an_interrupt_waits_for_the_end_of_what_it_could_break():
+    """Ctrl-C while Ray starts or ends: that is finished, then KeyboardInterrupt, and the next one is at once again."""
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with interrupt_deferred():
+            signal.raise_signal(signal.SIGINT)
+            done.append("begun")
+        done.append("gone on with")
+    assert done == ["begun"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ThreadPoolExecutor(1) as pool:  # other threads cannot, and need not
+        pool.submit(lambda: interrupt_deferred().__enter__()).result()
 
 
 def doubling():
