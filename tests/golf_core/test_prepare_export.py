@@ -401,6 +401,17 @@ def test_a_damaged_folder_is_made_anew_as_it_says(tmp_path, tokenizer):
     assert done.returncode == 0 and content(folder) == before
 
 
+def test_bad_documents_left_out_before_are_told_of(tmp_path, tokenizer):
+    """Begun with --skip-bad and gone on with without it: what the first try left out is said."""
+    documents = written(tmp_path / "documents.jsonl", [f"document {i}" for i in range(40)])
+    documents.write_bytes(b"{}\n" + documents.read_bytes())
+    with pytest.raises(Stopped):
+        exported(request(tmp_path, documents, tokenizer, skip_bad=True), 1, 30)
+    said = []
+    exported(request(tmp_path, documents, tokenizer), tell=said.append)
+    assert "1 bad document left out by an earlier try with --skip-bad" in said
+
+
 def test_bad_documents_are_named_however_the_paths_were_typed(tmp_path, tokenizer, monkeypatch):
     """Relative or absolute, the manifest is the same; files of one name are told apart by their number."""
     for part in ("a", "b"):
