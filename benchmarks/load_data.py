@@ -166,8 +166,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=140, help="a shard lasts 127")
     parser.add_argument("--folder", type=Path, help="keep the shards here; default: a temporary folder")
     parser.add_argument("--device", default="cpu", help="where the batches go: cpu or cuda")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="which loaders")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"which loaders, by commas: {', '.join(KINDS)}")
     arguments = parser.parse_args()
+    if strange := [kind for kind in arguments.kinds.split(",") if kind not in KINDS]:
+        parser.error(f"--kinds {strange[0]!r}: there are {', '.join(KINDS)}")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = arguments.folder or Path(scratch)
         make_shards(folder, arguments.shards)
