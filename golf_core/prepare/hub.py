@@ -188,8 +188,8 @@ def _tell_what_is_here(wanted: Sequence[Wanted], missing: Sequence[Wanted], tell
     if unwanted := [path for path in unwanted_files(wanted) if path.suffix == ".bin"]:
         train = sum(one.kind == "train" for one in wanted)
         tell(
-            f"note: a fetch of more than {train} train shards left {len(unwanted)} more here, dropped at the end of this "
-            "one (to keep them, interrupt it and ask for as many as before)"
+            f"note: a fetch of more than {train} train shards left {len(unwanted)} more here, dropped at the end of "
+            "this one (to keep them, interrupt it and ask for as many as before)"
         )
 
 
