@@ -3,8 +3,8 @@
     python benchmarks/export_documents.py [--corpus FILE ...] [--megabytes 48] [--tokenizer FILE]
 
 All in the same run, on the same documents and tokenizer. Without --corpus the embedded text is varied to the asked
-size: every repetition has other numbers between its words, so that no document comes twice. With the 48 MB it takes a
-minute or two on two cores. Printed for each number of workers:
+size: every repetition has other numbers between its words, so that no document comes twice. With the 48 MB it takes
+about a minute on two cores. Printed for each number of workers:
 
     command       seconds from the start of `prepare_data` to its end; of them encoding, as documents/s and MB/s
     CPU-s         seconds of CPU of the workers, before their first block (start) and from then on (encoding)

@@ -231,7 +231,9 @@ def _export_command(data: Path, manifest: DataManifest) -> str:
     names = [str(one["name"]) for one in source.get("sources", [])]
     trained = "trained" in source.get("tokenizer", {})
     tokenizer = tokenizer_path(data, manifest).resolve()  # a path that does not lead through the folder
-    options += ["--vocab", manifest.tokenizer.vocab] if trained else ["--tokenizer", tokenizer]
+    digest = manifest.tokenizer.sha256
+    lost = not trained and not (tokenizer.is_file() and file_sha256(tokenizer) == digest)
+    options += ["--vocab", manifest.tokenizer.vocab] if trained else ["--tokenizer", "..." if lost else tokenizer]
     options += ["--name", manifest.name, "--val-documents", source.get("val_documents", "...")]
     options += ["--shard-tokens", source.get("shard_tokens", "...")]
     options += ["--text-field", source["text_field"]] if source.get("text_field", "text") != "text" else []
@@ -239,7 +241,8 @@ def _export_command(data: Path, manifest: DataManifest) -> str:
     options += ["--into", into] if str(into) != "data" else []
     command = shlex.join(["python", "jobs/prepare_data.py", "--documents", *names[:NAMED_SOURCES], *map(str, options)])
     more = f" (of {len(names)} files the first {NAMED_SOURCES} are named)" if len(names) > NAMED_SOURCES else ""
-    return f"`{command}`, with the paths of those files{more}"
+    other = f" and a tokenizer of SHA-256 {digest[:12]}, which {tokenizer.name} was" if lost else ""
+    return f"`{command}`, with the paths of those files{more}{other}"
 
 
 def check_listed(data: Path, manifest: DataManifest, shards: Mapping[str, Sequence[Path]]) -> None:
