@@ -224,8 +224,8 @@ def test_a_tiny_run_in_the_dtype_of_gpus(name, small_data, tmp_path):
     assert all(0 < loss < 8 for loss in losses)
 
 
-REHEARSED = ["naive_baseline", "long_context_4096", "qat_int4_16l", "legal_ttt"]
-REHEARSED_SLOWLY = ["shared_kv_16l", "shared_kv_12l", "int6_qat_warmdown", *VARIANTS]
+REHEARSED = ["naive_baseline", "long_context_4096", "qat_int4_16l"]
+REHEARSED_SLOWLY = ["legal_ttt", "shared_kv_16l", "shared_kv_12l", "int6_qat_warmdown", *VARIANTS]
 
 
 @pytest.mark.slow

@@ -330,8 +330,10 @@ def test_ranks_of_torchrun_end_with_the_submit(make_bench):
 
 
 @pytest.mark.xdist_group("ray")
-def test_a_kill_of_a_submit_on_ray(make_bench, undisturbed):
-    """kill -9 on local Ray: our processes are gone in 10 s, Ray's in 90; the same submit without Ray finishes it."""
+@pytest.mark.parametrize("patient", [False, pytest.param(True, marks=pytest.mark.whole)])
+def test_a_kill_of_a_submit_on_ray(make_bench, undisturbed, patient):
+    """kill -9 on local Ray: our processes and actors are gone in 10 s, Ray's agents, which look for their raylet once a
+    minute, in 90; the same submit without Ray finishes it."""
     bench = make_bench(SLOW, backend="ray")
     first = bench.start("--seeds", "1,2")
     try:
@@ -341,10 +343,14 @@ def test_a_kill_of_a_submit_on_ray(make_bench, undisturbed):
         stop(first)
 
     def ours():
-        return [pid for pid in carrying(MARK, bench.mark) if "train_gpt.py" in command_line(pid)]
+        lines = map(command_line, carrying(MARK, bench.mark))
+        return [line for line in lines if "train_gpt.py" in line or "ray::" in line]
 
-    until(lambda: not ours(), "the end of the bundle", 10)
-    bench.nobody_is_left(90)
+    until(lambda: not ours(), "the end of the bundle and its actor", 10)
+    if patient:
+        bench.nobody_is_left(90)
+    for agent in carrying(MARK, bench.mark):
+        os.kill(agent, signal.SIGKILL)
     bench.backend = "process"
     assert bench.run("--seeds", "1,2").returncode == 0
     # Whoever was first: Ray ends the ranks, the worker sees its parent gone, or neither could say anything.
