@@ -276,7 +276,8 @@ def _critical(
 def _chi(df: int) -> tuple[tuple[float, float], ...]:
     """Nodes and weights that integrate over a chi variable. Its standard deviation is below 0.71."""
     centre = math.sqrt(df)
-    return _density(max(0.0, centre - 6), centre + 6, 3, lambda x: (df - 1) * _log(x) - x * x / 2)
+    panels = 12 if df == 1 else 3  # of one degree of freedom critical values are large: what is summed is steep
+    return _density(max(0.0, centre - 6), centre + 6, panels, lambda x: (df - 1) * _log(x) - x * x / 2)
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -166,12 +166,12 @@ def test_the_power_is_what_simulated_seeds_show(design, gap):
 
 
 @given(SEEDS, st.floats(0.01, 0.3), st.floats(0, 6))
+@example(2, 0.01, 5.0)  # the steepest
 def test_without_their_spread_the_power_is_the_noncentral_ts(n, alpha, shift):
-    """Where only ours vary the test is an ordinary t, whose power scipy knows. (Two seeds at a strict alpha have the
-    largest error of our sum over chi, some 3e-5.)"""
+    """Where only ours vary the test is an ordinary t, whose power scipy knows."""
     expected = stats.nct.sf(stats.t.ppf(1 - alpha, n - 1), n - 1, shift)
     if math.isfinite(expected):
-        assert Design(n, 9, 1.0, 0.0, alpha).power(shift / math.sqrt(n)) == pytest.approx(expected, abs=1e-4)
+        assert Design(n, 9, 1.0, 0.0, alpha).power(shift / math.sqrt(n)) == pytest.approx(expected, abs=2e-5)
 
 
 @settings(max_examples=30)
