@@ -140,7 +140,7 @@ def prepare_data(
                 val_documents=val_documents, shard_tokens=shard_tokens, text_field=text_field, skip_bad=skip_bad,
                 on=on, workers=workers, address=address, as_json=json,
             )  # fmt: skip
-        from golf_core.data.identity import PUBLISHED_REPO
+        from golf_core.data.mending import PUBLISHED_REPO
         from golf_core.prepare.hub import FetchRequest
 
         request = FetchRequest(

@@ -8,21 +8,12 @@ and times of change.
 """
 
 import argparse
-import contextlib
-import hashlib
 import json
-import os
-import re
-import shlex
 import sys
-import threading
 import time
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from golf_core.data.byte_count import byte_tables, load_tokenizer
 from golf_core.data.manifest import (
@@ -34,109 +25,12 @@ from golf_core.data.manifest import (
     read_manifest,
     tokenizer_path,
 )
-from golf_core.data.shards import SHARD_HEADER_BYTES, DataError, shard_paths, shard_tokens
-from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
+from golf_core.data.mending import mend, mend_extra, refuse_no_folder
+from golf_core.data.shard_facts import MAX_VOCAB, Facts, Tell, read_shards
+from golf_core.data.shards import DataError, shard_paths
+from golf_core.rundir import content_id, file_sha256
 
-REMEMBER_BYTES = 64_000_000  # hashing this takes a tenth of a second; below, remembering is not worth a file
-BLOCK_BYTES = 1 << 20  # even, since a token has two; larger ones leave the processor's cache
-MAX_READERS = 8
-PUBLISHED_REPO = "willdepueoai/parameter-golf"  # dataset repository of the challenge, on Hugging Face's hub
-PUBLISHED_TRAIN = re.compile(r"fineweb_train_(\d{6})\.bin")  # a train shard of it
-MAX_VOCAB = 1 << 16  # shards hold 16-bit tokens
 TELL_SECONDS = 0.5
-FETCH_FOLDER = ".fetch"  # hidden, beside the place of what comes into it
-EXPORT_SUFFIX = ".export"  # of the hidden folder that an export from documents works in
-NAMED_SOURCES = 3  # of an export, in a message
-
-Tell = Callable[[int, int], None]  # bytes read, bytes to read
-
-
-def memory_path() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "golf-orchestrator" / "shards.json"
-
-
-class Facts(typing.TypedDict):
-    """What reading all of a shard told."""
-
-    sha256: str  # of the whole file
-    tokens: int
-    largest: int
-
-
-FACTS = typing.get_type_hints(Facts)
-
-
-def _is_facts(value: typing.Any) -> bool:
-    return isinstance(value, dict) and {name: type(one) for name, one in value.items()} == FACTS
-
-
-def shard_facts(path: Path, advance: Callable[[int], None] = lambda count: None) -> Facts:
-    """All of a shard read. `advance` is told of the bytes as they come, from whichever thread reads."""
-    tokens, digest, largest = shard_tokens(path), hashlib.sha256(), 0
-    block = memoryview(bytearray(BLOCK_BYTES))
-    values = np.frombuffer(block, dtype="<u2")
-    with path.open("rb", buffering=0) as file:
-        digest.update(head := file.read(SHARD_HEADER_BYTES))
-        left = 2 * tokens
-        while left > 0 and (count := file.readinto(block[: min(BLOCK_BYTES, left)]) or 0):
-            if count % 2:  # a short read: never in practice, and never a wrong answer
-                raise DataError(f"{path} was cut while it was read")
-            digest.update(block[:count])
-            largest = max(largest, int(values[: count // 2].max()))
-            left -= count
-            advance(count)
-    if left or len(head) != SHARD_HEADER_BYTES:
-        raise DataError(f"{path} was cut while it was read")
-    return Facts(sha256=digest.hexdigest(), tokens=tokens, largest=largest)
-
-
-def _memory_key(path: Path) -> str | None:
-    """Under which a large file is remembered; None for a small one."""
-    status = path.stat()
-    if status.st_size < REMEMBER_BYTES:
-        return None
-    times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"  # the second cannot be set back
-    return f"{path.resolve()}:{status.st_size}:{times}:{status.st_ino}"
-
-
-def read_shards(paths: Sequence[Path], tell: Tell | None = None) -> dict[Path, Facts]:
-    """The facts of shards, side by side, and read again only where a large one changed since.
-
-    A thread a core: hashing holds no lock, so that the disk is the limit."""
-    try:
-        memory = read_json(memory_path())
-    except RunDirError:
-        memory = {}
-    keys = {path: _memory_key(path) for path in paths}
-    known = {path: memory[key] for path, key in keys.items() if key is not None and _is_facts(memory.get(key))}
-    unknown = [path for path in paths if path not in known]
-    total, done, lock = sum(path.stat().st_size for path in unknown), 0, threading.Lock()
-
-    def advance(count: int) -> None:
-        nonlocal done
-        with lock:
-            done += count
-            if tell is not None:
-                tell(done, total)
-
-    found: dict[Path, Facts] = dict(known)
-    with ThreadPoolExecutor(min(MAX_READERS, len(os.sched_getaffinity(0)))) as pool:
-        try:
-            for path, facts in zip(unknown, pool.map(lambda path: shard_facts(path, advance), unknown), strict=True):
-                found[path] = facts
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            fresh = {key: found[path] for path, key in keys.items() if key is not None and path in found}
-            if fresh.keys() - memory.keys():
-                _remember(memory | fresh)
-    return found
-
-
-def _remember(memory: Mapping[str, typing.Any]) -> None:
-    with contextlib.suppress(OSError):  # the next call reads the shards again, nothing more
-        memory_path().parent.mkdir(parents=True, exist_ok=True)
-        write_json(memory_path(), memory)
 
 
 def find_shards(data: Path) -> dict[str, list[Path]]:
@@ -163,86 +57,6 @@ def check_one_set(data: Path, shards: Mapping[str, Sequence[Path]]) -> None:
     if len(stems) > 1:
         first, second, *_ = stems.values()
         raise DataError(f"{data} mixes two data sets, {first.name} and {second.name}: keep each in a folder of its own")
-
-
-def fetch_command(data: Path, manifest: DataManifest, train: int) -> str:
-    """What brings so many train shards of a folder from the hub, at the revision that it is of."""
-    source, into = manifest.source, data.parent.parent
-    options = ["--variant", source.get("variant", "..."), "--train-shards", train]
-    options += ["--into", into] if str(into) != "data" else []
-    options += ["--repo", source["repo"]] if source.get("repo", PUBLISHED_REPO) != PUBLISHED_REPO else []
-    options += ["--revision", source["revision"]] if "revision" in source else []
-    return shlex.join(["python", "jobs/prepare_data.py", *map(str, options)])
-
-
-def mend(data: Path, manifest: DataManifest) -> str:
-    """What to do where a file of a folder is not as its manifest says."""
-    again = {
-        "hub": fetch_command(data, manifest, sum("_train_" in name for name in manifest.files)),
-        "embedded": "python -m golf_core.data.embedded",
-    }.get(str(manifest.source["kind"]), "what made it")
-    told = f"`{again}` again brings it back"
-    if manifest.source["kind"] == "documents":
-        told = f"remove {data}, and make it anew: {_export_command(data, manifest)}"
-    if not all(_is_shard(data / name) for name in manifest.files):  # nobody means to have half a shard
-        return told
-    return f"{told}; where the change is meant, remove {data / DATA_MANIFEST} and name --tokenizer FILE"
-
-
-def mend_extra(data: Path, manifest: DataManifest, names: Sequence[str]) -> str:
-    """What to do where a folder holds shards that its manifest does not list."""
-    told = "a run would read it, so move it away" if len(names) == 1 else "a run would read them, so move them away"
-    numbers = [int(found[1]) for name in names if (found := PUBLISHED_TRAIN.fullmatch(name))]
-    count, published = max(numbers, default=0) + 1, manifest.source.get("train_shards_published")
-    if manifest.source["kind"] != "hub" or len(numbers) < len(names) or not isinstance(published, int):
-        return told
-    return told if count > published else f"{told}; or list so many: `{fetch_command(data, manifest, count)}`"
-
-
-def _is_shard(path: Path) -> bool:
-    try:
-        return shard_tokens(path) > 0
-    except DataError:
-        return False
-
-
-def refuse_no_folder(data: Path) -> None:
-    """Say of a folder that is not there whether it is still being made."""
-    if data.is_dir():
-        return
-    home = data.parent / FETCH_FOLDER
-    hidden = {
-        "a fetch": (home / data.name, home / f"{data.name}.parts"),
-        "an export": (data.with_name(f".{data.name}{EXPORT_SUFFIX}"),) if data.name else (),
-    }
-    for what, places in hidden.items():
-        if found := [place for place in places if place.is_dir()]:
-            status = shlex.join(["python", "jobs/prepare_data.py", "--status", "--into", str(data.parent.parent)])
-            raise DataError(
-                f"{data} is not there yet: {what} has not come to its end (what came is in {found[0]}); wait for it, "
-                f"or give its command again; `{status}` tells more"
-            )
-    raise DataError(f"{data} is not a folder")
-
-
-def _export_command(data: Path, manifest: DataManifest) -> str:
-    """The command that made a folder from documents, as far as its manifest knows."""
-    source, into, options = manifest.source, data.parent.parent, []
-    names = [str(one["name"]) for one in source.get("sources", [])]
-    trained = "trained" in source.get("tokenizer", {})
-    tokenizer = tokenizer_path(data, manifest).resolve()  # a path that does not lead through the folder
-    digest = manifest.tokenizer.sha256
-    lost = not trained and not (tokenizer.is_file() and file_sha256(tokenizer) == digest)
-    options += ["--vocab", manifest.tokenizer.vocab] if trained else ["--tokenizer", "..." if lost else tokenizer]
-    options += ["--name", manifest.name, "--val-documents", source.get("val_documents", "...")]
-    options += ["--shard-tokens", source.get("shard_tokens", "...")]
-    options += ["--text-field", source["text_field"]] if source.get("text_field", "text") != "text" else []
-    options += ["--skip-bad"] if source.get("skipped_bad") else []
-    options += ["--into", into] if str(into) != "data" else []
-    command = shlex.join(["python", "jobs/prepare_data.py", "--documents", *names[:NAMED_SOURCES], *map(str, options)])
-    more = f" (of {len(names)} files the first {NAMED_SOURCES} are named)" if len(names) > NAMED_SOURCES else ""
-    other = f" and a tokenizer of SHA-256 {digest[:12]}, which {tokenizer.name} was" if lost else ""
-    return f"`{command}`, with the paths of those files{more}{other}"
 
 
 def check_listed(data: Path, manifest: DataManifest, shards: Mapping[str, Sequence[Path]]) -> None:

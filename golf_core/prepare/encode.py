@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from golf_core.data.byte_count import byte_tables, target_bytes
-from golf_core.data.identity import MAX_VOCAB
+from golf_core.data.shard_facts import MAX_VOCAB
 from golf_core.data.shards import BOS_ID, DataError
 from golf_core.prepare.blocks import UTF8_MARK, BadDocument, Position, TextBlock
 from golf_core.prepare.words import TextEncoder

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from golf_core.data.byte_count import byte_tables, load_tokenizer
-from golf_core.data.identity import MAX_VOCAB
 from golf_core.data.manifest import damage, read_manifest
+from golf_core.data.shard_facts import MAX_VOCAB
 from golf_core.data.shards import BOS_ID, DataError
 from golf_core.prepare.export_state import Checkpoint, HeldOut, counted, damaged_shards, read_checkpoint
 from golf_core.prepare.sources import Source, find_sources

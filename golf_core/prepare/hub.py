@@ -25,8 +25,9 @@ import filelock
 from huggingface_hub import constants
 
 from golf_core.data.byte_count import load_tokenizer
-from golf_core.data.identity import FETCH_FOLDER, PUBLISHED_REPO, shard_facts
 from golf_core.data.manifest import SPLITS, ManifestError, read_manifest
+from golf_core.data.mending import FETCH_FOLDER, PUBLISHED_REPO
+from golf_core.data.shard_facts import shard_facts
 from golf_core.data.shards import DataError, shard_tokens
 from golf_core.prepare.endpoint import DEFAULT_ENDPOINT
 from golf_core.prepare.hub_client import Hub

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from golf_core.data.identity import MAX_VOCAB
+from golf_core.data.shard_facts import MAX_VOCAB
 from golf_core.data.shards import SHARD_HEADER_BYTES, DataError
 from golf_core.fields import nearest
 from golf_core.prepare.hub_errors import HubError

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.data.identity import FETCH_FOLDER, read_shards
 from golf_core.data.manifest import (
     SPLITS,
     DataManifest,
@@ -19,6 +18,8 @@ from golf_core.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from golf_core.data.mending import FETCH_FOLDER
+from golf_core.data.shard_facts import is_shard, read_shards
 from golf_core.data.shards import DataError, shard_tokens
 from golf_core.prepare.hub_client import HubFile
 from golf_core.prepare.hub_manifest import HubDataset
@@ -125,7 +126,7 @@ def refuse_other_shards(folder: Path, wanted: Iterable[Wanted]) -> None:
 def _verified(places: Mapping[Wanted, Path], tell: Callable[[FetchEvent], None]) -> set[Wanted]:
     """Those of which the file at that place is the hub's. Large shards are read once and remembered."""
     sized = {one: path for one, path in places.items() if path.is_file() and path.stat().st_size == one.file.size}
-    shards = {one: path for one, path in sized.items() if one.is_shard and _has_header(path)}
+    shards = {one: path for one, path in sized.items() if one.is_shard and is_shard(path)}
     facts = read_shards(
         list(shards.values()), lambda done, total: tell(FetchProgress("checking", done, total, files=len(shards)))
     )
@@ -137,13 +138,6 @@ def _verified(places: Mapping[Wanted, Path], tell: Callable[[FetchEvent], None])
         if known == one.file.digest:
             found.add(one)
     return found
-
-
-def _has_header(path: Path) -> bool:
-    try:
-        return shard_tokens(path) > 0
-    except DataError:
-        return False
 
 
 def _differs(one: Wanted, manifest: DataManifest | None, wanted: Sequence[Wanted]) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.data.identity import EXPORT_SUFFIX, FETCH_FOLDER, mend, mend_extra, read_shards
 from golf_core.data.manifest import (
     DATA_MANIFEST,
     SPLITS,
@@ -15,7 +14,9 @@ from golf_core.data.manifest import (
     read_manifest,
     tokenizer_path,
 )
-from golf_core.data.shards import DataError, shard_paths, shard_tokens
+from golf_core.data.mending import EXPORT_SUFFIX, FETCH_FOLDER, mend, mend_extra
+from golf_core.data.shard_facts import is_shard, read_shards
+from golf_core.data.shards import DataError, shard_paths
 from golf_core.prepare.hub_parallel import FetchEvent, FetchProgress
 from golf_core.rundir import file_sha256
 
@@ -112,7 +113,4 @@ def _reader(folder: Path, manifest: DataManifest, tell: Callable[[FetchEvent], N
 
 
 def _readable(path: Path, size: int) -> bool:
-    try:
-        return path.is_file() and path.stat().st_size == size and shard_tokens(path) > 0
-    except DataError:
-        return False
+    return is_shard(path) and path.stat().st_size == size

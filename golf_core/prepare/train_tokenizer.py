@@ -15,7 +15,7 @@ import sentencepiece
 
 from golf_core.data.byte_count import SPACE_MARK
 from golf_core.data.corpus import MAX_DOCUMENT_BYTES, split_document
-from golf_core.data.identity import MAX_VOCAB
+from golf_core.data.shard_facts import MAX_VOCAB
 from golf_core.data.shards import DataError
 from golf_core.data.tokenizer import TOKENIZER_SETTINGS, train_tokenizer
 from golf_core.prepare.blocks import read_blocks

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from golf_core.data.embedded import SHARD_NAMES, TOKENIZER_NAME, embedded_data
-from golf_core.data.identity import data_identity, read_shards, shard_facts
+from golf_core.data.identity import data_identity
 from golf_core.data.manifest import (
     DATA_MANIFEST,
     DataManifest,
@@ -22,6 +22,7 @@ from golf_core.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from golf_core.data.shard_facts import read_shards, shard_facts
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import DataError
 from golf_core.rundir import file_sha256
@@ -116,7 +117,7 @@ def test_a_token_beyond_the_vocab_and_a_shared_shard_are_refused(folder, tmp_pat
 def test_large_shards_are_remembered_until_they_change(folder, tmp_path, monkeypatch):
     """A remembered hash is the hash; a changed file is read again, and one of which the memory holds nonsense."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("golf_core.data.identity.REMEMBER_BYTES", 0)
+    monkeypatch.setattr("golf_core.data.shard_facts.REMEMBER_BYTES", 0)
     data = tmp_path / "data"
     data.mkdir()
     write_shard(data / "a_train_000000.bin", np.arange(10))
@@ -270,7 +271,7 @@ def test_a_token_that_the_tokenizer_lacks_is_refused(folder, tmp_path):
 
 def test_a_shard_read_by_threads_is_the_file(tmp_path, monkeypatch):
     """Hash, count and largest token of shards of many blocks, in the order asked; every byte of tokens is told once."""
-    monkeypatch.setattr("golf_core.data.identity.BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr("golf_core.data.shard_facts.BLOCK_BYTES", 1 << 10)
     paths = [tmp_path / f"a_train_{number}.bin" for number in range(9)]
     for number, path in enumerate(paths):
         write_shard(path, np.arange(1000 * number, 1000 * number + 1500))

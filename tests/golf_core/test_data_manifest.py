@@ -150,8 +150,8 @@ def test_the_tokenizers_path_is_relative(whole, path):
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "{", '{"a": NaN}', "[" * 10_000, '{"schema_version": 2' + " " * 99])
 def test_what_is_no_object_is_refused(whole, text):
-    """Cut, nested or empty: the same error, never another."""
-    refused(whole[0], text)
+    """Cut, nested or empty: the same error, which names the file, never another."""
+    assert str(whole[0] / DATA_MANIFEST) in refused(whole[0], text)
 
 
 @settings(max_examples=50)
