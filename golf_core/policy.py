@@ -90,6 +90,13 @@ def _parsed_policy(text: str, path: Path) -> Policy:
     return replace(policy, claim=claim)
 
 
+def policy_from(data: typing.Mapping[str, typing.Any]) -> Policy:
+    """The policy that `to_dict` told. Raises ConfigError."""
+    rest = {key: value for key, value in data.items() if key != "claim"}
+    policy: Policy = from_dict(Policy, rest)
+    return policy if data.get("claim") is None else replace(policy, claim=claim_from(data["claim"]))
+
+
 def claim_from(data: typing.Any) -> Claim:
     """The rule in a policy's [claim], from a file or from what was registered. Raises ConfigError."""
     if not isinstance(data, dict):

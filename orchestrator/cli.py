@@ -32,6 +32,13 @@ Tokenizer = typing.Annotated[
     str | None,
     typer.Option(help="SentencePiece model that made the shards. Default: the one that DATA's manifest names."),
 ]
+Address = typing.Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A Ray cluster's job server, as in http://127.0.0.1:8265; auto on its head."),
+]
+Insecure = typing.Annotated[
+    bool, typer.Option("--insecure", help="Talk to a job server without a token over a network that others see.")
+]
 Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
 Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 Sets = typing.Annotated[
@@ -91,6 +98,33 @@ def submit(
         str | None,
         typer.Option(metavar="MODEL:COUNT", help="With --dry-run: plan for these. Default: those here, else as meant."),
     ] = None,
+    gpus: typing.Annotated[
+        str | None, typer.Option(metavar="MODEL:COUNT", help="Of a seed, on one node: H100:8, any:1, or 0.")
+    ] = None,
+    max_gpus: typing.Annotated[int | None, typer.Option(help="GPUs at a time, over all seeds.")] = None,
+    address: Address = None,
+    state_dir: typing.Annotated[
+        str | None, typer.Option(help="Folder on the cluster's head. Default: ~/golf-runs.")
+    ] = None,
+    node_dir: typing.Annotated[str | None, typer.Option(help="Folder on each node. Default: ~/golf-node.")] = None,
+    storage: typing.Annotated[
+        str | None, typer.Option(metavar="URI", help="Where sealed attempts are copied: file://, s3://, gs://.")
+    ] = None,
+    budget: typing.Annotated[float | None, typer.Option(help="USD that this runs folder may ever cost.")] = None,
+    price: typing.Annotated[float | None, typer.Option(help="USD an hour for the GPUs of a seed.")] = None,
+    parallel: typing.Annotated[
+        bool, typer.Option("--parallel", help="All seeds at once: no canary goes first.")
+    ] = False,
+    no_rehearsal: typing.Annotated[
+        bool, typer.Option("--no-rehearsal", help="Rent all GPUs at once, for code that never ran on one.")
+    ] = False,
+    install_packages: typing.Annotated[
+        bool, typer.Option("--install-packages", help="Let Ray install our packages on the nodes.")
+    ] = False,
+    insecure: Insecure = False,
+    grid: typing.Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Variants of a recipe, from a TOML file; see docs/recipes.md.")
+    ] = None,
     processes: typing.Annotated[
         int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU; of a grid, its own.")
     ] = None,
@@ -137,8 +171,9 @@ def submit(
 
         settings = resolve(
             seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
-            device=device, gpu=gpu, processes=processes, threads=threads, dtype=dtype, launcher=launcher,
-            startup_seconds=startup_seconds, silence_seconds=silence_seconds,
+            device=device, gpu=gpu, gpus=gpus, max_gpus=max_gpus, address=address, state_dir=state_dir,
+            node_dir=node_dir, storage=storage, budget=budget, price=price, processes=processes, threads=threads,
+            dtype=dtype, launcher=launcher, startup_seconds=startup_seconds, silence_seconds=silence_seconds,
         )  # fmt: skip
         request = Request(
             overrides=tuple(set_ or ()),
@@ -150,6 +185,12 @@ def submit(
             json=json,
             quiet=quiet,
             retry_failed=retry_failed,
+            yes=yes,
+            parallel=parallel,
+            rehearsal=not no_rehearsal,
+            install_packages=install_packages,
+            insecure=insecure,
+            grid=grid,
         )
         return submit_command(settings, request)
 

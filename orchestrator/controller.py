@@ -42,6 +42,14 @@ class Case:
     note: str = "queued"
 
 
+# Why a run must wait though a slot is free, such as a canary or a budget; None: it may start.
+Admission = Callable[[Case, Sequence[Case]], str | None]
+
+
+def admit_all(case: Case, cases: Sequence[Case]) -> str | None:
+    return None
+
+
 def lease_of_submission(submission_id: str) -> str:
     return f"submission:{submission_id}"
 
@@ -64,10 +72,11 @@ class Controller:
         backend_name: str,
         retry_failed: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        admission: Admission = admit_all,
     ) -> None:
         self.submission, self.runs_dir, self.ledger, self.lease = submission, runs_dir, ledger, lease
         self.open_backend, self.limits, self.slots, self.clock = open_backend, limits, slots, clock
-        self.retry_failed = retry_failed
+        self.retry_failed, self.admission = retry_failed, admission
         self.backend: Backend | None = None
         self.cases = [Case(run, inspect_all(runs_dir, run.run_id)) for run in submission.runs]
         data = {"backend": backend_name, "pid": ledger.owner.pid, "retry_failed": retry_failed}
@@ -151,7 +160,8 @@ class Controller:
             train_faults=case.faults["train"],
             evaluate_faults=case.faults["evaluate"],
             since_fault=self.clock() - case.fault_at,
-            slot_free=sum(other.live is not None for other in self.cases) < self.slots,
+            slot_free=(free := sum(other.live is not None for other in self.cases) < self.slots),
+            held=(self.admission(case, self.cases) or "") if free else "",
             elsewhere=case.elsewhere,
             cancel=case.run.seed in self.cancelled,
             retry_failed=self.retry_failed,

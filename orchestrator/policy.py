@@ -33,6 +33,7 @@ class View:
     evaluate_faults: int = 0  # likewise, evaluate
     since_fault: float = float("inf")  # seconds since the last of them
     slot_free: bool = True
+    held: str = ""  # why it must wait though a slot is free: a busy cluster, a canary, a budget
     elsewhere: bool = False  # another submission's controller is running it
     cancel: bool = False
     retry_failed: bool = False
@@ -93,4 +94,6 @@ def _when_free(view: View, faults: int, verb: str, number: int) -> Decision:
         return Decision("wait", f"retry in {pause - view.since_fault:.0f} s", number)
     if not view.slot_free:
         return Decision("wait", "queued", number)
+    if view.held:
+        return Decision("wait", view.held, number)
     return Decision(verb, "retry" if faults else "next", number)

@@ -35,6 +35,14 @@ FIELDS: dict[str, Field] = {
     "tokenizer": Field(None, str, is_path=True),
     "device": Field("cpu", str),
     "gpu": Field(None, str),  # MODEL:COUNT to plan for where there is none; --dry-run alone
+    "gpus": Field(None, str),  # MODEL:COUNT, any:COUNT or 0, of a seed
+    "max_gpus": Field(None, int, above_zero=True),  # at a time, over all seeds
+    "address": Field(None, str),  # of a Ray cluster's job server; None: a local Ray
+    "state_dir": Field("~/golf-runs", str),  # on the cluster's head: ledger and attempts
+    "node_dir": Field("~/golf-node", str),  # on each node: what runs there
+    "storage": Field(None, str),  # fsspec URI for sealed attempts
+    "budget": Field(None, float, above_zero=True),  # USD, of the runs folder
+    "price": Field(None, float),  # USD an hour for the GPUs of a seed; None: of the price file
     "processes": Field(None, int),  # None: what the machine and the recipe allow
     "threads": Field(1, int),
     "dtype": Field(None, str),

@@ -5,11 +5,12 @@ Backend, paths, budget and deadlines stay out of the ids: the same work keeps it
 
 import hashlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from golf_core.bundle_pack import readable_source
-from golf_core.policy import Policy
+from golf_core.fields import ConfigError
+from golf_core.policy import Policy, policy_from
 from golf_core.rundir import content_id
 from orchestrator.errors import UsageError
 from orchestrator.script import RECIPE, SCRIPT, Script
@@ -254,6 +255,31 @@ class Submission:
             "base": self.base,
             "registered_at": registered_at,
         }
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, typing.Any], bundle: str) -> "Submission":
+        """The submission of a spec.json and its bundle. Raises UsageError where they do not give its ids."""
+        try:
+            made = cls(
+                recipe=spec["recipe"],
+                overrides=tuple(spec["overrides"]),
+                seeds=tuple(spec["seeds"]),
+                target=Target(**spec["target"]),
+                policy=policy_from(spec["policy"]),
+                config=spec["config"],
+                data=Data(**spec["data"]),
+                bundle=bundle,
+                script=None if spec.get("script") is None else Script.from_dict(spec["script"]),
+                **{name: spec.get(name) for name in ("recipe_file", "published", "grid", "base")},
+            )
+        except (KeyError, TypeError, ConfigError) as error:
+            raise UsageError(f"this is no registered submission: {error!r}") from None
+        if made.submission_id != spec.get("submission_id"):
+            raise UsageError(
+                f"submission {str(spec.get('submission_id'))[:SUBMISSION_DIGITS]} and what is beside it give "
+                f"{made.submission_id[:SUBMISSION_DIGITS]}: one of them was changed"
+            )
+        return made
 
     def run_json(self, run: Run, number: int, limits: Limits) -> dict[str, typing.Any]:
         """What run.json of an attempt says."""

@@ -56,6 +56,12 @@ class Request:
     json: bool = False
     quiet: bool = False
     retry_failed: bool = False
+    yes: bool = False
+    parallel: bool = False
+    rehearsal: bool = True
+    install_packages: bool = False
+    insecure: bool = False
+    grid: Path | None = None
 
 
 def submit(settings: Settings, request: Request) -> int:

@@ -37,6 +37,7 @@ class State:
 
     phase: str
     message: str = ""
+    cls: str = ""  # of a lost attempt, where the backend knows better than worker_lost: node_lost, preempted, ...
 
     @property
     def over(self) -> bool:
@@ -45,15 +46,22 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """What a backend needs to know of an attempt: its name, its folder, the processors it keeps busy."""
+    """What a backend needs to know of an attempt: its name, its folder, what it keeps busy, all of it on one node."""
 
     attempt_id: str
     folder: Path
     cpus: int = 1
+    gpus: int = 0
+    gpu: str | None = None  # model
+    stage: str = "train"  # or evaluate: the folder holds the sealed train files
 
 
 class Backend(typing.Protocol):
     name: str
+
+    def hold(self, job: Job) -> str | None:
+        """Why the attempt cannot begin now, such as that every node that could take it is busy; None: it can. Raises
+        Unavailable where it never can."""
 
     def start(self, job: Job) -> Handle:
         """Begin the attempt; the same attempt twice begins once. Raises SubmitError or Unavailable."""

@@ -53,6 +53,9 @@ class LocalRayBackend:
         self.own: PrivateRay | None = None
         self.ray: typing.Any = None
 
+    def hold(self, job: Job) -> str | None:
+        return None  # the controller's slots are all that is counted here
+
     def start(self, job: Job) -> Handle:
         handle = {"backend": self.name, "attempt_id": job.attempt_id, "owner": os.getpid()}
         if job.attempt_id in self.jobs and not self.poll(handle).over:

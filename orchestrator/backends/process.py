@@ -24,6 +24,9 @@ class ProcessBackend:
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.handles: dict[str, Handle] = {}  # the last one of each attempt
 
+    def hold(self, job: Job) -> str | None:
+        return None  # the controller's slots are all that is counted here
+
     def start(self, job: Job) -> Handle:
         if (handle := self.find(job.attempt_id)) is not None:
             return handle
