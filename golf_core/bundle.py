@@ -11,6 +11,7 @@ enforces: own imports are `from golf_core.x import name` on top level, without `
 """
 
 import ast
+import functools
 import textwrap
 import typing
 from dataclasses import dataclass, fields, is_dataclass
@@ -35,8 +36,8 @@ class BundleError(Exception):
 class _Module:
     name: str
     text: str  # without its own imports of golf_core
-    imports: list[str]  # modules of ours
-    names: dict[str, str]  # top-level name -> what it means ("def here" or "import ...")
+    imports: tuple[str, ...]  # modules of ours
+    names: typing.Mapping[str, str]  # top-level name -> what it means ("def here" or "import ...")
 
 
 def build_bundle(config: Config, root: Path = ROOT) -> str:
@@ -50,17 +51,27 @@ def readable_bundle(config: Config, root: Path = ROOT) -> str:
     parts = [(path, *place.split(":")) for path, place in chosen_parts(config)]
     modules = _in_import_order([module for _, module, _ in parts] + [ENTRY], root)
     _check_names(modules)
-    sections = [_head(config)]
-    sections += [f"{BANNER}\n# {m.name.replace('.', '/')}.py\n{BANNER}\n\n{m.text}" for m in modules]
+    body = _joined([f"{BANNER}\n# {m.name.replace('.', '/')}.py\n{BANNER}\n\n{m.text}" for m in modules])
     chosen = "".join(f"    {path!r}: {symbol},\n" for path, _, symbol in parts)
-    sections.append(
+    own = (
         f"{BANNER}\n# The config of this run, and the parts that it names\n{BANNER}\n\n"
         f"CONFIG = {_literal(config)}\n\nPARTS = {{\n{chosen}}}\n\n"
         'if __name__ == "__main__":\n    main(CONFIG, PARTS)\n'
     )
-    source = "\n\n".join(section.rstrip("\n") + "\n" for section in sections)
-    compile(source, "train_gpt.py", "exec")
-    return source
+    head = _head(config)
+    _check_compiles(body)
+    compile(_joined([head, own]), "train_gpt.py", "exec")
+    return _joined([head, body, own])
+
+
+def _joined(sections: list[str]) -> str:
+    return "\n\n".join(section.rstrip("\n") + "\n" for section in sections)
+
+
+@functools.lru_cache(maxsize=8)
+def _check_compiles(body: str) -> None:
+    """Modules that are whole by themselves are so in a row: the variants of a grid that share theirs, try once."""
+    compile(body, "train_gpt.py", "exec")
 
 
 def _head(config: Config) -> str:
@@ -102,6 +113,11 @@ def _read(name: str, root: Path) -> _Module:
         text = path.read_text(encoding="utf-8")
     except OSError:
         raise BundleError(f"there is no module {name} ({path.name} in {path.parent.name}/)") from None
+    return _parsed(name, text)
+
+
+@functools.lru_cache(maxsize=256)  # by the text: a file that was changed is another module
+def _parsed(name: str, text: str) -> _Module:
     if name.startswith(CONFIG_MODULES):
         text = without_checks(text)
     tree = ast.parse(text)
@@ -122,7 +138,7 @@ def _read(name: str, root: Path) -> _Module:
         if isinstance(node, ast.ImportFrom | ast.Import) and node not in tree.body and _is_ours(node):
             raise BundleError(f"{name}, line {node.lineno}: an import of ours inside a function or a condition")
     kept = "\n".join(line for number, line in enumerate(lines, 1) if number not in drop)
-    return _Module(name, kept.strip("\n") + "\n", imports, names)
+    return _Module(name, kept.strip("\n") + "\n", tuple(imports), names)
 
 
 def _is_ours(node: ast.ImportFrom | ast.Import) -> bool:
