@@ -7,6 +7,7 @@ import hashlib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from golf_core.bundle_pack import readable_source
 from golf_core.fields import ConfigError
@@ -202,15 +203,15 @@ class Submission:
     def diagnostic_only(self) -> bool:
         return self.config.get("diagnostic_only") is True
 
-    @property
+    @cached_property
     def bundle_sha256(self) -> str:
         return hashlib.sha256(self.bundle.encode()).hexdigest()
 
-    @property
+    @cached_property
     def code_bytes(self) -> int:
         return len(self.bundle.encode())
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         return tuple(Run(seed=seed, run_id=self.run_id(seed)) for seed in self.seeds)
 
@@ -228,7 +229,7 @@ class Submission:
             }
         )
 
-    @property
+    @cached_property
     def submission_id(self) -> str:
         return content_id([run.run_id for run in self.runs])
 
