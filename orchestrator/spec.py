@@ -155,6 +155,15 @@ class Limits:
     kill_after_s: float
     startup_s: float  # from the start of a stage to its first phase; also the most that an untimed phase may take
     silence_s: float  # without a line of output, on stdout or in metrics.jsonl
+    dead_man_s: float | None = None  # all that an execution of an attempt may take; None: what the others add up to
+
+    @property
+    def attempt_s(self) -> float:
+        """All that an execution of an attempt may take, whatever it does: what it can cost follows from it. Each stage
+        with its own start, its limit, and what it is given beyond that."""
+        if self.dead_man_s is not None:
+            return self.dead_man_s
+        return 2 * (self.startup_s + self.kill_after_s) + self.train_s + self.evaluate_s
 
     @property
     def whole_s(self) -> float:

@@ -65,9 +65,17 @@ class Deadlines:
         self.phase, self.phase_began = (name if edge == "begin" else None), now
 
     def over(self, now: float) -> tuple[str, str] | None:
-        """(class, message) once a deadline has passed."""
-        if self.stage not in TIMED:
-            return self._whole_over(now)
+        """(class, message) once a deadline has passed. `now` counts from the start of the worker."""
+        found = self._stage_over(now) if self.stage in TIMED else self._whole_over(now)
+        return found or self.dead_man(now)
+
+    def dead_man(self, now: float) -> tuple[str, str] | None:
+        """The last deadline, of all that an attempt does; what it may cost follows from it."""
+        if now > self.limits.attempt_s:
+            return "deadline", f"{now:.1f} s in all; an attempt is given {self.limits.attempt_s:g} s and not more"
+        return None
+
+    def _stage_over(self, now: float) -> tuple[str, str] | None:
         limits, here = self.limits, now - self.phase_began
         if not self.first_phase and now - self.began > limits.startup_s:
             return "startup", f"no phase began within {limits.startup_s:g} s of the start of {self.stage}"
@@ -168,7 +176,10 @@ def run_stage(
             cwd=cwd or folder,
             start_new_session=True,
         )
-        broken = _follow(process, transcript, Deadlines(limits, stage, clock()), clock, stop)
+        deadlines = Deadlines(limits, stage, clock())
+        broken = _follow(process, transcript, deadlines, clock, stop)
+        if broken is None and process.returncode:  # the watchdog may have kept the last deadline for us
+            broken = deadlines.dead_man(clock())
     except OSError as error:
         broken = ("launch_error", f"{command[0]}: {error}")
     finally:

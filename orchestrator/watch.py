@@ -4,10 +4,13 @@ torchrun's ranks sit in sessions of their own and survive their parents. So the 
 environment of what it starts, and keeps the writing end of a pipe; a watchdog that is nobody's child reads the
 other end. End of file means that the worker ended, however it ended. Forked twice: one that was forked once
 died with a Ray actor. Run as a file by a bare interpreter: nothing but the standard library here.
+
+It also keeps the time that an attempt is given in all: a worker that hangs, or was stopped, cannot.
 """
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -51,15 +54,14 @@ def kill_carriers(marker: str, patience: float = PATIENCE) -> int:
     return len(seen)
 
 
-def guard(marker: str, scratch: str) -> int:
-    """Start a watchdog for `marker`; the descriptor returned keeps it waiting until it is closed.
-
-    `scratch` is a folder that it removes in the end.
+def guard(marker: str, scratch: str, seconds: float) -> int:
+    """Start a watchdog for `marker`; the descriptor returned keeps it waiting until it is closed, but no longer than
+    `seconds` from now. `scratch` is a folder that it removes in the end.
     """
     reading, writing = os.pipe()
     try:
         subprocess.run(
-            [sys.executable, "-I", "-S", os.path.abspath(__file__), str(reading), marker, scratch],
+            [sys.executable, "-I", "-S", os.path.abspath(__file__), str(reading), marker, scratch, str(seconds)],
             pass_fds=(reading,),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -76,18 +78,20 @@ def guard(marker: str, scratch: str) -> int:
     return writing
 
 
-def main(reading: int, marker: str, scratch: str) -> None:
+def main(reading: int, marker: str, scratch: str, seconds: float) -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
     if os.fork():
         os._exit(0)
-    while os.read(reading, 4096):
-        pass
+    until = time.monotonic() + seconds
+    while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not os.read(reading, 4096):
+            break
     kill_carriers(marker)
     shutil.rmtree(scratch, ignore_errors=True)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]))

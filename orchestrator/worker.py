@@ -54,6 +54,7 @@ from orchestrator.watch import VARIABLE, guard, kill_carriers
 
 FINAL_FILES = (*TRAIN_FILES, TRAIN_SEAL, SCORES, SCORE_LEDGER, RESULT)
 SCRIPT_FILES = (RUN, BUNDLE, ENV, LOG, PHASES, RESULT)  # and ARTIFACT, where the script left one
+DEAD_MAN_GRACE = 15.0  # seconds that the worker has to keep its own deadline before the watchdog does
 LOCK_PATIENCE = 5.0  # seconds for a look at the lock, or for a dying predecessor, to end
 
 
@@ -88,7 +89,7 @@ class _Execution:
         else:
             stage, scratch = "train", tempfile.mkdtemp(prefix="golf-val-")
         kill_carriers(self.marker.partition(":")[0] + ":")  # of an execution that was killed a moment ago
-        watchdog = guard(self.marker, scratch)
+        watchdog = guard(self.marker, scratch, given_seconds(self.folder) + DEAD_MAN_GRACE)
         try:
             self.asked = read_json(self.folder / RUN)
             self.limits = Limits(**self.asked["limits"])
@@ -225,6 +226,14 @@ def kind_of(folder: Path) -> str:
         return str(read_json(folder / RUN).get("kind", RECIPE))
     except RunDirError:
         return RECIPE
+
+
+def given_seconds(folder: Path) -> float:
+    """What run.json gives the attempt in all; nothing where it cannot be read."""
+    try:
+        return Limits(**read_json(folder / RUN)["limits"]).attempt_s
+    except (RunDirError, KeyError, TypeError):
+        return 0.0
 
 
 def launch_command(target: Mapping[str, typing.Any], bundle: Path) -> list[str]:

@@ -142,3 +142,16 @@ def test_calibration_is_training():
     for row in rows[:-1]:
         deadlines.edge(row["phase"], row["edge"], row["t"])
     assert deadlines.over(72.9) is None and deadlines.over(73.1)[0] == "deadline"
+
+
+@given(st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(0.0, 60.0))
+def test_no_stage_outlives_what_an_attempt_is_given(train, evaluate, startup, kill_after):
+    """Whatever a stage does, it is over once the attempt has had its seconds, and within what its limits add up to."""
+    given_limits = limits(train_s=train, evaluate_s=evaluate, startup_s=startup, kill_after_s=kill_after, silence_s=1e9)
+    assert given_limits.attempt_s == 2 * (startup + kill_after) + train + evaluate
+    for stage in ("train", "evaluate", "run"):
+        deadlines = Deadlines(given_limits, stage, 0.0)
+        assert deadlines.over(given_limits.attempt_s + 0.01) is not None
+    short = limits(train_s=train, evaluate_s=evaluate, startup_s=startup, dead_man_s=0.5)
+    assert Deadlines(short, "train", 0.0).over(0.4) is None
+    assert Deadlines(short, "train", 0.0).over(0.6)[0] == "deadline"

@@ -13,7 +13,7 @@ import pytest
 from golf_core.rundir import SEAL, TRAIN_SEAL, is_sealed, read_json, read_jsonl, verify_seal
 from orchestrator.environment import bundle_environment
 from orchestrator.proc import Locked, folder_lock, is_locked
-from orchestrator.watch import VARIABLE
+from orchestrator.watch import VARIABLE, guard
 from orchestrator.worker import cut_to_train_seal, folder_key, run_attempt
 from tests.orchestrator.toy import MARK, ROOT, attempt_folder, carrying, limits, toy_text, until
 
@@ -71,6 +71,7 @@ DEADLINES = {
     "training that hangs": ({"train2": "chatter"}, {"train_s": 0.2, "kill_after_s": 0.3}, "deadline", "train"),
     "evaluation that hangs": ({"ttt": "chatter"}, {"evaluate_s": 0.2, "kill_after_s": 0.3}, "deadline", "evaluate"),
     "a phase without a limit": ({"compress": "chatter"}, {"startup_s": 0.8}, "deadline", "train"),
+    "all of it": ({"train2": "chatter"}, {"dead_man_s": 0.8}, "deadline", "train"),
     "silence": ({"train2": "hang"}, {"silence_s": 0.5}, "silent", "train"),
 }
 
@@ -254,3 +255,18 @@ def test_the_cut_keeps_only_the_sealed_prefix(tmp_path):
 
 def text(path):
     return path.read_text() if path.exists() else ""
+
+
+def test_the_watchdog_keeps_the_last_deadline_for_a_worker_that_cannot(tmp_path):
+    """What carries the marker is killed at the deadline, though the worker, which may have been stopped, still holds
+    the watchdog's pipe."""
+    marker = f"{os.urandom(8).hex()}:1"
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    carrier = subprocess.Popen(command, env=os.environ | {VARIABLE: marker})
+    pipe = guard(marker, str(tmp_path / "scratch"), 0.3)
+    try:
+        assert carrier.wait(timeout=30) == -signal.SIGKILL
+    finally:
+        os.close(pipe)
+        carrier.kill()
+        carrier.wait()
