@@ -1,6 +1,7 @@
 """Reading and changing configs: strict JSON in, plain data out, typed `path=value` overrides. No torch here."""
 
 import difflib
+import functools
 import math
 import types
 import typing
@@ -8,6 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 
 from golf_core.fields import ConfigError, nearest
+
+
+@functools.cache  # evaluating annotations takes longer than all else here, and a grid asks for every variant
+def _hints(cls: type) -> dict[str, typing.Any]:
+    return typing.get_type_hints(cls)
 
 
 def to_dict(config: typing.Any) -> dict[str, typing.Any]:
@@ -19,7 +25,7 @@ def from_dict(cls: type, data: Mapping[str, typing.Any], prefix: str = "") -> ty
     """A config from parsed JSON. An unknown key, a missing one or a value of another type is a ConfigError."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{prefix or cls.__name__} must be an object, not {data!r}")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in data:
         if key not in hints:
             raise ConfigError(f"there is no {prefix}{key}; {nearest(str(key), hints)}")
@@ -48,9 +54,10 @@ def override(config: typing.Any, assignments: Iterable[str]) -> typing.Any:
         path = path.strip()
         if not equals or not path:
             raise ConfigError(f"--set {assignment!r}: write it as path=value, such as model.layers=6")
-        node, cls, names = data, type(config), path.split(".")
+        node, names = data, path.split(".")
+        cls: type = type(config)
         for depth, name in enumerate(names):
-            hints = typing.get_type_hints(cls)
+            hints = _hints(cls)
             if name not in hints:
                 raise ConfigError(f"--set {assignment}: there is no {path}; {_nearest_path(path, type(config))}")
             last = depth == len(names) - 1
@@ -69,7 +76,7 @@ def override(config: typing.Any, assignments: Iterable[str]) -> typing.Any:
 def paths(cls: type, prefix: str = "") -> list[str]:
     """Every field that `override` can set, as a dotted path."""
     found: list[str] = []
-    for name, hint in typing.get_type_hints(cls).items():
+    for name, hint in _hints(cls).items():
         found += paths(hint, f"{prefix}{name}.") if is_dataclass(hint) else [prefix + name]
     return found
 
