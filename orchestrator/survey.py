@@ -9,30 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from orchestrator.errors import BackendFailure
+from orchestrator.spec import Data
 
 SCHEMA_VERSION = 1
 
 # What is asked of each node by name: what a bundle imports, what it may, and Ray itself.
 PACKAGES = ("ray", "torch", "numpy", "sentencepiece", "zstandard", "brotli", "nvidia-ml-py", "fsspec")
 KERNELS = ("flash_attn_3", "flash_attn")  # distributions of optional attention kernels, the better first
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFacts:
-    """Identity of the shards and the tokenizer on a node, as spec.Data has it; with `error` nothing else is told."""
-
-    path: str
-    error: str = ""
-    sha256: str = ""
-    tokenizer_path: str = ""
-    tokenizer_sha256: str = ""
-    name: str | None = None
-    source: str | None = None
-    shards: int = 0
-    train_tokens: int = 0
-    val_tokens: int = 0
-    pieces: int = 0
-    stamp: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +30,6 @@ class NodeFacts:
     free_gpus: int = 0  # at that moment
     error: str = ""
     python: str = ""
-    ray: str = ""
     packages: dict[str, str | None] = field(default_factory=dict)  # PACKAGES and KERNELS; None: not installed
     gpus: tuple[dict[str, typing.Any], ...] = ()  # gpus.Gpu.to_dict() of every real one
     cores: int = 0
@@ -57,7 +39,8 @@ class NodeFacts:
     disk_error: str = ""  # why nothing could be written there
     clock_offset: float | None = None  # seconds of its wall clock before (+) or behind (-) the head's
     clock_error: float = 0.0  # half of the round trip
-    data: DataFacts | None = None  # where it was asked for
+    data: Data | None = None  # shards and tokenizer there, where they were asked for
+    data_error: str = ""  # why they are of no use
 
     @property
     def answered(self) -> bool:
@@ -111,5 +94,5 @@ def _node(told: Mapping[str, typing.Any]) -> NodeFacts:
     known = {name: told[name] for name in _names(NodeFacts)}
     data = known["data"]
     known["gpus"] = tuple(dict(one) for one in known["gpus"])
-    known["data"] = None if data is None else DataFacts(**data)
+    known["data"] = None if data is None else Data(**data)
     return NodeFacts(**known)
