@@ -11,6 +11,7 @@ from golf_core.fields import ConfigError, nearest, require
 from golf_core.frontier import BEST, toml_table, toml_text
 
 FOLDER = Path(__file__).parent / "policies"
+TABLES = ("claim", "hardware")  # of a policy's file that it may do without
 WRITTEN, PRACTISED = "record-2026-03", "frontier-2026-04"  # the race's two rules for a claim, by name in every output
 
 
@@ -37,6 +38,29 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What the GPUs that a policy names must show before they are trained on; 0 leaves a threshold out. Every GPU must,
+    while all of them work at the same time."""
+
+    nvlinks: int = 0  # active NVLinks of a GPU, at least
+    matmul_tflops: float = 0.0  # of a product of bf16 matrices, at least
+    copy_gb_s: float = 0.0  # memory read and written, at least
+    all_reduce_gb_s: float = 0.0  # bus bandwidth of a large sum over all GPUs, at least
+    clock_mhz: int = 0  # of the multiprocessors during the products, at least
+    idle_bytes: int = 0  # memory in use before anything of ours runs, at most
+    step_factor: float = 0.0  # times the published step time that the recipe's first steps may take
+    probe_seconds: float = 120.0  # that the speed probe may take, with its start
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            require(0 <= value < 1e15, f"hardware.{name}={value} must not be negative")
+        require(self.probe_seconds > 0, f"hardware.probe_seconds={self.probe_seconds} must be positive")
+        require(
+            not 0 < self.step_factor < 1, f"hardware.step_factor={self.step_factor} must be at least 1, or 0 for none"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """Caps are inclusive: a value equal to its cap passes. Sizes are decimal bytes, times are seconds."""
 
@@ -50,15 +74,16 @@ class Policy:
     gpu: str | None = None  # model that the race asks for; None: any hardware, a CPU too
     gpus: int = 0
     claim: Claim | None = None  # None: nothing can be claimed under it
+    hardware: Hardware | None = None  # None: GPUs need only be those that were asked for, and sound
 
     def __post_init__(self) -> None:
         for name in ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds"):
             require(getattr(self, name) > 0, f"policy {self.name}: {name}={getattr(self, name)} must be positive")
 
     def to_dict(self) -> dict[str, typing.Any]:
-        """Without a claim there is no key for it, as in what was registered before there were claims."""
+        """Without a table there is no key for it, as in what was registered before there was one."""
         told = asdict(self)
-        return told if self.claim else {key: value for key, value in told.items() if key != "claim"}
+        return {key: value for key, value in told.items() if key not in TABLES or value is not None}
 
 
 def policy_names() -> list[str]:
@@ -80,21 +105,19 @@ def load_policy(name: str) -> Policy:
 def _parsed_policy(text: str, path: Path) -> Policy:
     data = toml_table(text)
     data.setdefault("name", path.stem)
-    told = data.pop("claim", None)
-    policy: Policy = from_dict(Policy, data)
-    if told is None:
+    policy = policy_from(data)
+    if policy.claim is None or not policy.claim.frontier.endswith(".toml"):
         return policy
-    claim = claim_from(told)
-    if claim.frontier.endswith(".toml"):
-        claim = replace(claim, frontier=str((path.parent / claim.frontier).absolute()))
-    return replace(policy, claim=claim)
+    return replace(policy, claim=replace(policy.claim, frontier=str((path.parent / policy.claim.frontier).absolute())))
 
 
 def policy_from(data: typing.Mapping[str, typing.Any]) -> Policy:
-    """The policy that `to_dict` told. Raises ConfigError."""
-    rest = {key: value for key, value in data.items() if key != "claim"}
-    policy: Policy = from_dict(Policy, rest)
-    return policy if data.get("claim") is None else replace(policy, claim=claim_from(data["claim"]))
+    """The policy of a file's table, or that `to_dict` told. Raises ConfigError."""
+    tables = {key: data[key] for key in TABLES if data.get(key) is not None}
+    policy: Policy = from_dict(Policy, {key: value for key, value in data.items() if key not in TABLES})
+    if "claim" in tables:
+        policy = replace(policy, claim=claim_from(tables["claim"]))
+    return replace(policy, hardware=hardware_from(tables["hardware"])) if "hardware" in tables else policy
 
 
 def claim_from(data: typing.Any) -> Claim:
@@ -103,3 +126,12 @@ def claim_from(data: typing.Any) -> Claim:
         raise ConfigError(f"claim={data!r:.80} must be a table: alpha, frontier, and if need be margin_nats, against")
     claim: Claim = from_dict(Claim, data, "claim.")
     return claim
+
+
+def hardware_from(data: typing.Any) -> Hardware:
+    """The thresholds in a policy's [hardware], from a file or from what was registered. Raises ConfigError."""
+    if not isinstance(data, dict):
+        known = ", ".join(Hardware.__dataclass_fields__)
+        raise ConfigError(f"hardware={data!r:.80} must be a table of {known}")
+    hardware: Hardware = from_dict(Hardware, data, "hardware.")
+    return hardware

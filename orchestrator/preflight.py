@@ -2,7 +2,8 @@
 
 import ast
 import os
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -202,6 +203,7 @@ def check_folder(runs_dir: Path, submission: Submission) -> bool:
     policy, registered_policy = submission.policy.to_dict(), spec.get("policy", {})
     if "claim" not in registered_policy:  # from before policies had one: the rest must still be equal
         policy.pop("claim", None)
+    registered_policy, policy = _without_hardware(registered_policy), _without_hardware(policy)
     if registered_policy != policy:
         registered = registered_policy.get("name")
         raise UsageError(
@@ -209,3 +211,9 @@ def check_folder(runs_dir: Path, submission: Submission) -> bool:
             f"submit it with --policy {registered}, or into another --runs-dir"
         )
     return True
+
+
+def _without_hardware(policy: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
+    """The rest of a policy: what a node must show before it is trained on decides no gate, and will be set anew once
+    somebody has measured it."""
+    return {key: value for key, value in policy.items() if key != "hardware"}

@@ -23,5 +23,5 @@ def naive_baseline() -> Recipe:
         command=RECORD_COMMAND.format(name="naive_baseline"),
         expects="13,780 steps of 43.54 ms on 8xH100 SXM (published; not run here)",
         target="H100:8",
-        published=Published(value=1.22436570, status="measured", source="the record's own log"),
+        published=Published(value=1.22436570, status="measured", source="the record's own log", step_ms=43.54),
     )

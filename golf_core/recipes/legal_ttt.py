@@ -69,7 +69,9 @@ def legal_ttt() -> Recipe:
         command=RECORD_COMMAND.format(name="legal_ttt"),
         expects="7,155 steps of 83.9 ms on 8xH100 SXM, 15.85 MB (published; not run on GPUs here)",
         target="H100:8",
-        published=Published(value=1.11927, status="measured", source=f"{SOURCE}: mean of seeds 1337, 42, 2025"),
+        published=Published(
+            value=1.11927, status="measured", source=f"{SOURCE}: mean of seeds 1337, 42, 2025", step_ms=83.9
+        ),
     )
 
 

@@ -14,6 +14,7 @@ class Published:
     value: float | None  # bits per byte of the FineWeb validation text; None while pending
     status: str
     source: str
+    step_ms: float | None = None  # mean time of a training step on the recipe's target; None: not told
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
