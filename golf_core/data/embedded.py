@@ -1,10 +1,12 @@
-"""`python -m golf_core.data.embedded`: tokenizer and shards of the embedded corpus, made once, cached by content.
+"""`python -m golf_core.data.embedded [--cache FOLDER]`: tokenizer and shards of the embedded corpus, made once, cached
+by content.
 
 Prints one JSON line: {"data_path", "tokenizer_path", "cached"}. The cache folder is named by the hash of the corpus
 and of every setting; a file in it that differs from its manifest, or a manifest of an older format, makes it anew. Two
 at once make the same bytes, and the first rename wins.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -136,8 +138,11 @@ def _clear(root: Path) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m golf_core.data.embedded")
+    parser.add_argument("--cache", type=Path, help="folder of the caches, where it is not to be the usual one")
+    root = parser.parse_args().cache
     try:
-        folder, cached = embedded_data()
+        folder, cached = embedded_data(root)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
