@@ -112,6 +112,15 @@ def submit(
     ] = None,
     budget: typing.Annotated[float | None, typer.Option(help="USD that this runs folder may ever cost.")] = None,
     price: typing.Annotated[float | None, typer.Option(help="USD an hour for the GPUs of a seed.")] = None,
+    provider: typing.Annotated[
+        str | None, typer.Option(help="Whose GPUs these are, for their listed price: aws, lambda, modal, runpod.")
+    ] = None,
+    max_attempts: typing.Annotated[
+        int | None, typer.Option(help="Attempts of a seed that may be paid for. Default: 3, the last two retries.")
+    ] = None,
+    dead_man_seconds: typing.Annotated[
+        float | None, typer.Option(help="Most that an attempt may take in all. Default: its limits added up.")
+    ] = None,
     parallel: typing.Annotated[
         bool, typer.Option("--parallel", help="All seeds at once: no canary goes first.")
     ] = False,
@@ -172,7 +181,8 @@ def submit(
         settings = resolve(
             seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
             device=device, gpu=gpu, gpus=gpus, max_gpus=max_gpus, address=address, state_dir=state_dir,
-            node_dir=node_dir, storage=storage, budget=budget, price=price, processes=processes, threads=threads,
+            node_dir=node_dir, storage=storage, budget=budget, price=price, provider=provider,
+            max_attempts=max_attempts, dead_man_seconds=dead_man_seconds, processes=processes, threads=threads,
             dtype=dtype, launcher=launcher, startup_seconds=startup_seconds, silence_seconds=silence_seconds,
         )  # fmt: skip
         request = Request(

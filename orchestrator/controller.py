@@ -42,7 +42,11 @@ class Case:
     note: str = "queued"
 
 
-# Why a run must wait though a slot is free, such as a canary or a budget; None: it may start.
+class Barred(str):
+    """Why a run is not started under this submit, whatever comes free."""
+
+
+# Why a run must wait though a slot is free, such as a canary or a budget, or is Barred; None: it may start.
 Admission = Callable[[Case, Sequence[Case]], str | None]
 
 
@@ -155,13 +159,16 @@ class Controller:
             Past(one.number, one.state, one.cls, one.stage, one.train_sealed, one.number in case.fresh)
             for one in case.attempts
         ]
+        free = sum(other.live is not None for other in self.cases) < self.slots
+        why = self.admission(case, self.cases) if free else None
         return View(
             pasts,
             train_faults=case.faults["train"],
             evaluate_faults=case.faults["evaluate"],
             since_fault=self.clock() - case.fault_at,
-            slot_free=(free := sum(other.live is not None for other in self.cases) < self.slots),
-            held=(self.admission(case, self.cases) or "") if free else "",
+            slot_free=free,
+            held=why or "",
+            barred=why if isinstance(why, Barred) else "",
             elsewhere=case.elsewhere,
             cancel=case.run.seed in self.cancelled,
             retry_failed=self.retry_failed,

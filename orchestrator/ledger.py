@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,11 +233,17 @@ class Ledger:
         run_id: str | None = None,
         attempt_id: str | None = None,
         data: Mapping[str, typing.Any] | None = None,
+        allow: Callable[[], None] | None = None,
     ) -> int:
-        """Write an event and return its number; with a lease only while that is still ours, else Fenced."""
+        """Write an event and return its number; with a lease only while that is still ours, else Fenced.
+
+        `allow` may look at the ledger and raise, and nothing is written: nobody else writes between its look and ours.
+        """
         with self._transaction():
             if lease is not None:
                 self._check(lease)
+            if allow is not None:
+                allow()
             name, token = (lease.name, lease.token) if lease is not None else (None, None)
             cursor = self.db.execute(
                 "INSERT INTO events (at, kind, submission_id, run_id, attempt_id, lease, token, data) "

@@ -12,7 +12,7 @@ from orchestrator.overview import Row, final_score
 from orchestrator.spec import Submission
 
 # From the best to the worst, where one command ran several submissions.
-SEVERITY = (errors.OK, errors.NOT_FINISHED, errors.GATE, errors.FAILED, errors.USAGE, errors.BACKEND)
+SEVERITY = (errors.OK, errors.NOT_FINISHED, errors.GATE, errors.FAILED, errors.BUDGET, errors.USAGE, errors.BACKEND)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class View:
     since_fault: float = float("inf")  # seconds since the last of them
     slot_free: bool = True
     held: str = ""  # why it must wait though a slot is free: a busy cluster, a canary, a budget
+    barred: str = ""  # why it is not started at all: a canary over its caps, a budget used up
     elsewhere: bool = False  # another submission's controller is running it
     cancel: bool = False
     retry_failed: bool = False
@@ -92,6 +93,8 @@ def _after_failure(view: View, last: Past) -> Decision:
 def _when_free(view: View, faults: int, verb: str, number: int) -> Decision:
     if faults and view.since_fault < (pause := BACKOFF_SECONDS[min(faults, len(BACKOFF_SECONDS)) - 1]):
         return Decision("wait", f"retry in {pause - view.since_fault:.0f} s", number)
+    if view.barred:
+        return Decision("stop", view.barred, number)
     if not view.slot_free:
         return Decision("wait", "queued", number)
     if view.held:

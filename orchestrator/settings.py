@@ -43,6 +43,9 @@ FIELDS: dict[str, Field] = {
     "storage": Field(None, str),  # fsspec URI for sealed attempts
     "budget": Field(None, float, above_zero=True),  # USD, of the runs folder
     "price": Field(None, float),  # USD an hour for the GPUs of a seed; None: of the price file
+    "provider": Field(None, str),  # whose GPUs these are, in the price file
+    "max_attempts": Field(None, int, above_zero=True),  # of a seed, that may be paid for; None: what the policy retries
+    "dead_man_seconds": Field(None, float, above_zero=True),  # of an attempt in all; None: its limits added up
     "processes": Field(None, int),  # None: what the machine and the recipe allow
     "threads": Field(1, int),
     "dtype": Field(None, str),
