@@ -3,7 +3,7 @@
 Append-only events, held to it by triggers, and leases. A lease has one owner and a token that grows with each
 change of owner; an event is written only if the writer's token is still the lease's, in the same transaction.
 So a controller that was thought dead, and wakes up, can write nothing. The ledger coordinates; evidence is in
-the sealed attempts.
+the sealed attempts. What happened on a cluster is written by the cluster's own ledger, and repeated here.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from orchestrator.proc import Owner
 FILE = "ledger.sqlite"
 MAKING = ".ledger.making"  # the beginning of the name of a ledger that is not whole yet
 APPLICATION_ID = 0x474F4C46  # "GOLF": what tells our file from any other SQLite file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 # An owner on another machine cannot be looked at: it is given up when its lease has not moved for this long,
 # by the looker's own monotonic clock.
@@ -40,7 +40,9 @@ CREATE TABLE events (
     attempt_id TEXT,
     lease TEXT,
     token INTEGER,
-    data TEXT NOT NULL
+    data TEXT NOT NULL,
+    origin TEXT,
+    origin_seq INTEGER
 ) STRICT;
 CREATE INDEX events_of_submission ON events (submission_id, seq);
 CREATE INDEX events_of_run ON events (run_id, seq);
@@ -57,6 +59,18 @@ CREATE TABLE leases (
 CREATE TRIGGER tokens_only_grow BEFORE UPDATE OF token ON leases WHEN NEW.token < OLD.token
     BEGIN SELECT RAISE(ABORT, 'tokens only grow'); END;
 CREATE TRIGGER leases_are_never_removed BEFORE DELETE ON leases BEGIN SELECT RAISE(ABORT, 'leases stay'); END;
+"""
+# Since version 2: a ledger has a name of its own, and holds events of others, each once, under that name.
+REPLICAS = """
+CREATE UNIQUE INDEX events_of_others ON events (origin, origin_seq) WHERE origin IS NOT NULL;
+CREATE TABLE identity (name TEXT NOT NULL) STRICT;
+INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+CREATE TRIGGER the_name_stays BEFORE UPDATE ON identity BEGIN SELECT RAISE(ABORT, 'a ledger keeps its name'); END;
+"""
+MIGRATION = f"""
+ALTER TABLE events ADD COLUMN origin TEXT;
+ALTER TABLE events ADD COLUMN origin_seq INTEGER;
+{REPLICAS}
 """
 
 
@@ -84,6 +98,8 @@ class Event:
     attempt_id: str | None
     token: int | None
     data: dict[str, typing.Any]
+    origin: str | None = None  # the name of the ledger that it was written in, where that is another one
+    origin_seq: int | None = None  # its number there
 
 
 def check_ownership(runs_dir: Path) -> bool:
@@ -123,7 +139,7 @@ class Ledger:
                 with contextlib.closing(_connect(scratch)) as db:
                     db.execute("PRAGMA journal_mode=WAL")
                     db.executescript(
-                        f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; "
+                        f"BEGIN IMMEDIATE; {SCHEMA} {REPLICAS} PRAGMA application_id={APPLICATION_ID}; "
                         f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                     )
                 os.rename(scratch, runs_dir / FILE)  # closed: nothing of it is left in a write-ahead log
@@ -137,6 +153,8 @@ class Ledger:
         db = _connect(path)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 1:
+                version = _migrate(db)
         except BaseException:
             db.close()
             raise
@@ -252,6 +270,27 @@ class Ledger:
             )
         return int(cursor.lastrowid or 0)
 
+    @property
+    def name(self) -> str:
+        """What tells this ledger from every other one, made with it."""
+        return str(self.db.execute("SELECT name FROM identity").fetchone()[0])
+
+    def replicate(self, origin: str, events: Iterable[Event]) -> int:
+        """Write events of the ledger that is named `origin`; those that are here already stay as they are. How many
+        were new."""
+        before = self.db.total_changes
+        with self._transaction():
+            self.db.executemany(
+                "INSERT OR IGNORE INTO events "
+                "(at, kind, submission_id, run_id, attempt_id, lease, token, data, origin, origin_seq) "
+                "VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)",
+                [
+                    (e.at, e.kind, e.submission_id, e.run_id, e.attempt_id, e.token, json.dumps(e.data), origin, e.seq)
+                    for e in events
+                ],
+            )
+        return self.db.total_changes - before
+
     def events(
         self, *, submission_id: str | None = None, run_id: str | None = None, kind: str | None = None, after: int = 0
     ) -> list[Event]:
@@ -259,7 +298,7 @@ class Ledger:
         wanted = {"submission_id": submission_id, "run_id": run_id, "kind": kind}
         wanted = {column: value for column, value in wanted.items() if value is not None}
         where = "".join(f" AND {column} = :{column}" for column in wanted)
-        columns = "seq, at, kind, submission_id, run_id, attempt_id, token, data"
+        columns = "seq, at, kind, submission_id, run_id, attempt_id, token, data, origin, origin_seq"
         query = f"SELECT {columns} FROM events WHERE seq > :after{where} ORDER BY seq"
         try:
             rows = self.db.execute(query, {**wanted, "after": after}).fetchall()
@@ -285,8 +324,24 @@ def _making(runs_dir: Path) -> Iterator[None]:
 
 
 def _event(row: tuple[typing.Any, ...]) -> Event:
-    seq, at, kind, submission_id, run_id, attempt_id, token, data = row
-    return Event(seq, at, kind, submission_id, run_id, attempt_id, token, json.loads(data))
+    seq, at, kind, submission_id, run_id, attempt_id, token, data, origin, origin_seq = row
+    return Event(seq, at, kind, submission_id, run_id, attempt_id, token, json.loads(data), origin, origin_seq)
+
+
+def _migrate(db: sqlite3.Connection) -> int:
+    """From version 1, unless another process has done it meanwhile; the version that the ledger has then."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
+            for statement in MIGRATION.strip().splitlines():
+                if statement.strip():
+                    db.execute(statement)
+            db.execute("PRAGMA user_version=2")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _connect(path: Path) -> sqlite3.Connection:

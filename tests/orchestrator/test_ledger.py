@@ -5,13 +5,27 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator import ledger as ledger_module
 from orchestrator.errors import UsageError
-from orchestrator.ledger import FILE, Fenced, Lease, Ledger, LedgerError, check_ownership
+from orchestrator.ledger import (
+    APPLICATION_ID,
+    FILE,
+    SCHEMA,
+    Event,
+    Fenced,
+    Lease,
+    Ledger,
+    LedgerError,
+    check_ownership,
+)
 from orchestrator.proc import Owner
 from tests.orchestrator.toy import ROOT, stop, until
 
@@ -203,3 +217,52 @@ def written(runs_dir):
             return len(ledger.events())
     except UsageError:  # not made yet
         return 0
+
+
+FIRST_SCHEMA = SCHEMA.replace(
+    "    data TEXT NOT NULL,\n    origin TEXT,\n    origin_seq INTEGER\n", "    data TEXT NOT NULL\n"
+)
+
+
+def first_ledger(runs_dir):
+    """A ledger as version 1 made it, with an event."""
+    runs_dir.mkdir()
+    with contextlib.closing(sqlite3.connect(runs_dir / "ledger.sqlite", isolation_level=None)) as db:
+        db.executescript(f"{FIRST_SCHEMA} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1;")
+        db.execute("INSERT INTO events (at, kind, data) VALUES ('then', 'old', '{}')")
+
+
+def test_a_ledger_of_version_1_is_brought_forward(runs_dir):
+    """What it holds stays, it gets a name for good, and it takes events of others; a second opening changes nothing."""
+    first_ledger(runs_dir)
+    with Ledger.open(runs_dir) as ledger, Ledger.open(runs_dir) as again:
+        assert [event.kind for event in ledger.events()] == ["old"] and ledger.name == again.name
+        assert ledger.replicate("there", ledger.events()) == 1
+        made = ledger.db.execute("SELECT sql FROM sqlite_master WHERE type != 'table' ORDER BY name").fetchall()
+    with Ledger.create(runs_dir.with_name("new")) as new:
+        assert new.db.execute("SELECT sql FROM sqlite_master WHERE type != 'table' ORDER BY name").fetchall() == made
+
+
+def test_many_processes_bring_a_ledger_forward_once(runs_dir):
+    """Openings of a version 1 ledger at once all succeed, and see one name."""
+    first_ledger(runs_dir)
+    script = (
+        "from pathlib import Path; from orchestrator.ledger import Ledger\n"
+        f"print(Ledger.open(Path({str(runs_dir)!r})).name)"
+    )
+    them = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)]
+    assert len({one.communicate()[0] for one in them}) == 1 and all(one.returncode == 0 for one in them)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.lists(st.integers(1, 30), max_size=8), max_size=6))
+def test_events_of_another_ledger_are_written_once(pieces):
+    """However often and in whatever pieces its events arrive, each is here once, as it was, and no other changes."""
+    with tempfile.TemporaryDirectory() as folder, Ledger.create(Path(folder) / "runs") as ledger:
+        own = ledger.append("own")
+        for piece in pieces:
+            ledger.replicate("there", [Event(n, "then", "k", "s", None, None, 3, {"n": n}) for n in piece])
+        there = ledger.events(kind="k")
+        assert sorted(event.origin_seq for event in there) == sorted(set().union(*pieces))
+        assert all((e.at, e.origin, e.data, e.token) == ("then", "there", {"n": e.origin_seq}, 3) for e in there)
+        assert [event.seq for event in ledger.events(kind="own")] == [own] and ledger.events()[0].origin is None
