@@ -1,0 +1,140 @@
+"""Register a submission, and drive it from this process, or follow whoever drives it."""
+
+import os
+import time
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, read_json, write_bytes, write_json
+from orchestrator.attempts import now_utc
+from orchestrator.backends import load_backend
+from orchestrator.backends.base import Backend
+from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.ledger import Lease, Ledger
+from orchestrator.other_seeds import KEY as OTHER_SEEDS
+from orchestrator.other_seeds import find_other_seeds, refresh
+from orchestrator.overview import Overview
+from orchestrator.preflight import SPEC, check_folder
+from orchestrator.proc import folder_lock
+from orchestrator.settings import DEFAULT, Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission, Target
+from orchestrator.view import View
+
+READABLE = "train_gpt.readable.py"  # the source of a packed bundle: for the eye, never counted or submitted
+FOLLOW_SECONDS = 0.5  # between looks of a submit that only follows
+REGISTER_PATIENCE = 120.0  # seconds that other submits may take to register theirs
+
+
+def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
+    """The submission's folder, whole or not at all; the first of several that do this at once wins."""
+    folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
+    with folder_lock(runs_dir, REGISTER_PATIENCE):
+        spec = spec_there(runs_dir, submission)
+        others = find_other_seeds(runs_dir, submission, spec)
+        if check_folder(runs_dir, submission):
+            refresh(folder / SPEC, spec, others)
+            return
+        scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
+        scratch.mkdir(exist_ok=True)
+        write_bytes(scratch / BUNDLE, submission.bundle.encode())
+        if submission.readable is not None:
+            write_bytes(scratch / READABLE, submission.readable.encode())
+        write_json(scratch / SPEC, submission.to_dict(now_utc()) | {OTHER_SEEDS: [one.to_dict() for one in others]})
+        os.rename(scratch, folder)
+        data = {"recipe": submission.recipe, "overrides": list(submission.overrides), "seeds": list(submission.seeds)}
+        ledger.append("submission_registered", submission_id=submission.submission_id, data=data)
+
+
+def spec_there(runs_dir: Path, submission: Submission) -> dict[str, typing.Any]:
+    """What the submission's spec.json says; nothing where it is not registered yet."""
+    path = runs_dir / submission.submission_id[:SUBMISSION_DIGITS] / SPEC
+    return read_json(path) if path.exists() else {}
+
+
+def make_overview(submission: Submission, runs_dir: Path) -> Overview:
+    return Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs], submission.diagnostic_only)
+
+
+def drive_or_follow(submission: Submission, settings: Settings, retry_failed: bool, ledger: Ledger, view: View) -> None:
+    """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
+    runs_dir = Path(settings["runs_dir"])
+    overview = make_overview(submission, runs_dir)
+    name = lease_of_submission(submission.submission_id)
+    lease = ledger.acquire(name)
+    if lease is None:
+        holder = ledger.holder(name)
+        who = f"process {holder.pid}" if holder is not None else "another process"
+        view.note(f"{who} is running this submission already; following it (Ctrl-C stops following, not it)")
+        while (lease := ledger.acquire(name)) is None:
+            view.update(overview.rows(controlled=True))
+            time.sleep(FOLLOW_SECONDS)
+        rows = overview.rows(controlled=False)
+        view.update(rows)
+        if all(row.state in ("done", "failed") for row in rows) or cancelled_last(ledger, submission.submission_id):
+            ledger.release(lease)
+            return
+        view.note("it ended before its work was done; taking over")
+    controller = make_controller(
+        submission, settings, retry_failed, ledger, lease, lambda: load_backend(settings["on"], runs_dir)
+    )
+
+    def watch(cases: Sequence[Case]) -> None:
+        view.update(overview.rows(controlled=True, notes={case.run.seed: case.note for case in cases}))
+
+    try:
+        controller.drive(watch)
+    finally:
+        ledger.release(lease)
+
+
+def cancelled_last(ledger: Ledger, submission_id: str) -> bool:
+    """Whether the last controller stopped by itself after a cancel: a follower does not undo that."""
+    kinds = [event.kind for event in ledger.events(submission_id=submission_id)]
+    last = {kind: index for index, kind in enumerate(kinds)}
+    return last.get("cancel_requested", -1) > last.get("submit", -1) and kinds[-1] == "submission_ended"
+
+
+def make_controller(
+    submission: Submission,
+    settings: Settings,
+    retry_failed: bool,
+    ledger: Ledger,
+    lease: Lease,
+    open_backend: Callable[[], Backend],
+) -> Controller:
+    return Controller(
+        submission,
+        Path(settings["runs_dir"]),
+        ledger,
+        lease,
+        open_backend,
+        limits_of(submission, settings),
+        slots_of(submission.target),
+        backend_name=settings["on"],
+        retry_failed=retry_failed,
+    )
+
+
+def limits_of(submission: Submission, settings: Settings) -> Limits:
+    policy = submission.policy
+    return Limits(
+        train_s=policy.train_seconds,
+        evaluate_s=policy.evaluate_seconds,
+        kill_after_s=policy.kill_after_seconds,
+        startup_s=settings["startup_seconds"],
+        silence_s=_silence(submission, settings),
+    )
+
+
+def slots_of(target: Target) -> int:
+    """How many runs this machine works on at once."""
+    return max(1, len(os.sched_getaffinity(0)) // (target.processes * target.threads)) if target.device == "cpu" else 1
+
+
+def _silence(submission: Submission, settings: Settings) -> float:
+    """Where nobody gave one, a script may be silent for as long as an evaluation: most print nothing in theirs."""
+    seconds, policy = float(settings["silence_seconds"]), submission.policy
+    if submission.script is None or settings.source("silence_seconds") != DEFAULT:
+        return seconds
+    return max(seconds, policy.evaluate_seconds + policy.kill_after_seconds)
