@@ -41,6 +41,12 @@ class ClusterAddress:
     url: str
     token: Token | None = None
     warning: str = ""
+    insecure: bool = False  # --insecure was given
+
+    @property
+    def far(self) -> bool:
+        """Plain http to another machine."""
+        return self.url.startswith("http://") and not is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -55,11 +61,11 @@ def read_address(
     text = text.strip()
     token = find_token(environ)
     if text == AUTO:
-        return ClusterAddress(AUTO, token)
+        return ClusterAddress(AUTO, token, insecure=insecure)
     parts = _split(text, place)
     url = f"{parts.scheme}://{_netloc(parts)}{parts.path.rstrip('/')}"
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
-        return ClusterAddress(url, token)
+        return ClusterAddress(url, token, insecure=insecure)
     if token is not None:
         return ClusterAddress(url, token, f"the token and all that is sent travel unencrypted. {_tunnel_advice(parts)}")
     if insecure:

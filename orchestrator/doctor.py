@@ -5,18 +5,15 @@ they are there, never what they are.
 """
 
 import http.client
-import json
 import os
 import platform
 import re
 import shutil
 import sys
-import tomllib
 import typing
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -24,12 +21,12 @@ from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
 from orchestrator import errors
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
+from orchestrator.finding import OK, WARNING, WRONG, Finding, tell
 from orchestrator.gpus import installed_gpus, visible
+from orchestrator.lock import python_asked, requirements
 from orchestrator.settings import DEFAULT, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-OK, WARNING, WRONG = "ok", "warning", "wrong"
-PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([0-9][A-Za-z0-9.]*)$", re.MULTILINE)
 SETUP = "make setup"  # installs what the lock says
 ATTEMPT_BYTES = 200_000_000  # an attempt's folder with its logs and artifact, generously
 SCARCE_BYTES = 10 * ATTEMPT_BYTES
@@ -37,35 +34,9 @@ DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside t
 HUB_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A line: what was looked at, how it stands, what was found, and what to do about it."""
-
-    name: str
-    state: str
-    found: str
-    mend: str = ""
-    exit_code: int = errors.OK  # of a command that needs it
-
-    def line(self) -> str:
-        return f"{self.state:<8} {self.name:<12} {self.found}" + (f"\n{'':<22}-> {self.mend}" if self.mend else "")
-
-
 def doctor(settings: Settings, hub: bool, as_json: bool) -> int:
     """Run the command; 0, or the exit code of what is wrong: 2 for data and settings, 5 for the machine."""
-    found = []
-    for finding in findings(settings, hub):
-        found.append(finding)
-        if not as_json:
-            print(finding.line(), flush=True)
-    code = max((one.exit_code for one in found if one.state == WRONG), default=errors.OK)
-    count = {state: sum(one.state == state for one in found) for state in (OK, WARNING, WRONG)}
-    if as_json:
-        told = [{key: value for key, value in asdict(one).items() if key != "exit_code"} for one in found]
-        print(json.dumps({"schema_version": 1, "findings": told, "count": count, "exit_code": code}, indent=1))
-    else:
-        print(", ".join(f"{number} {state}" for state, number in count.items()), file=sys.stderr)
-    return code
+    return tell(findings(settings, hub), as_json)
 
 
 def findings(settings: Settings, hub: bool) -> Iterator[Finding]:
@@ -93,54 +64,32 @@ def findings(settings: Settings, hub: bool) -> Iterator[Finding]:
 
 def python() -> Finding:
     found = f"Python {platform.python_version()} at {sys.executable}"
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
-    least = tuple(int(part) for part in wanted.removeprefix(">=").split("."))
+    wanted, least = python_asked(ROOT)
     if sys.version_info < least:
         return Finding("python", WRONG, found, f"Python {wanted} is needed: make setup PYTHON=...", errors.BACKEND)
     return Finding("python", OK, found)
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def packages(root: Path) -> Iterator[Finding]:
     """What pyproject.toml asks for, installed against asked and against the lock. Another version than the lock's is a
     warning: it may do, and nobody has tried it."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lock = root / "requirements.lock"
-    pins = {normal(name): pin for name, pin in PIN.findall(lock.read_text(encoding="utf-8") if lock.is_file() else "")}
-    good = 0
-    for requirement in project["dependencies"]:
-        name, least = re.split(r"(?:\[\w+\])?>=", requirement)
-        pin = pins.get(normal(name))
-        expected = f"{least} or newer is asked" + (f", {pin} locked" if pin else "")
+    asked, good = list(requirements(root)), 0
+    for one in asked:
+        expected = one.describe()
         try:
-            version = metadata.version(name)
+            version = metadata.version(one.name)
         except metadata.PackageNotFoundError:
-            yield Finding("packages", WRONG, f"{name} is not installed; {expected}", SETUP, errors.BACKEND)
+            yield Finding("packages", WRONG, f"{one.name} is not installed; {expected}", SETUP, errors.BACKEND)
             continue
-        base = version.partition("+")[0]  # which build of torch it is, the next line tells
-        if numbers(base) < numbers(least):
-            yield Finding("packages", WRONG, f"{name} {version} is installed; {expected}", SETUP, errors.BACKEND)
-        elif pin is not None and base != pin:
-            yield Finding("packages", WARNING, f"{name} {version} is installed; {expected}", f"{SETUP}: the locked one")
+        if one.too_old(version):
+            yield Finding("packages", WRONG, f"{one.name} {version} is installed; {expected}", SETUP, errors.BACKEND)
+        elif not one.as_locked(version):  # which build of torch it is, the next line tells
+            mend = f"{SETUP}: the locked one"
+            yield Finding("packages", WARNING, f"{one.name} {version} is installed; {expected}", mend)
         else:
             good += 1
     if good:
-        yield Finding("packages", OK, f"{good} of {len(project['dependencies'])} are as the lock says")
-
-
-def numbers(version: str) -> tuple[int, ...]:
-    """Of a version, to compare by.
-
-    >>> numbers("2.13.0rc1") < numbers("2.14"), numbers("3") == numbers("3.0")
-    (True, True)
-    """
-    found = [int(part) for part in re.findall(r"\d+", re.split(r"[a-z+]", version)[0])]
-    while found and not found[-1]:
-        found.pop()
-    return tuple(found)
+        yield Finding("packages", OK, f"{good} of {len(asked)} are as the lock says")
 
 
 def torch_build() -> Finding:

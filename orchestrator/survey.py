@@ -25,6 +25,7 @@ class NodeFacts:
     address: str  # of the raylet, as Ray knows it
     is_head: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()  # of its GPUs, as its labels and resources tell them
     declared_gpus: int = 0
     declared_cpus: float = 0.0
     free_gpus: int = 0  # at that moment
@@ -93,6 +94,7 @@ def _names(cls: type) -> set[str]:
 def _node(told: Mapping[str, typing.Any]) -> NodeFacts:
     known = {name: told[name] for name in _names(NodeFacts)}
     data = known["data"]
+    known["models"] = tuple(known["models"])
     known["gpus"] = tuple(dict(one) for one in known["gpus"])
     known["data"] = None if data is None else Data(**data)
     return NodeFacts(**known)

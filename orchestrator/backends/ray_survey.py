@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator import node_look
 from orchestrator.backends.private_ray import ROOT, import_ray
+from orchestrator.placement import models_of
 from orchestrator.survey import NodeFacts, Survey
 
 DEADLINE_SECONDS = 60.0  # for the facts: a worker process must start, and its runtime_env be there
@@ -82,6 +83,7 @@ def _declared(node: Mapping[str, typing.Any], free: Mapping[str, float]) -> dict
         "address": node["NodeManagerAddress"],
         "is_head": HEAD_RESOURCE in resources,
         "labels": dict(node["Labels"]),
+        "models": tuple(sorted(models_of(node["Labels"], resources))),
         "declared_gpus": int(resources.get("GPU", 0)),
         "declared_cpus": float(resources.get("CPU", 0)),
         "free_gpus": int(free.get("GPU", 0)),
