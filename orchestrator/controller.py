@@ -95,15 +95,19 @@ class Controller:
                 watch(self.cases)
                 time.sleep(pause)
             watch(self.cases)
-            self._write("submission_ended", data={str(c.run.seed): c.end.reason for c in self.cases if c.end})
+            self.conclude()
             return self.cases
         except KeyboardInterrupt:
-            self._interrupt()
+            self.interrupt()
             raise
         finally:
             self.close()
 
-    def _interrupt(self) -> None:
+    def conclude(self) -> None:
+        """Say that nothing is left to do."""
+        self._write("submission_ended", data={str(c.run.seed): c.end.reason for c in self.cases if c.end})
+
+    def interrupt(self) -> None:
         """Somebody ended us: what was training is void now, not only once the same submit comes again. A sealed
         training stays, and only its evaluation will be repeated."""
         running = [case for case in self.cases if case.live_folder is not None and case.live is not None]
