@@ -5,13 +5,17 @@ that hide GPUs from a program; `visible` does.
 """
 
 import contextlib
-import importlib
+import functools
+import importlib.util
 import itertools
 import json
+import site
 import subprocess
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from orchestrator.errors import UsageError
 
@@ -19,6 +23,10 @@ ROCM = ("rocm-smi", "--showproductname", "--showmeminfo", "vram", "--showdriverv
 # Which variable hides GPUs, the stronger first.
 HIDING = {"nvml": ("CUDA_VISIBLE_DEVICES",), "rocm-smi": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")}
 TIMEOUT_SECONDS = 20
+NVML = "nvml_as_installed"  # the name that its module has here
+
+
+Library = typing.Any  # nvidia-ml-py, a module without types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +46,23 @@ class Gpu:
         return asdict(self)
 
 
-def installed_gpus() -> list[Gpu]:
+@functools.cache
+def nvml_library() -> Library | None:
+    """nvidia-ml-py as it is installed for this interpreter, None where it is not. Not what a plain import would give: a
+    path in the environment could put another module of that name in its place, and GPUs that are not there."""
+    for folder in site.getsitepackages():
+        path = Path(folder) / "pynvml.py"
+        spec = importlib.util.spec_from_file_location(NVML, path) if path.is_file() else None
+        if spec is not None and spec.loader is not None:
+            module = sys.modules[NVML] = importlib.util.module_from_spec(spec)  # it looks itself up by its name
+            spec.loader.exec_module(module)
+            return module
+    return None
+
+
+def installed_gpus(nvml: Library | None = None) -> list[Gpu]:
     """Every GPU of the machine, hidden ones too; empty where there is none."""
-    return _from_nvml() or _from_rocm_smi()
+    return _from_nvml(nvml or nvml_library()) or _from_rocm_smi()
 
 
 def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Gpu]:
@@ -65,51 +87,64 @@ def _named(gpus: Sequence[Gpu], wanted: str, place: str) -> Gpu:
     return found[0]
 
 
-def _from_nvml() -> list[Gpu]:
+@contextlib.contextmanager
+def opened(nvml: Library | None) -> Iterator[Library | None]:
+    """The library, ready to be asked; None where there is none, or no driver that it could ask."""
+    if nvml is None:
+        yield None
+        return
     try:
-        nvml: typing.Any = importlib.import_module("pynvml")
         nvml.nvmlInit()
-    except Exception:  # no library, no driver, or one that does not answer: each says so in an error of its own
-        return []
+    except Exception:  # no driver, or one that does not answer: each says so in an error of its own
+        yield None
+        return
     try:
-        driver = _told(nvml, nvml.nvmlSystemGetDriverVersion)
-        return [_nvml_gpu(nvml, handle, driver) for handle in _nvml_handles(nvml)]
-    except nvml.NVMLError:
-        return []
+        yield nvml
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
 
 
-def _nvml_handles(nvml: typing.Any) -> Iterator[typing.Any]:
+def _from_nvml(library: Library | None) -> list[Gpu]:
+    with opened(library) as nvml:
+        if nvml is None:
+            return []
+        try:
+            driver = told(nvml, nvml.nvmlSystemGetDriverVersion)
+            return [_nvml_gpu(nvml, handle, driver) for handle in _nvml_handles(nvml)]
+        except nvml.NVMLError:
+            return []
+
+
+def _nvml_handles(nvml: Library) -> Iterator[typing.Any]:
     """Whole GPUs; of one that is cut into MIG instances, the instances: a program never sees the whole."""
     for index in range(nvml.nvmlDeviceGetCount()):
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        mode = _told(nvml, nvml.nvmlDeviceGetMigMode, handle)
+        mode = told(nvml, nvml.nvmlDeviceGetMigMode, handle)
         if mode is None or not mode[0]:
             yield handle
             continue
-        for part in range(_told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
-            if (instance := _told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, part)) is not None:
+        for part in range(told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
+            if (instance := told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, part)) is not None:
                 yield instance
 
 
-def _nvml_gpu(nvml: typing.Any, handle: typing.Any, driver: typing.Any) -> Gpu:
-    memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    limit = _told(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
+def _nvml_gpu(nvml: Library, handle: typing.Any, driver: typing.Any) -> Gpu:
+    memory = told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    limit = told(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
     return Gpu(
         name=_text(nvml.nvmlDeviceGetName(handle)) or "NVIDIA GPU",
         source="nvml",
-        uuid=_text(_told(nvml, nvml.nvmlDeviceGetUUID, handle)),
+        uuid=_text(told(nvml, nvml.nvmlDeviceGetUUID, handle)),
         memory_bytes=None if memory is None else int(memory.total),
         driver=_text(driver),
-        clock_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-        max_clock_mhz=_told(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
+        clock_mhz=told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        max_clock_mhz=told(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
         power_limit_watts=None if limit is None else limit / 1000,
     )
 
 
-def _told(nvml: typing.Any, ask: Callable[..., typing.Any], *arguments: typing.Any) -> typing.Any:
+def told(nvml: Library, ask: Callable[..., typing.Any], *arguments: typing.Any) -> typing.Any:
     """An answer, or None where this GPU or driver does not give it."""
     try:
         return ask(*arguments)

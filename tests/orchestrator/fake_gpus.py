@@ -9,11 +9,25 @@ class NVMLError(Exception):
     """What every question can end in."""
 
 
-def fake_nvml(names, mig=(), silent=()):
-    """A module with these GPUs. `mig`: indices cut in two instances; `silent`: functions that are not supported."""
+def fake_nvml(names, mig=(), silent=(), odd=None, clock=1410):
+    """A module with these GPUs. `mig`: indices cut in two instances; `silent`: functions that are not supported;
+    `odd`: index -> what that GPU tells otherwise than a sound one, by the names of `told` below."""
+    odd = odd or {}
+
+    def told(what, sound):
+        """A function of a handle; the GPU's own answer, if it has one."""
+        return lambda handle, *rest: odd.get(handle[0], {}).get(what, sound)
 
     def memory(handle):
-        return types.SimpleNamespace(total=80 * 1024**3, used=1, free=2)
+        return types.SimpleNamespace(total=80 * 1024**3, used=odd.get(handle[0], {}).get("used", 600 << 20), free=2)
+
+    def link(handle, number):
+        if number >= 18:
+            raise NVMLError("no such link")
+        return int(number < odd.get(handle[0], {}).get("links", 18))
+
+    def by_uuid(uuid):
+        return next((index, None) for index in range(len(names)) if uuid == f"GPU-{'abcdefgh'[index]}0")
 
     def instance(handle, part):
         if part >= 2:
@@ -35,20 +49,34 @@ def fake_nvml(names, mig=(), silent=()):
         "nvmlDeviceGetMigMode": lambda handle: (int(handle[0] in mig), 0),
         "nvmlDeviceGetMaxMigDeviceCount": lambda handle: 7,
         "nvmlDeviceGetMigDeviceHandleByIndex": instance,
-        "nvmlDeviceGetClockInfo": lambda handle, kind: 1410,
+        "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceIsMigDeviceHandle": lambda handle: int(handle[1] is not None),
+        "nvmlDeviceGetClockInfo": told("clock", clock),
         "nvmlDeviceGetMaxClockInfo": lambda handle, kind: 1980,
         "nvmlDeviceGetPowerManagementLimit": lambda handle: 700_000,
+        "nvmlDeviceGetNvLinkState": link,
+        "nvmlDeviceGetEccMode": told("ecc_mode", [1, 1]),
+        "nvmlDeviceGetTotalEccErrors": told("ecc_errors", 0),
+        "nvmlDeviceGetRemappedRows": told("rows", (0, 0, 0, 0)),
+        "nvmlDeviceGetCurrentClocksThrottleReasons": told("reasons", 0x4),  # its power limit: no fault
+        "nvmlDeviceGetComputeRunningProcesses": told("processes", []),
     }
 
     def refuse(*arguments):
         raise NVMLError("not supported")
 
-    return types.SimpleNamespace(NVMLError=NVMLError, NVML_CLOCK_SM=1, **(answers | dict.fromkeys(silent, refuse)))
+    constants = {"NVML_CLOCK_SM": 1, "NVML_MEMORY_ERROR_TYPE_UNCORRECTED": 1, "NVML_VOLATILE_ECC": 0}
+    return types.SimpleNamespace(NVMLError=NVMLError, **constants, **(answers | dict.fromkeys(silent, refuse)))
+
+
+def process(pid, gigabytes=1):
+    """As NVML tells of a program on a GPU."""
+    return types.SimpleNamespace(pid=pid, usedGpuMemory=gigabytes << 30)
 
 
 def install_nvml(monkeypatch, module):
-    """From now on `import pynvml` gives this module; no variable hides a GPU."""
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", module)
+    """From now on this module is nvidia-ml-py, None: it is not installed; no variable hides a GPU."""
+    monkeypatch.setattr("orchestrator.gpus.nvml_library", lambda: module)
     for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         monkeypatch.delenv(variable, raising=False)
 
