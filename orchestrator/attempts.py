@@ -74,6 +74,22 @@ def folders_of(runs_dir: Path, run_id: str) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def key_of(run_id: str) -> str:
+    """The part of a run's id that names its attempts."""
+    return run_id[:ATTEMPT_ID_DIGITS]
+
+
+def numbers_by_run(runs_dir: Path) -> dict[str, list[int]]:
+    """The numbers of the attempts of every run that was ever started here, in order, by the run's key: one look at
+    the folder for all of them, where `folders_of` looks for each."""
+    found: dict[str, list[int]] = {}
+    parent = runs_dir / ATTEMPTS
+    for name in os.listdir(parent) if parent.is_dir() else []:
+        if match := re.fullmatch(r"([0-9a-f]+)-a([1-9][0-9]{0,8})", name):
+            found.setdefault(match[1], []).append(int(match[2]))
+    return {key: sorted(numbers) for key, numbers in found.items()}
+
+
 def attempt_folders(runs_dir: Path) -> list[Path]:
     """Of every run that was ever started here."""
     parent = runs_dir / ATTEMPTS
