@@ -10,12 +10,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP_OPTIONS ?=
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-whole lint fix bench clean
+.PHONY: help setup demo test test-whole chaos lint fix bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   three seeds of the demo recipe on this CPU: tables, a report and a submission folder under runs/"
 	@echo "make test   everything CI runs: lint, types, tests; make test-whole runs what it takes a slice of"
+	@echo "make chaos  every fault on purpose, on real local Ray clusters too: what fired, what survived, how fast"
 	@echo "make bench  the measured claims, peers side by side; a quarter of an hour on a quiet machine"
 	@echo "make lint | fix | setup | clean"
 
@@ -48,6 +49,10 @@ test: lint
 # What `make test` takes a slice of: every variant of every grid, and the slowest codecs at full size.
 test-whole: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m whole $(PYTEST_OPTIONS)
+
+# Every fault on purpose, with the counts of each: injected, fired, survived, seconds until recovered.
+chaos: setup
+	$(BIN)/python -m pytest -n 0 -m "chaos or not chaos" -rP --no-header tests/chaos $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff check .

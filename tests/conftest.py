@@ -4,6 +4,8 @@ import os
 
 from hypothesis import settings
 
+from tests.cluster import cluster, whole_cluster  # noqa: F401  (fixtures for every folder of tests)
+
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("house")
 
