@@ -6,11 +6,9 @@ where Ray looks for it; it is shown nowhere, and its file is tightened to its ow
 """
 
 import ipaddress
-import os
 import re
 import shlex
 import stat
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,9 +65,11 @@ def read_address(
     if parts.scheme == "https" or is_loopback(parts.hostname or ""):
         return ClusterAddress(url, token, insecure=insecure)
     if token is not None:
-        return ClusterAddress(url, token, f"the token and all that is sent travel unencrypted. {_tunnel_advice(parts)}")
+        warning = f"the token and all that is sent travel unencrypted. {_tunnel_advice(parts)}"
+        return ClusterAddress(url, token, warning, insecure)
     if insecure:
-        return ClusterAddress(url, None, f"--insecure: whoever reaches {_netloc(parts)} can run code on the cluster")
+        warning = f"--insecure: whoever reaches {_netloc(parts)} can run code on the cluster"
+        return ClusterAddress(url, None, warning, insecure)
     raise UsageError(
         f"{place} {url}: whoever reaches it can run code on the cluster, and no token is known here. "
         f"{_tunnel_advice(parts)}\nOr start the cluster with RAY_AUTH_MODE=token and name its token with "
@@ -78,16 +78,20 @@ def read_address(
 
 
 def _split(text: str, place: str) -> SplitResult:
+    if "@" in text:
+        raise UsageError(
+            f"{place} ***@{text.rpartition('@')[2]}: no name or password belongs into an address, which is kept "
+            "and shown; RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the token"
+        )
+    if "?" in text or "#" in text:
+        raise UsageError(
+            f"{place} {re.split('[?#]', text)[0]}: `?` and `#` have no meaning here; leave away what follows"
+        )
     try:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname or ""
     except ValueError as error:
-        raise UsageError(f"{place} {_shown(text)}: {error}; the job server's is like http://head:{PORT}") from None
-    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        raise UsageError(
-            f"{place} {_shown(text)}: a name or password does not belong into an address, which is kept and shown; "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the token"
-        )
+        raise UsageError(f"{place} {text}: {error}; the job server's is like http://head:{PORT}") from None
     if parts.scheme == "ray":
         raise UsageError(
             f"{place} {text}: ray:// is Ray's client protocol: its job ends with this process, and it needs Ray and "
@@ -98,18 +102,11 @@ def _split(text: str, place: str) -> SplitResult:
             f"{place} {text}: it must be the job server's address, like http://head:{PORT} or https://..., or {AUTO} "
             "on the head itself (6379 is the port of Ray's own nodes)"
         )
-    if parts.query or parts.fragment:
-        raise UsageError(f"{place} {text}: what follows `?` or `#` has no meaning here; leave it away")
     if not (_ip(host) or HOST.fullmatch(host)) or port == 0 or not PREFIX.fullmatch(parts.path):
         raise UsageError(
             f"{place} {text}: {parts.netloc!r} names no machine and port; an address is like http://head:{PORT}"
         )
     return parts
-
-
-def _shown(text: str) -> str:
-    """An address in a message: what stands before an @ could be a password."""
-    return re.sub(r"[^/]*@", "***@", text)
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -194,17 +191,3 @@ def tighten(secret: Path) -> bool:
         return False
     secret.chmod(0o600)
     return True
-
-
-def client_environment(address: ClusterAddress, environ: Mapping[str, str]) -> dict[str, str | None]:
-    """What must stand in the environment of a process that uses Ray's client for this address; None: must not.
-
-    RAY_ADDRESS and RAY_API_SERVER_ADDRESS override what the client is told. A default entry of ~/.netrc replaces the
-    token, and a proxy for http gets what is meant for this machine's own tunnel.
-    """
-    there: dict[str, typing.Any] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None, "NETRC": os.devnull}
-    host = urlsplit(address.url).hostname or ""
-    if is_loopback(host):
-        for name in ("NO_PROXY", "no_proxy"):
-            there[name] = ",".join(filter(None, [environ.get(name), host]))
-    return there

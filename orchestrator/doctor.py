@@ -21,15 +21,13 @@ from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
 from orchestrator import errors
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
-from orchestrator.finding import OK, WARNING, WRONG, Finding, tell
+from orchestrator.finding import ATTEMPT_BYTES, OK, SCARCE_BYTES, WARNING, WRONG, Finding, tell
 from orchestrator.gpus import installed_gpus, visible
 from orchestrator.lock import python_asked, requirements
 from orchestrator.settings import DEFAULT, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "make setup"  # installs what the lock says
-ATTEMPT_BYTES = 200_000_000  # an attempt's folder with its logs and artifact, generously
-SCARCE_BYTES = 10 * ATTEMPT_BYTES
 DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside them
 HUB_SECONDS = 10.0
 

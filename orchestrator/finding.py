@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from orchestrator import errors
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
+ATTEMPT_BYTES = 200_000_000  # an attempt's folder with its logs and artifact, generously
+SCARCE_BYTES = 10 * ATTEMPT_BYTES
 
 
 @dataclass(frozen=True)

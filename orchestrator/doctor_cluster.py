@@ -1,0 +1,112 @@
+"""The doctor's look at Ray: a cluster by its address, or without one the local Ray that a submit would start.
+
+Of the token it tells where it was found and who could read it, never what it is. The nodes are asked by a job that
+reserves nothing.
+"""
+
+import importlib
+import os
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from orchestrator import errors
+from orchestrator.cluster_address import AUTO, OLDEST_RAY, ClusterAddress, read_address, token_path
+from orchestrator.cluster_probe import ProbeError, probe
+from orchestrator.errors import CommandError
+from orchestrator.finding import OK, WARNING, WRONG, Finding
+from orchestrator.lock import numbers
+from orchestrator.node_findings import survey_findings
+from orchestrator.settings import Settings
+from orchestrator.survey import Survey
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = "make setup"
+RESERVED_BYTES = 100_000_000  # of /dev/shm: Ray keeps its objects there
+
+
+def cluster(settings: Settings, insecure: bool, take_survey: Callable[[ClusterAddress], Survey]) -> Iterator[Finding]:
+    """Each step needs the one before it: where one is wrong, the rest is not asked."""
+    yield from token(os.environ)
+    try:
+        address = read_address(settings["address"], os.environ, insecure, _place(settings))
+    except CommandError as error:
+        yield Finding("address", WRONG, str(error), "", error.exit_code)
+        return
+    state, mend = (WARNING, "a tunnel or https protects it") if address.warning else (OK, "")
+    yield Finding("address", state, address.url + (f": {address.warning}" if address.warning else ""), mend)
+    if address.url != AUTO:
+        try:
+            server = probe(address)
+        except ProbeError as error:
+            yield Finding("job server", WRONG, error.found, error.mend, error.exit_code)
+            return
+        asks = "asks for a token and takes ours" if server.asks_token else "asks for no token"
+        yield Finding("job server", OK, f"{address.url} answers: Ray {server.ray}; it {asks}")
+    try:
+        found = take_survey(address)
+    except CommandError as error:
+        mend = "`ray status` on the head tells whether jobs can start there"
+        yield Finding("survey", WRONG, str(error), mend, error.exit_code)
+        return
+    yield from survey_findings(found, ROOT, _ray_here(), settings["storage"])
+
+
+def _place(settings: Settings) -> str:
+    source = settings.source("address")
+    return source if source.startswith("--") else f"{source}: address"
+
+
+def _ray_here() -> str | None:
+    try:
+        return metadata.version("ray")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def token(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Which one would be used, and whether its file is its owner's alone."""
+    mode = environ.get("RAY_AUTH_MODE", "").lower()
+    if mode == "disabled":
+        yield Finding("token", OK, "none is sent: RAY_AUTH_MODE=disabled")
+        return
+    if environ.get("RAY_AUTH_TOKEN", "").strip():
+        yield Finding("token", OK, "in RAY_AUTH_TOKEN (not shown)")
+        return
+    path = token_path(environ)
+    try:
+        seen = path.stat()
+    except OSError as error:
+        named = "RAY_AUTH_TOKEN_PATH" in environ
+        mend = "name the file of the cluster's token" if named else "needed where the cluster asks for one"
+        reason = error.strerror if named else "no token is known here"
+        yield Finding("token", WRONG if named else OK, f"{path}: {reason}", mend if named else "", errors.USAGE)
+        return
+    found = f"in {path} (not shown), mode {seen.st_mode & 0o777:04o}"
+    if seen.st_mode & 0o077:
+        yield Finding("token", WARNING, f"{found}: others could read it", f"chmod 600 {path}; its use here does that")
+    else:
+        yield Finding("token", OK, found)
+
+
+def local_ray() -> Iterator[Finding]:
+    """The Ray of this machine that a submit without --address starts: here it is started, and ended again."""
+    version = _ray_here()
+    if version is None:
+        yield Finding("ray", WRONG, "Ray is not installed", f"{SETUP}; --on process needs no Ray", errors.BACKEND)
+        return
+    if numbers(version) < numbers(OLDEST_RAY):
+        found = f"Ray {version}; {OLDEST_RAY} or newer is needed"
+        yield Finding("ray", WRONG, found, SETUP, errors.BACKEND)
+        return
+    yield from shared_memory()
+    starter: typing.Any = importlib.import_module("orchestrator.backends.ray_trial")
+    yield starter.trial()
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Finding]:
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize if folder.is_dir() else 0
+    if free < RESERVED_BYTES:
+        found = f"{free / 1e6:.0f} MB free in {folder}, where Ray keeps objects"
+        yield Finding("ray", WARNING, found, "in a container: --shm-size=2g; Ray takes /tmp else, which is slower")
