@@ -32,6 +32,7 @@ from orchestrator.script_stage import WORK
 from orchestrator.spec import ATTEMPT_ID_DIGITS, attempt_id
 
 ATTEMPTS = "attempts"
+NODE = "node.json"  # of an attempt on a cluster: here where it was sent, on the node what is the node's own
 
 
 def now_utc() -> str:

@@ -7,19 +7,31 @@ what it did. A controller that takes over from a dead one does the same, and not
 
 import dataclasses
 import time
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.attempts import Attempt, counted, create, first_stage, inspect, inspect_all, write_void
-from orchestrator.backends.base import Backend, BackendError, Handle, Job, State, Unavailable
+from orchestrator.attempts import (
+    ATTEMPTS,
+    NODE,
+    Attempt,
+    counted,
+    create,
+    first_stage,
+    inspect,
+    inspect_all,
+    write_void,
+)
+from orchestrator.backends.base import Backend, BackendError, Handle, Job, Refused, State, Unavailable
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger import Lease, Ledger
-from orchestrator.policy import OUTSIDE, Decision, Past, View, decide
+from orchestrator.policy import OF_THE_NODE, OUTSIDE, Decision, Past, View, decide
 from orchestrator.spec import Limits, Run, Submission, attempt_id
 
 BEAT_SECONDS = 5.0
 INTERRUPTED = "the submit was interrupted"
+NO_NODE_SECONDS = 600.0  # that a run waits for a node to come back, before it stops
 LOOK_SECONDS = 0.5  # between looks at an attempt, or a lease, of somebody else
 
 
@@ -35,9 +47,11 @@ class Case:
     cancelling: bool = False
     elsewhere: bool = False
     looked: float = 0.0
-    faults: dict[str, int] = field(default_factory=lambda: {"train": 0, "evaluate": 0})
+    faults: dict[str, int] = field(default_factory=lambda: {"train": 0, "evaluate": 0, "node": 0})
     fault_at: float = float("-inf")
     fresh: set[int] = field(default_factory=set)  # attempts that ended under this controller
+    sought: set[int] = field(default_factory=set)  # attempts that were looked for on the cluster, in vain
+    no_node_since: float | None = None
     end: Decision | None = None
     note: str = "queued"
 
@@ -46,12 +60,28 @@ class Barred(str):
     """Why a run is not started under this submit, whatever comes free."""
 
 
-# Why a run must wait though a slot is free, such as a canary or a budget, or is Barred; None: it may start.
-Admission = Callable[[Case, Sequence[Case]], str | None]
+class Admission(typing.Protocol):
+    """What stands between a run and its start though a slot is free, such as a canary or a budget."""
+
+    def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
+        """Why the run must wait, or is Barred; None: it may start."""
+
+    def settle(self, cases: Sequence[Case]) -> None:
+        """Called in each round: some attempts may have ended."""
+
+    def close(self, cases: Sequence[Case]) -> None:
+        """Called once, when this controller is done, or gives up."""
 
 
-def admit_all(case: Case, cases: Sequence[Case]) -> str | None:
-    return None
+class AdmitAll:
+    def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
+        return None
+
+    def settle(self, cases: Sequence[Case]) -> None:
+        pass
+
+    def close(self, cases: Sequence[Case]) -> None:
+        pass
 
 
 def lease_of_submission(submission_id: str) -> str:
@@ -76,11 +106,11 @@ class Controller:
         backend_name: str,
         retry_failed: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        admission: Admission = admit_all,
+        admission: Admission | None = None,
     ) -> None:
         self.submission, self.runs_dir, self.ledger, self.lease = submission, runs_dir, ledger, lease
         self.open_backend, self.limits, self.slots, self.clock = open_backend, limits, slots, clock
-        self.retry_failed, self.admission = retry_failed, admission
+        self.retry_failed, self.admission = retry_failed, admission or AdmitAll()
         self.backend: Backend | None = None
         self.cases = [Case(run, inspect_all(runs_dir, run.run_id)) for run in submission.runs]
         data = {"backend": backend_name, "pid": ledger.owner.pid, "retry_failed": retry_failed}
@@ -109,11 +139,15 @@ class Controller:
 
     def interrupt(self) -> None:
         """Somebody ended us: what was training is void now, not only once the same submit comes again. A sealed
-        training stays, and only its evaluation will be repeated."""
+        training stays, and only its evaluation will be repeated. On a cluster everything goes on."""
         running = [case for case in self.cases if case.live_folder is not None and case.live is not None]
-        self._write("submission_interrupted", data={"seeds": [case.run.seed for case in running]})
+        outlives = self.backend is not None and self.backend.outlives
+        kind = "submission_detached" if outlives else "submission_interrupted"
+        self._write(kind, data={"seeds": [case.run.seed for case in running]})
         if self.backend is not None:
             self.backend.close()
+        if outlives:
+            return
         for case in running:
             assert case.live_folder is not None
             attempt = inspect(case.live_folder, int(case.live_folder.name.rpartition("-a")[2]))
@@ -122,9 +156,10 @@ class Controller:
                 self._void(case, dataclasses.replace(attempt, message=INTERRUPTED))
 
     def close(self) -> None:
-        """End what runs, give back what is held."""
+        """End what runs, or on a cluster leave it running; give back what is held."""
         if self.backend is not None:
             self.backend.close()
+        self.admission.close(self.cases)
         for case in self.cases:
             self._let_go(case)
 
@@ -135,6 +170,7 @@ class Controller:
         for case in self.cases:
             while case.end is None and not self._step(case):
                 pass
+        self.admission.settle(self.cases)
         return all(case.end is not None for case in self.cases)
 
     # --- one run
@@ -147,6 +183,10 @@ class Controller:
         decision = decide(self._view(case))
         case.note = decision.reason
         if decision.verb in ("start", "evaluate", "void") and not self._take(case):
+            return True
+        if decision.verb in ("evaluate", "void") and (found := self._adopt(case, decision.number)) is not None:
+            return not found
+        if decision.verb in ("start", "evaluate") and self._must_wait(case, decision):
             return True
         if decision.verb == "start":
             self._start(case, decision.number)
@@ -170,6 +210,8 @@ class Controller:
             train_faults=case.faults["train"],
             evaluate_faults=case.faults["evaluate"],
             since_fault=self.clock() - case.fault_at,
+            refusals=case.faults["node"],
+            other_nodes=self.backend is not None and self.backend.outlives,
             slot_free=free,
             held=why or "",
             barred=why if isinstance(why, Barred) else "",
@@ -214,13 +256,63 @@ class Controller:
         folder = create(self.runs_dir, self.submission.run_json(case.run, number, self.limits), self.submission.bundle)
         self._launch(case, folder, number, first_stage(folder))
 
+    def _job(self, folder: Path, stage: str) -> Job:
+        target = self.submission.target
+        return Job(folder.name, folder, target.processes * target.threads, target.gpus, target.gpu, stage)
+
+    def _opened(self) -> Backend:
+        if self.backend is None:
+            try:
+                self.backend = self.open_backend()
+            except Unavailable as error:
+                raise BackendFailure(str(error)) from error
+        return self.backend
+
+    def _adopt(self, case: Case, number: int) -> bool | None:
+        """Before an attempt of an earlier controller is called lost: does it run on the cluster, or lie there ended?
+        True: it is ours to follow now. False: that cannot be told yet. None: there is nothing of it."""
+        folder = self._attempt(case, number).folder
+        if number in case.fresh or number in case.sought or not (folder / NODE).exists():
+            return None
+        if self.clock() - case.looked <= LOOK_SECONDS:
+            return False
+        try:
+            case.live = self._opened().find(folder.name)
+        except BackendError as error:
+            case.looked, case.note = self.clock(), str(error)
+            return False
+        if case.live is None:
+            case.sought.add(number)
+            return None
+        case.live_folder, case.note = folder, "taken over"
+        self._write("attempt_adopted", case, folder.name, {"handle": case.live})
+        return True
+
+    def _must_wait(self, case: Case, decision: Decision) -> bool:
+        """Whether nothing can take it now, or, after a while, ever: then the run stops."""
+        name = attempt_id(case.run.run_id, decision.number)
+        folder = self.runs_dir / ATTEMPTS / name
+        stage = decision.verb if decision.verb == "evaluate" else "train"
+        try:
+            why = self._opened().hold(self._job(folder, stage))
+            case.no_node_since = None
+        except Unavailable as error:
+            now, why = self.clock(), str(error)
+            case.no_node_since = now if case.no_node_since is None else case.no_node_since
+            if not any(other.live or other.fresh or other.sought for other in self.cases):
+                raise BackendFailure(why) from error  # nothing was begun: said at once
+            if isinstance(error, Refused) or now - case.no_node_since > NO_NODE_SECONDS:
+                self._end(case, Decision("stop", why))
+        except BackendError as error:
+            why = str(error)
+        case.note = why or case.note
+        return why is not None
+
     def _launch(self, case: Case, folder: Path, number: int, stage: str) -> None:
-        job = Job(folder.name, folder, self.submission.target.processes * self.submission.target.threads)
+        job = self._job(folder, stage)
         self._write("attempt_starting", case, folder.name, {"stage": stage})
         try:
-            if self.backend is None:
-                self.backend = self.open_backend()
-            case.live = self.backend.start(job)
+            case.live = self._opened().start(job)
         except Unavailable as error:
             raise BackendFailure(str(error)) from error
         except BackendError as error:
@@ -248,22 +340,25 @@ class Controller:
             return True
         number = int(case.live_folder.name.rpartition("-a")[2])
         attempt = inspect(case.live_folder, number)
+        if attempt.state == "lost" and state.cls:
+            attempt = dataclasses.replace(attempt, cls=state.cls, message=state.message)
         if attempt.state == "busy":  # the worker is gone from the backend's books but not from the machine
             return True
         case.attempts = [*[one for one in case.attempts if one.number != number], attempt]
+        where = {"host": case.live["host"]} if "host" in case.live else {}
         case.live, case.cancelling = None, False
         case.fresh.add(number)
         if attempt.state != "counted":
             stage = attempt.stage or first_stage(case.live_folder)
-            data = {"class": attempt.cls, "stage": stage, "message": attempt.message or state.message}
+            data = {"class": attempt.cls, "stage": stage, "message": attempt.message or state.message, **where}
             self._write("attempt_ended", case, attempt.attempt_id, data)
             if attempt.cls != "cancelled":
-                self._count_fault(case, stage)
+                self._count_fault(case, "node" if attempt.cls in OF_THE_NODE else stage)
         return False
 
     def _count_fault(self, case: Case, stage: str) -> None:
         """A fault of a script's one stage counts as one in training: the whole run is repeated."""
-        case.faults["evaluate" if stage == "evaluate" else "train"] += 1
+        case.faults[stage if stage in case.faults else "train"] += 1
         case.fault_at = self.clock()
 
     def _void(self, case: Case, attempt: Attempt) -> None:

@@ -16,6 +16,10 @@ class Infeasible(Exception):
     """No node of the cluster can ever take it; the message says what there is."""
 
 
+class AllRefused(Infeasible):
+    """There are such nodes, but each was found wanting."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeView:
     """A living node, as the cluster tells of it."""
@@ -114,7 +118,7 @@ def place(
     good = [node for node in able if node.node_id not in refused]
     if not good:
         why = "; ".join(f"{node.host}: {refused[node.node_id]}" for node in able)
-        raise Infeasible(f"every node with {ask.describe()} was refused ({why})")
+        raise AllRefused(f"every node with {ask.describe()} was refused ({why})")
     if max_gpus is not None and sum(mine.values()) + ask.gpus > max_gpus:
         return Place(None, f"max_gpus={max_gpus}: {sum(mine.values())} are in use")
     free = [node for node in good if _has_room(ask, node, mine)]

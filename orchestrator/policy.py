@@ -7,8 +7,15 @@ with growing waits, up to a limit; failures of the user's code never, unless the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-OUTSIDE = ("rank_killed", "worker_lost", "orphaned", "launch_error", "startup", "cancelled")
+# Of the node it was sent to: no more attempts go there, and another is tried before any time is lost.
+OF_THE_NODE = ("wrong_hardware", "slow_node", "node_setup")
+OUTSIDE = (
+    *("rank_killed", "worker_lost", "orphaned", "launch_error", "startup", "cancelled"),
+    *("node_lost", "preempted", "disturbed_clock"),
+    *OF_THE_NODE,
+)
 MAX_RETRIES = 2  # of a stage, within one submit
+MAX_REFUSALS = 8  # of nodes, on a cluster
 BACKOFF_SECONDS = (1.0, 5.0)  # before the first and the second retry
 
 
@@ -32,6 +39,8 @@ class View:
     train_faults: int = 0  # outside faults of this run's train stage, under this controller
     evaluate_faults: int = 0  # likewise, evaluate
     since_fault: float = float("inf")  # seconds since the last of them
+    refusals: int = 0  # attempts that found their node wanting
+    other_nodes: bool = False  # whether there can be another one to try
     slot_free: bool = True
     held: str = ""  # why it must wait though a slot is free: a busy cluster, a canary, a budget
     barred: str = ""  # why it is not started at all: a canary over its caps, a budget used up
@@ -66,6 +75,8 @@ def decide(view: View) -> Decision:
         return _after_failure(view, open_attempts[-1])
     if view.cancel:
         return Decision("stop", "cancelled")
+    if (refused := _refused(view)) is not None:
+        return refused
     if view.train_faults > MAX_RETRIES:
         return Decision("stop", f"failed {view.train_faults} times from outside; the same submit tries again")
     return _when_free(view, view.train_faults, "start", 1 + max((a.number for a in view.attempts), default=0))
@@ -79,6 +90,8 @@ def _after_failure(view: View, last: Past) -> Decision:
     if view.cancel:
         return Decision("stop", "cancelled", last.number)
     if last.cls in OUTSIDE:
+        if (refused := _refused(view, last.number)) is not None:
+            return refused
         if view.evaluate_faults > MAX_RETRIES:
             why = f"evaluation failed {view.evaluate_faults} times from outside; the same submit tries again"
             return Decision("stop", why, last.number)
@@ -88,6 +101,14 @@ def _after_failure(view: View, last: Past) -> Decision:
             return _when_free(view, 0, "evaluate", last.number)
         return Decision("void", last.cls, last.number)
     return Decision("stop", last.cls, last.number)
+
+
+def _refused(view: View, number: int = 0) -> Decision | None:
+    """The end of trying nodes; the machine that we are on does not change by trying it again."""
+    if view.refusals <= (MAX_REFUSALS if view.other_nodes else 0):
+        return None
+    what = f"{view.refusals} nodes were" if view.other_nodes else "this machine was"
+    return Decision("stop", f"{what} found wanting; the same submit tries again", number)
 
 
 def _when_free(view: View, faults: int, verb: str, number: int) -> Decision:

@@ -99,7 +99,7 @@ def shown(uri: str) -> str:
 
 
 def _open(uri: str) -> tuple[typing.Any, str]:
-    import fsspec
+    import fsspec  # type: ignore[import-untyped]
 
     system, root = fsspec.core.url_to_fs(uri)
     return system, str(root).rstrip("/")

@@ -42,7 +42,7 @@ from golf_core.rundir import (
     write_json,
     write_seal,
 )
-from orchestrator.attempts import now_utc
+from orchestrator.attempts import NODE, now_utc
 from orchestrator.data_stamp import changed
 from orchestrator.environment import bundle_environment, describe_machine, script_environment
 from orchestrator.proc import Locked, folder_lock
@@ -92,6 +92,8 @@ class _Execution:
         watchdog = guard(self.marker, scratch, given_seconds(self.folder) + DEAD_MAN_GRACE)
         try:
             self.asked = read_json(self.folder / RUN)
+            if (self.folder / NODE).exists():  # of a cluster: where the data lies here
+                self.asked["data"] |= read_json(self.folder / NODE)["data"]
             self.limits = Limits(**self.asked["limits"])
             (self.folder / RESULT).unlink(missing_ok=True)
             if stage == SCRIPT_STAGE:

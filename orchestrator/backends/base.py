@@ -3,7 +3,8 @@
 * BackendError
   - SubmitError    refused, or no answer: the controller counts it as a launch fault and retries with a wait
   - JobLost        asked about a handle that the backend does not know (any more)
-  - Unavailable    the backend is not there at all: nothing can be started
+  - Unavailable    the backend is not there at all, or lacks what is asked for: nothing can be started
+    - Refused      every node that could have taken it was found wanting: waiting helps nobody
 An attempt that *failed* is not an exception. Its State is `ended`, and what happened is in its folder.
 """
 
@@ -25,6 +26,10 @@ class JobLost(BackendError):
 
 
 class Unavailable(BackendError):
+    pass
+
+
+class Refused(Unavailable):
     pass
 
 
@@ -58,6 +63,7 @@ class Job:
 
 class Backend(typing.Protocol):
     name: str
+    outlives: bool  # attempts are on nodes of a cluster: they go on without us, and there may be another node to try
 
     def hold(self, job: Job) -> str | None:
         """Why the attempt cannot begin now, such as that every node that could take it is busy; None: it can. Raises

@@ -45,6 +45,7 @@ class Act:
 
 class FakeBackend:
     name = "fake"
+    outlives = False
 
     def __init__(self, runs_dir: Path, script: Iterable[Act] = ()) -> None:
         self.attempts = (runs_dir / "attempts").resolve()

@@ -45,6 +45,7 @@ class AttemptActor:
 
 class LocalRayBackend:
     name = "ray"
+    outlives = False
 
     def __init__(self, runs_dir: Path) -> None:
         self.attempts = (runs_dir / "attempts").resolve()

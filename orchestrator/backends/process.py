@@ -18,6 +18,7 @@ END_PATIENCE = 15.0  # seconds for a worker to end its process tree
 
 class ProcessBackend:
     name = "process"
+    outlives = False
 
     def __init__(self, runs_dir: Path) -> None:
         self.attempts = (runs_dir / "attempts").resolve()

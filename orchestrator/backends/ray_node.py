@@ -1,0 +1,246 @@
+"""What runs on the nodes of a cluster: an attempt, in an actor of its own, and looks into attempt folders.
+
+The actor is detached: it outlives the controller that made it. It ends itself when the attempt has ended, which gives
+the GPUs back, when nobody tells it to begin, and at the latest at its last deadline. What an attempt leaves lies in
+<node_dir>/<home>/attempts/<attempt_id>, where `home` is the node that it ran on, and is read from there later.
+"""
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+import traceback
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+from golf_core.rundir import (
+    APPENDED,
+    RESULT,
+    RUN,
+    SCHEMA_VERSION,
+    SEAL,
+    TRAIN_SEAL,
+    RunDirError,
+    file_sha256,
+    is_sealed,
+    read_json,
+    write_bytes,
+    write_json,
+)
+from orchestrator.attempts import ATTEMPTS, NODE, first_stage, now_utc
+from orchestrator.node_data import DataUnfit, data_on_node
+from orchestrator.proc import Locked, is_locked
+from orchestrator.storage import Storage, StorageError
+from orchestrator.worker import run_attempt
+
+CHUNK = 4 * 1024 * 1024  # of a file, in one answer
+GROWN = 1024 * 1024  # of each growing file, in one look
+BEGIN_SECONDS = 600.0  # for the order to begin; an actor whose controller died before it gave it ends
+LINGER_SECONDS = 3.0  # for a last look at an attempt that could leave nothing in a folder
+MARGIN_SECONDS = 120.0  # beyond the worker's own last deadline: then the actor ends it, and itself a minute later
+KILL_SECONDS = 60.0
+
+Place = tuple[str, str, str]  # node_dir as it was given, home, attempt_id
+
+
+def folder_of(place: Place) -> Path:
+    node_dir, home, attempt_id = place
+    return Path(node_dir).expanduser() / home / ATTEMPTS / attempt_id
+
+
+def look(place: Place, have: Mapping[str, int]) -> dict[str, typing.Any]:
+    """How an attempt stands, and what its growing files have beyond the bytes that the asker has."""
+    folder = folder_of(place)
+    node = _read(folder / NODE)
+    grown: dict[str, tuple[int, bytes]] = {}
+    for name in APPENDED:
+        with contextlib.suppress(OSError), (folder / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = have.get(name, 0) if have.get(name, 0) <= size else 0  # shorter than it was: from its start
+            file.seek(begin)
+            grown[name] = (begin, file.read(GROWN))
+    try:
+        result = (folder / RESULT).read_bytes()
+    except OSError:
+        result = None
+    return {
+        "launch": node.get("launch"),
+        "busy": is_locked(folder),
+        "result": result,
+        "train_sealed": (folder / TRAIN_SEAL).exists(),
+        "sealed": (folder / SEAL).exists(),
+        "grown": grown,
+    }
+
+
+def listing(place: Place) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file that an attempt left."""
+    folder = folder_of(place)
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.is_symlink() and not path.name.startswith(".") and path.name != NODE:
+            size = path.stat().st_size
+            found[path.name] = (size, file_sha256(path, size))
+    return found
+
+
+def read(place: Place, name: str, begin: int) -> bytes:
+    """A chunk of a file."""
+    with (folder_of(place) / Path(name).name).open("rb") as file:
+        file.seek(begin)
+        return file.read(CHUNK)
+
+
+class NodeAttempt:
+    """Runs one attempt; other threads of it answer and hear."""
+
+    def __init__(self, place: Place, launch: str, seconds: float) -> None:
+        """`seconds`: the worker's own last deadline."""
+        self.place, self.launch, self.seconds = place, launch, seconds
+        self.folder = folder_of(place)
+        self.ending: str | None = None
+        self.begun = threading.Event()
+        self.trouble = ""
+        self.lock = threading.Lock()
+        threading.Thread(target=self._dead_man, daemon=True).start()
+
+    def run(self, files: Mapping[str, bytes], storage: str | None) -> None:
+        """Lay the attempt down and run it. The files are what the controller has of it. Ends the actor."""
+        self.begun.set()
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by the CPUs of the actor; the worker sets what it wants
+        try:
+            self._lay_down(files)
+            self._run(storage)
+        except Exception as error:  # of this node: the run itself ends with a result
+            traceback.print_exc()
+            self._refuse(f"{type(error).__name__}: {error}")
+        self._leave()
+
+    def look(self, have: Mapping[str, int]) -> dict[str, typing.Any]:
+        return look(self.place, have) | {"trouble": self.trouble}
+
+    def listing(self) -> dict[str, tuple[int, str]]:
+        return listing(self.place)
+
+    def read(self, name: str, begin: int) -> bytes:
+        return read(self.place, name, begin)
+
+    def end(self, cls: str) -> None:
+        with self.lock:
+            self.ending = self.ending or cls
+
+    def _lay_down(self, files: Mapping[str, bytes]) -> None:
+        """The folder as the controller has it. What lies there of an earlier execution is moved out of the way."""
+        if is_locked(self.folder):
+            raise Locked(f"{self.folder} is in use by another process")
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.folder.with_name(f".{self.folder.name}.{self.launch}.tmp")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            for name, content in files.items():
+                write_bytes(scratch / Path(name).name, content)
+            write_json(scratch / NODE, {"launch": self.launch, "laid_down_at": now_utc()})
+            if self.folder.exists():
+                shutil.rmtree(self.folder.with_name(f".{self.folder.name}.old"), ignore_errors=True)
+                self.folder.rename(self.folder.with_name(f".{self.folder.name}.old"))
+            scratch.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+    def _run(self, storage: str | None) -> None:
+        asked = read_json(self.folder / RUN)
+        try:
+            data = data_on_node(asked["data"], self.folder.parents[2] / "data")
+        except DataUnfit as error:
+            self._refuse(str(error))
+            return
+        write_json(self.folder / NODE, {**read_json(self.folder / NODE), "data": data})
+        if storage is None:
+            run_attempt(self.folder, self._stop)
+            return
+        copies = Storage(storage, self.folder.name, self.launch)
+        over = threading.Event()
+        copier = threading.Thread(target=self._copy_train, args=(copies, over))
+        copier.start()
+        try:
+            run_attempt(self.folder, self._stop)
+        finally:
+            over.set()
+            copier.join()
+        if is_sealed(self.folder):
+            self._copy(copies, SEAL)
+
+    def _copy_train(self, copies: Storage, over: threading.Event) -> None:
+        """While evaluation runs. An attempt that begins with a sealed training was copied before."""
+        if (self.folder / TRAIN_SEAL).exists():
+            return
+        while not (self.folder / TRAIN_SEAL).exists():
+            if over.wait(1.0):
+                return
+        self._copy(copies, TRAIN_SEAL)
+
+    def _copy(self, copies: Storage, seal: str) -> None:
+        """The attempt stands without its copy; that it lacks one is told."""
+        for pause in (1.0, 5.0, 0.0):
+            try:
+                copies.put(self.folder, seal)
+                return
+            except StorageError as error:
+                self.trouble = str(error)
+                time.sleep(pause)
+
+    def _stop(self) -> str | None:
+        return self.ending
+
+    def _refuse(self, message: str) -> None:
+        """This node cannot run it: a result that says so, where a folder can hold one."""
+        self.trouble = message
+        with contextlib.suppress(OSError, RunDirError):
+            stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else first_stage(self.folder)
+            write_json(self.folder / RESULT, refusal(stage, message))
+            return
+        time.sleep(LINGER_SECONDS)
+
+    def _leave(self) -> None:
+        import ray
+
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    def _dead_man(self) -> None:
+        """Without a controller, too, this comes to an end. When this process ends, the watchdog of the worker kills
+        whatever is left of the attempt."""
+        if not self.begun.wait(BEGIN_SECONDS):
+            os._exit(1)
+        time.sleep(self.seconds + MARGIN_SECONDS)
+        self.end("deadline")
+        time.sleep(KILL_SECONDS)
+        os._exit(1)
+
+
+def refusal(stage: str, message: str) -> dict[str, typing.Any]:
+    """result.json of an attempt that its node could not begin."""
+    now = now_utc()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "outcome": "failed",
+        "class": "node_setup",
+        "stage": stage,
+        "message": message,
+        "exit_code": None,
+        "train_seconds": None,
+        "evaluate_seconds": None,
+        "started_at": now,
+        "ended_at": now,
+        "worker_seconds": 0.0,
+    }
+
+
+def _read(path: Path) -> dict[str, typing.Any]:
+    try:
+        return read_json(path)
+    except RunDirError:
+        return {}
