@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 RUN = "run.json"  # what was asked                                            written by the controller
 BUNDLE = "train_gpt.py"  # what ran                                           the controller
 ENV = "env.json"  # packages, driver, GPUs; no secrets                        the worker
+HARDWARE = "hardware.json"  # what it found of its GPUs, and held against       the worker
+HARDWARE_AGAIN = "hardware-evaluate.json"  # where evaluation alone ran later   the worker
 LOG = "log.txt"  # what the bundle printed                                    the worker
 PHASES = "phases.jsonl"  # begin and end of each phase on the worker's clock  the worker
 RESULT = "result.json"  # how it ended                                        the worker

@@ -60,9 +60,9 @@ def nvml_library() -> Library | None:
     return None
 
 
-def installed_gpus(nvml: Library | None = None) -> list[Gpu]:
+def installed_gpus(library: Callable[[], Library | None] | None = None) -> list[Gpu]:
     """Every GPU of the machine, hidden ones too; empty where there is none."""
-    return _from_nvml(nvml or nvml_library()) or _from_rocm_smi()
+    return _from_nvml((library or nvml_library)()) or _from_rocm_smi()
 
 
 def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Gpu]:

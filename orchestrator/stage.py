@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from golf_core.rundir import LOG, METRICS, PHASES
+from orchestrator.clocks import DISTURBED
 from orchestrator.spec import Limits
 from orchestrator.watch import kill_carriers
 
@@ -33,6 +34,7 @@ RANK_KILLED = re.compile(r"exitcode\s*:\s*-9\b|Signal 9 \(SIGKILL\) received")
 EXCEPTION = re.compile(r"^(?:\[\w+\]:\s*)*((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$")
 
 Stop = Callable[[], str | None]  # the class to end with (cancelled, orphaned), or None: go on
+Judge = Callable[[], tuple[str, str] | None]  # called after new metrics: class and message to end with, or None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def run_stage(
     stop: Stop,
     marker: str,
     cwd: Path | None = None,
+    judge: Judge = lambda: None,
 ) -> Ended:
     """Run one stage to its end, in the attempt's folder or another. When this returns no process with the marker is
     left."""
@@ -177,7 +180,7 @@ def run_stage(
             start_new_session=True,
         )
         deadlines = Deadlines(limits, stage, clock())
-        broken = _follow(process, transcript, deadlines, clock, stop)
+        broken = _follow(process, transcript, deadlines, clock, stop, judge)
         if broken is None and process.returncode:  # the watchdog may have kept the last deadline for us
             broken = deadlines.dead_man(clock())
     except OSError as error:
@@ -201,8 +204,9 @@ def _follow(
     deadlines: Deadlines,
     clock: Callable[[], float],
     stop: Stop,
+    judge: Judge,
 ) -> tuple[str, str] | None:
-    """Read until the process ends (None), or until somebody or a deadline ends it (class, message)."""
+    """Read until the process ends (None), or until somebody, a deadline or the judge ends it (class, message)."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     with selectors.DefaultSelector() as selector:
@@ -223,6 +227,8 @@ def _follow(
                 time.sleep(0.01)
             if (size := transcript.measured()) != measured:
                 measured, deadlines.last_output = size, clock()
+                if (judged := judge()) is not None:
+                    return judged
             if (cls := stop()) is not None:
                 return cls, STOPPED.get(cls, cls)
             if (over := deadlines.over(clock())) is not None:
@@ -232,6 +238,8 @@ def _follow(
 STOPPED = {
     "cancelled": "ended by `cancel`",
     "orphaned": "the submitting process is gone",
+    "preempted": "this machine is being taken away",
+    DISTURBED: "this machine slept, and its monotonic clock did not count it: nobody can say how long anything took",
 }
 
 
