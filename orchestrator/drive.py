@@ -7,18 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from golf_core.rundir import BUNDLE, read_json, write_bytes, write_json
+from orchestrator.admission import Admission
 from orchestrator.attempts import now_utc
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend
 from orchestrator.controller import Case, Controller, lease_of_submission
 from orchestrator.ledger import Lease, Ledger
+from orchestrator.limits import limits_of
+from orchestrator.money import Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
 from orchestrator.other_seeds import find_other_seeds, refresh
 from orchestrator.overview import Overview
 from orchestrator.preflight import SPEC, check_folder
 from orchestrator.proc import folder_lock
-from orchestrator.settings import DEFAULT, Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Limits, Submission, Target
+from orchestrator.settings import Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Submission, Target
 from orchestrator.view import View
 
 READABLE = "train_gpt.readable.py"  # the source of a packed bundle: for the eye, never counted or submitted
@@ -56,7 +59,9 @@ def make_overview(submission: Submission, runs_dir: Path) -> Overview:
     return Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs], submission.diagnostic_only)
 
 
-def drive_or_follow(submission: Submission, settings: Settings, retry_failed: bool, ledger: Ledger, view: View) -> None:
+def drive_or_follow(
+    submission: Submission, settings: Settings, retry_failed: bool, ledger: Ledger, view: View, spending: Spending
+) -> None:
     """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
     runs_dir = Path(settings["runs_dir"])
     overview = make_overview(submission, runs_dir)
@@ -75,14 +80,15 @@ def drive_or_follow(submission: Submission, settings: Settings, retry_failed: bo
             ledger.release(lease)
             return
         view.note("it ended before its work was done; taking over")
-    controller = make_controller(
-        submission, settings, retry_failed, ledger, lease, lambda: load_backend(settings["on"], runs_dir)
-    )
-
-    def watch(cases: Sequence[Case]) -> None:
-        view.update(overview.rows(controlled=True, notes={case.run.seed: case.note for case in cases}))
-
     try:
+        admission = spending.admission(submission, ledger, lease)
+        controller = make_controller(
+            submission, settings, retry_failed, ledger, lease, lambda: load_backend(settings["on"], runs_dir), admission
+        )
+
+        def watch(cases: Sequence[Case]) -> None:
+            view.update(overview.rows(controlled=True, notes={case.run.seed: case.note for case in cases}))
+
         controller.drive(watch)
     finally:
         ledger.release(lease)
@@ -102,6 +108,7 @@ def make_controller(
     ledger: Ledger,
     lease: Lease,
     open_backend: Callable[[], Backend],
+    admission: Admission,
 ) -> Controller:
     return Controller(
         submission,
@@ -113,28 +120,10 @@ def make_controller(
         slots_of(submission.target),
         backend_name=settings["on"],
         retry_failed=retry_failed,
-    )
-
-
-def limits_of(submission: Submission, settings: Settings) -> Limits:
-    policy = submission.policy
-    return Limits(
-        train_s=policy.train_seconds,
-        evaluate_s=policy.evaluate_seconds,
-        kill_after_s=policy.kill_after_seconds,
-        startup_s=settings["startup_seconds"],
-        silence_s=_silence(submission, settings),
+        admission=admission,
     )
 
 
 def slots_of(target: Target) -> int:
     """How many runs this machine works on at once."""
     return max(1, len(os.sched_getaffinity(0)) // (target.processes * target.threads)) if target.device == "cpu" else 1
-
-
-def _silence(submission: Submission, settings: Settings) -> float:
-    """Where nobody gave one, a script may be silent for as long as an evaluation: most print nothing in theirs."""
-    seconds, policy = float(settings["silence_seconds"]), submission.policy
-    if submission.script is None or settings.source("silence_seconds") != DEFAULT:
-        return seconds
-    return max(seconds, policy.evaluate_seconds + policy.kill_after_seconds)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from golf_core.recipes import Recipe
 from orchestrator.attempts import Attempt, counted
+from orchestrator.cost import Cost
 from orchestrator.errors import UsageError
+from orchestrator.limits import limits_of
+from orchestrator.money import cost_of
 from orchestrator.other_seeds import OtherSeed, describe
 from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
@@ -33,6 +36,7 @@ class Plan:
     sources: Mapping[str, str]
     size: Size | None  # None: of a script nothing is known before it has run
     meant_for: str | None  # the target of the recipe
+    cost: Cost
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
     hints: tuple[Line, ...] = ()  # what somebody who reads the recipe or the script would ask
     other_seeds: tuple[OtherSeed, ...] = ()  # run under this configuration, and not registered here
@@ -60,6 +64,7 @@ class Plan:
             "hints": [hint for _, hint, _ in self.hints],
             "other_seeds": [one.to_dict() | {"state": one.state} for one in self.other_seeds],
             "power": None if self.power is None else self.power.to_dict(),
+            "cost": self.cost.to_dict(),
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
         }
@@ -88,6 +93,7 @@ def make_plan(
         sources={name: setting.source for name, setting in settings.values.items()},
         size=None if config is None else estimate(config, submission.code_bytes, submission.policy.artifact_bytes),
         meant_for=None if recipe is None else recipe.target,
+        cost=cost_of(submission, settings, attempts),
         edited=edited,
         hints=tuple(_hints(submission, recipe)),
         other_seeds=other_seeds,
@@ -160,6 +166,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         *([] if plan.power is None else plan.power.rows()),
         ("backend", str(settings["on"]), plan.sources["on"]),
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
+        *plan.cost.rows(),
     ]
     return rows + _warnings(plan)
 
@@ -187,8 +194,7 @@ def _recipe_lines(plan: Plan, settings: Settings, bundle: str | None) -> list[Li
 
 
 def _script_lines(plan: Plan, settings: Settings, script: Script) -> list[Line]:
-    submission, policy = plan.submission, plan.submission.policy
-    whole = settings["startup_seconds"] + policy.train_seconds + policy.evaluate_seconds + policy.kill_after_seconds
+    submission, whole = plan.submission, limits_of(plan.submission, settings).whole_s
     code = f"{script.name}, {submission.code_bytes:,} bytes, sha256 {submission.bundle_sha256[:12]}"
     given = script.describe_environment() or "nothing of yours"
     looked_for = "--artifact" if script.artifact else "the challenge's names; --artifact names another"

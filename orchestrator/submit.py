@@ -13,13 +13,16 @@ from golf_core.recipes import Grid
 from orchestrator import errors
 from orchestrator.attempts import inspect_all
 from orchestrator.backends import check_backend, warm_up
+from orchestrator.budget import check
 from orchestrator.catalogue import find
+from orchestrator.cost import Cost
 from orchestrator.default_policy import settings_of_policy
 from orchestrator.drive import drive_or_follow, register, spec_there
 from orchestrator.errors import UsageError
 from orchestrator.finish import finish
 from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid, variant_heading
 from orchestrator.ledger import Ledger, check_ownership
+from orchestrator.money import Spending, account_of, budget_rows, confirm, terminal
 from orchestrator.other_seeds import find_other_seeds
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
@@ -81,6 +84,10 @@ def submit(settings: Settings, request: Request) -> int:
     if request.dry_run:
         return errors.OK
     check_sizes(plans)
+    check(costs_of(plans), account_of(runs_dir), settings["budget"])
+    if not confirm([plan.cost for plan in plans], request.yes, terminal()):
+        print("nothing was started", file=sys.stderr)
+        return errors.NOT_FINISHED
     outcomes: list[Outcome] = []
     with Ledger.create(runs_dir) as ledger, _terminated_like_interrupted():
         try:
@@ -96,6 +103,10 @@ def submit(settings: Settings, request: Request) -> int:
     if grid is None:
         _tell(outcomes[0], request)
     return worst(outcome.exit_code for outcome in outcomes)
+
+
+def costs_of(plans: Sequence[Plan]) -> list[tuple[str, Cost]]:
+    return [(plan.submission.submission_id, plan.cost) for plan in plans]
 
 
 def check_script_flags(settings: Settings, request: Request) -> None:
@@ -128,8 +139,8 @@ def print_plan(plans: Sequence[Plan], grid: Grid | None, settings: Settings, req
     text = (
         plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
     )
-    cost = "none: this machine" if settings["gpu"] is None else "not known: these GPUs are not here"
-    for line in [*text, f"{'cost':<12} {cost}"]:
+    text += [f"{name:<12} {value}  [{source}]" for name, value, source in budget_rows(costs_of(plans), settings)]
+    for line in text:
         print(line, file=stream)
     stream.flush()
 
@@ -142,7 +153,8 @@ def _run(plan: Plan, settings: Settings, request: Request, ledger: Ledger) -> Ou
     try:
         if not plan.finished:
             view = make_view(sys.stderr)
-            drive_or_follow(submission, settings, request.retry_failed, ledger, view)
+            spending = Spending(plan.cost, settings["budget"], request.parallel)
+            drive_or_follow(submission, settings, request.retry_failed, ledger, view, spending)
     except KeyboardInterrupt:
         print(_interrupted(submission), file=sys.stderr)
         return None

@@ -1,0 +1,164 @@
+"""Money around a submit: what the plan says of it, the question before it is spent, what it came to in the end."""
+
+import math
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.admission import Admission, Purse, worker_seconds
+from orchestrator.attempts import Attempt, counted
+from orchestrator.budget import Account, Reservation, Terms, check, read_account, reserve, reserve_terms
+from orchestrator.cost import ATTEMPTS, Cost, expected_seconds, usd
+from orchestrator.errors import BudgetRefused, UsageError
+from orchestrator.ledger import FILE, Lease, Ledger
+from orchestrator.limits import limits_of
+from orchestrator.prices import price_of
+from orchestrator.settings import Settings
+from orchestrator.spec import Submission
+
+
+def is_rented(settings: Settings) -> bool:
+    """Whether the GPUs are of somebody who counts the hours, or are to be: those of this machine are there anyway."""
+    return settings["address"] is not None or settings["gpu"] is not None
+
+
+def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, Sequence[Attempt]]) -> Cost:
+    """What is left of a submission may cost. `attempts` holds what is there of each run id."""
+    price = price_of(
+        submission.target,
+        given=settings["price"],
+        place=settings.source("price"),
+        provider=settings["provider"],
+        rented=is_rented(settings),
+    )
+    there = [list(attempts.get(run.run_id, ())) for run in submission.runs]
+    done = [one for one in map(counted, there) if one is not None]
+    left = [found for found in there if counted(found) is None]
+    sealed = sum(any(map(_trained, found)) for found in left)
+    took = [seconds for one in done if (seconds := worker_seconds(one.folder)) is not None]
+    return Cost(
+        price=price,
+        seconds=expected_seconds(submission, took),
+        attempt_s=limits_of(submission, settings).attempt_s,
+        attempts=settings["max_attempts"] or ATTEMPTS,
+        whole=len(left) - sealed,
+        evaluations=sealed,
+    )
+
+
+def _trained(attempt: Attempt) -> bool:
+    return attempt.train_sealed and attempt.stage == "evaluate" and attempt.state != "void"
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a driver of a submission is told about money."""
+
+    cost: Cost
+    budget: float | None  # of the runs folder
+    parallel: bool = False  # no canary
+
+    @property
+    def canary(self) -> bool:
+        """GPUs that are there anyway may all be used at once."""
+        return not self.cost.free and not self.parallel
+
+    def admission(self, submission: Submission, ledger: Ledger, lease: Lease) -> Admission:
+        """Reserve, or raise BudgetRefused."""
+        terms = reserve(ledger, lease, submission.submission_id, self.cost, self.budget)
+        return make_admission(submission, terms, self.canary, ledger, lease)
+
+
+def make_admission(
+    submission: Submission, terms: Terms | None, canary: bool, ledger: Ledger, lease: Lease
+) -> Admission:
+    """What the controller asks; the reservation is written where this ledger does not have it yet."""
+    purse = None
+    if terms is not None:
+        reserve_terms(ledger, lease, submission.submission_id, terms)
+        purse = Purse(ledger, lease, submission.submission_id, terms)
+    return Admission(ledger.path.parent, purse, submission.policy if canary and len(submission.seeds) > 1 else None)
+
+
+# --- before
+
+
+def account_of(runs_dir: Path) -> Account:
+    """Of a runs folder that may not be there yet."""
+    if not (runs_dir / FILE).exists():
+        return Account()
+    with Ledger.open(runs_dir) as ledger:
+        return read_account(ledger)
+
+
+def budget_rows(costs: Sequence[tuple[str, Cost]], settings: Settings) -> list[tuple[str, str, str]]:
+    """For the plan: what the budget says to it."""
+    budget = settings["budget"]
+    if budget is None or all(cost.free for _, cost in costs):
+        return []
+    found = account_of(Path(settings["runs_dir"]))
+    told = f"{usd(budget)} for this runs folder; {usd(found.spent)} spent, {usd(found.reserved)} reserved"
+    rows = [("budget", told, settings.source("budget"))]
+    try:
+        check(costs, found, budget)
+    except BudgetRefused as error:
+        rows.append(("refused", str(error).removeprefix("budget refused: "), "submit stops here"))
+    return rows
+
+
+def confirm(costs: Sequence[Cost], yes: bool, ask: Callable[[str], str] | None) -> bool:
+    """Whether to go on. `ask` is None where nobody sits at a terminal: what costs money is refused then."""
+    paid = [cost for cost in costs if not cost.free]
+    if not paid or yes:
+        return True
+    unknown = any(cost.price.usd_per_hour is None for cost in paid)
+    expected = None if unknown else sum(cost.expected_usd or 0.0 for cost in paid)
+    worst = None if unknown else sum(cost.worst_usd or 0.0 for cost in paid)
+    amount = "what nobody has named a price for" if unknown else f"{usd(expected)}, at worst {usd(worst)}"
+    if ask is None:
+        raise UsageError(f"this costs {amount}, and there is no terminal to ask on; -y says yes, --dry-run only plans")
+    return ask(f"This costs {amount}. Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def terminal() -> Callable[[str], str] | None:
+    """How to ask whoever sits here: on stderr, since stdout is data."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    def ask(question: str) -> str:
+        print(question, end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline()
+
+    return ask
+
+
+# --- after
+
+
+def told(found: Sequence[Reservation]) -> dict[str, typing.Any] | None:
+    """Of one submission: actual against estimate; None where nothing was ever paid for."""
+    if not found:
+        return None
+    first = found[0].terms  # a submit that was begun again estimated only what was left
+    return {
+        "spent_usd": math.fsum(one.spent for one in found),
+        "exact": all(one.exact for one in found),
+        "expected_usd": first.expected_usd,
+        "worst_usd": first.worst_usd,
+        "reserved_usd": math.fsum(one.claim - one.spent for one in found),
+    }
+
+
+def sentence(found: Sequence[Reservation]) -> str:
+    """
+    >>> sentence([])
+    ''
+    """
+    if (numbers := told(found)) is None:
+        return ""
+    most = "" if numbers["exact"] else "at most "
+    text = f"cost: {most}{usd(numbers['spent_usd'])}; {usd(numbers['expected_usd'])} were expected"
+    text += f", {usd(numbers['worst_usd'])} at worst"
+    return text + (f"; {usd(numbers['reserved_usd'])} are still reserved" if numbers["reserved_usd"] > 1e-6 else "")
