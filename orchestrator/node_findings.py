@@ -182,7 +182,9 @@ def _clock(node: NodeFacts) -> Iterator[Finding]:
 def _alike(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
     """Seeds of one submission should run on the same Python and the same packages."""
     told = {"Python": [(node, node.python) for node in nodes]}
-    for name in (*NEEDED, *KERNELS):
+    for name in NEEDED:  # where it is absent, that is told of the node
+        told[name] = [(node, version) for node in nodes if (version := node.packages.get(name))]
+    for name in KERNELS:
         told[name] = [(node, node.packages.get(name) or "none") for node in nodes]
     for name, versions in told.items():
         if len({version for _, version in versions}) > 1:
