@@ -13,7 +13,7 @@ from golf_core.rundir import RESULT, RunDirError, read_json
 from orchestrator.attempts import Attempt, counted, inspect_all
 from orchestrator.budget import CENT, KINDS, RELEASED, SPENT, Account, Execution, Reservation, Terms, account
 from orchestrator.canary import CANCELLED, COUNTED, ENDED, OPEN, Seen, measured, release
-from orchestrator.controller import Barred, Case
+from orchestrator.case import Barred, Case
 from orchestrator.cost import usd
 from orchestrator.ledger import Event, Fenced, Lease, Ledger
 

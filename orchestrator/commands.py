@@ -10,7 +10,7 @@ from pathlib import Path
 from golf_core.rundir import LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
-from orchestrator.controller import lease_of_run, lease_of_submission
+from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.errors import UsageError
 from orchestrator.ledger import Ledger
 from orchestrator.overview import Overview, Row, story, with_collected

@@ -7,9 +7,7 @@ what it did. A controller that takes over from a dead one does the same, and not
 
 import dataclasses
 import time
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.attempts import (
@@ -23,73 +21,17 @@ from orchestrator.attempts import (
     inspect_all,
     write_void,
 )
-from orchestrator.backends.base import Backend, BackendError, Handle, Job, Refused, State, Unavailable
+from orchestrator.backends.base import Backend, BackendError, Job, Refused, State, Unavailable
+from orchestrator.case import Admission, AdmitAll, Barred, Case, lease_of_run
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.policy import OF_THE_NODE, OUTSIDE, Decision, Past, View, decide
-from orchestrator.spec import Limits, Run, Submission, attempt_id
+from orchestrator.spec import Limits, Submission, attempt_id
 
 BEAT_SECONDS = 5.0
 INTERRUPTED = "the submit was interrupted"
 NO_NODE_SECONDS = 600.0  # that a run waits for a node to come back, before it stops
 LOOK_SECONDS = 0.5  # between looks at an attempt, or a lease, of somebody else
-
-
-@dataclass
-class Case:
-    """A run and all that the controller knows about it."""
-
-    run: Run
-    attempts: list[Attempt]
-    lease: Lease | None = None
-    live: Handle | None = None
-    live_folder: Path | None = None
-    cancelling: bool = False
-    elsewhere: bool = False
-    looked: float = 0.0
-    faults: dict[str, int] = field(default_factory=lambda: {"train": 0, "evaluate": 0, "node": 0})
-    fault_at: float = float("-inf")
-    fresh: set[int] = field(default_factory=set)  # attempts that ended under this controller
-    sought: set[int] = field(default_factory=set)  # attempts that were looked for on the cluster, in vain
-    no_node_since: float | None = None
-    end: Decision | None = None
-    note: str = "queued"
-
-
-class Barred(str):
-    """Why a run is not started under this submit, whatever comes free."""
-
-
-class Admission(typing.Protocol):
-    """What stands between a run and its start though a slot is free, such as a canary or a budget."""
-
-    def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
-        """Why the run must wait, or is Barred; None: it may start."""
-
-    def settle(self, cases: Sequence[Case]) -> None:
-        """Called in each round: some attempts may have ended."""
-
-    def close(self, cases: Sequence[Case]) -> None:
-        """Called once, when this controller is done, or gives up."""
-
-
-class AdmitAll:
-    def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
-        return None
-
-    def settle(self, cases: Sequence[Case]) -> None:
-        pass
-
-    def close(self, cases: Sequence[Case]) -> None:
-        pass
-
-
-def lease_of_submission(submission_id: str) -> str:
-    return f"submission:{submission_id}"
-
-
-def lease_of_run(run_id: str) -> str:
-    return f"run:{run_id}"
 
 
 class Controller:

@@ -11,7 +11,8 @@ from orchestrator.admission import Admission
 from orchestrator.attempts import now_utc
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend
-from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.case import Case, lease_of_submission
+from orchestrator.controller import Controller
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.money import Spending

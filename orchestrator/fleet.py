@@ -14,7 +14,8 @@ from pathlib import Path
 
 from orchestrator.attempts import key_of, numbers_by_run
 from orchestrator.backends.base import Backend
-from orchestrator.controller import Case, Controller, lease_of_submission
+from orchestrator.case import Case, lease_of_submission
+from orchestrator.controller import Controller
 from orchestrator.drive import cancelled_last
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.overview import Overview

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from golf_core.rundir import SCORES, VOID, read_json
 from orchestrator.attempts import Attempt, inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
-from orchestrator.controller import Controller, lease_of_run, lease_of_submission
+from orchestrator.case import lease_of_run, lease_of_submission
+from orchestrator.controller import Controller
 from orchestrator.ledger import Fenced, Ledger
 from orchestrator.overview import Overview, story
 from orchestrator.policy import MAX_RETRIES

@@ -9,7 +9,8 @@ import pytest
 from golf_core.rundir import RUN, read_json
 from orchestrator.attempts import inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
-from orchestrator.controller import Controller, lease_of_submission
+from orchestrator.case import lease_of_submission
+from orchestrator.controller import Controller
 from orchestrator.fleet import Fleet, Member
 from orchestrator.ledger import Ledger
 from orchestrator.overview import Overview
