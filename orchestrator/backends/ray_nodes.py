@@ -64,7 +64,7 @@ class Nodes:
     def host(self, node_id: str) -> str:
         """How people know it."""
         rows, _ = self._look()
-        return next((_host(row) for row in rows if row["NodeID"] == node_id), node_id[:12])
+        return next((host_of(row) for row in rows if row["NodeID"] == node_id), node_id[:12])
 
     def death(self, node_id: str) -> tuple[str, str] | None:
         """(class, message) of a node that is gone; None while the head believes that it lives."""
@@ -76,7 +76,7 @@ class Nodes:
             return None
         why = str(row.get("DeathReasonMessage") or "").strip().partition("\n")[0]
         cls = "preempted" if row.get("DeathReason") in MEANT else "node_lost"
-        return cls, f"node {_host(row)} is gone" + (f": {why}" if why else "")
+        return cls, f"node {host_of(row)} is gone" + (f": {why}" if why else "")
 
     def pinned(self, node_id: str) -> typing.Any:
         """The scheduling strategy of what runs on this node or nowhere."""
@@ -92,7 +92,7 @@ def _view(row: Mapping[str, typing.Any], free: Mapping[str, float]) -> NodeView:
     resources = row["Resources"]
     return NodeView(
         node_id=row["NodeID"],
-        host=_host(row),
+        host=host_of(row),
         gpus=int(resources.get("GPU", 0)),
         gpus_free=float(free.get("GPU", 0)),
         cpus=float(resources.get("CPU", 0)),
@@ -102,7 +102,7 @@ def _view(row: Mapping[str, typing.Any], free: Mapping[str, float]) -> NodeView:
     )
 
 
-def _host(row: Mapping[str, typing.Any]) -> str:
+def host_of(row: Mapping[str, typing.Any]) -> str:
     """The node's name where it was given one that is not its address."""
     name = str(row.get("NodeName") or "")
     return name if name and name != row.get("NodeManagerAddress") else str(row.get("NodeManagerHostname"))

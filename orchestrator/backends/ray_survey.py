@@ -6,115 +6,98 @@ nodes answer too. All of them share a deadline: a node that does not answer in t
 
 import argparse
 import json
-import logging
-import os
 import platform
 import sys
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator import node_look
-from orchestrator.backends.private_ray import ROOT, import_ray
-from orchestrator.placement import models_of
+from orchestrator.backends.base import Unavailable
+from orchestrator.backends.ray_nodes import Nodes, host_of
+from orchestrator.errors import BACKEND
+from orchestrator.placement import NodeView
 from orchestrator.survey import NodeFacts, Survey
 
 DEADLINE_SECONDS = 60.0  # for the facts: a worker process must start, and its runtime_env be there
 DATA_SECONDS = 900.0  # for the shards: all of them are read
 CLOCK_TRIES = 3
-HEAD_RESOURCE = "node:__internal_head__"
-JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a job, whose packages our tasks get by themselves
-OURS = ("golf_core", "orchestrator")
 
-
-def connect() -> typing.Any:
-    """Ray of the cluster that this process runs on."""
-    ray = import_ray()
-    travels = {} if JOB_CONFIG in os.environ else {"runtime_env": {"py_modules": [str(ROOT / one) for one in OURS]}}
-    ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, **travels)
-    return ray
+Facts = dict[str, typing.Any]
 
 
 def survey(
-    ray: typing.Any, node_dir: str, data: str | None, tokenizer: str | None, vocab: int | None, seconds: float
+    nodes: Nodes, node_dir: str, data: str | None, tokenizer: str | None, vocab: int | None, seconds: float
 ) -> Survey:
     begin = time.monotonic()
-    told = ray.nodes()
-    live = {node["NodeID"]: node for node in told if node["Alive"]}
-    free = ray._private.state.available_resources_per_node()
-    facts: dict[str, dict[str, typing.Any]] = {
-        node_id: _declared(node, free.get(node_id, {})) for node_id, node in live.items()
-    }
-    for node_id, answer in ask(ray, list(live), node_look.look, (node_dir,), seconds).items():
+    rows = {row["NodeID"]: row for row in nodes.ray.nodes()}
+    facts = {view.node_id: declared(view, rows[view.node_id]) for view in nodes.views()}
+    for node_id, answer in ask(nodes, list(facts), node_look.look, (node_dir,), seconds).items():
         facts[node_id] |= answer
-    answered = [node_id for node_id in live if not facts[node_id].get("error")]
-    for node_id, answer in clocks(ray, answered, seconds).items():
+    answered = [node_id for node_id in facts if not facts[node_id].get("error")]
+    for node_id, answer in clocks(nodes, answered, seconds).items():
         facts[node_id] |= answer
     if data is not None:
         takers = Survey(ray="", python="", nodes=tuple(NodeFacts(**one) for one in facts.values())).takers()
         asked = [node.node_id for node in takers if node.answered]
-        found = ask(ray, asked, node_look.look_at_data, (data, tokenizer, vocab), max(seconds, DATA_SECONDS))
+        found = ask(nodes, asked, node_look.look_at_data, (data, tokenizer, vocab), max(seconds, DATA_SECONDS))
         for node_id, answer in found.items():
             facts[node_id] |= {"data_error": answer["error"]} if "error" in answer else answer
-    addresses = {node["NodeManagerAddress"] for node in live.values()}
     return Survey(
-        ray=ray.__version__,
+        ray=nodes.ray.__version__,
         python=platform.python_version(),
         nodes=tuple(NodeFacts(**one) for one in sorted(facts.values(), key=_order)),
-        lost=tuple(sorted({_place(node) for node in told if node["NodeManagerAddress"] not in addresses})),
+        lost=lost(rows.values(), facts),
         seconds=round(time.monotonic() - begin, 3),
     )
 
 
-def _order(facts: Mapping[str, typing.Any]) -> tuple[bool, str, str]:
+def _order(facts: Facts) -> tuple[bool, str, str]:
     return not facts["is_head"], facts["hostname"], facts["node_id"]
 
 
-def _place(node: Mapping[str, typing.Any]) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-
-
-def _declared(node: Mapping[str, typing.Any], free: Mapping[str, float]) -> dict[str, typing.Any]:
+def declared(view: NodeView, row: Mapping[str, typing.Any]) -> Facts:
     """What Ray itself knows of a node."""
-    resources = node["Resources"]
     return {
-        "node_id": node["NodeID"],
-        "hostname": node["NodeManagerHostname"],
-        "address": node["NodeManagerAddress"],
-        "is_head": HEAD_RESOURCE in resources,
-        "labels": dict(node["Labels"]),
-        "models": tuple(sorted(models_of(node["Labels"], resources))),
-        "declared_gpus": int(resources.get("GPU", 0)),
-        "declared_cpus": float(resources.get("CPU", 0)),
-        "free_gpus": int(free.get("GPU", 0)),
+        "node_id": view.node_id,
+        "hostname": view.host,
+        "address": row["NodeManagerAddress"],
+        "is_head": view.head,
+        "labels": dict(row.get("Labels") or {}),
+        "models": tuple(sorted(view.models)),
+        "declared_gpus": view.gpus,
+        "declared_cpus": view.cpus,
+        "free_gpus": int(view.gpus_free),
     }
 
 
-def _on(ray: typing.Any, node_id: str) -> dict[str, typing.Any]:
-    """Options of a task for that node and no other, which reserves nothing of it."""
-    pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return {"num_cpus": 0, "num_gpus": 0, "max_retries": 0, "scheduling_strategy": pinned}
+def lost(rows: typing.Iterable[Mapping[str, typing.Any]], live: Mapping[str, Facts]) -> tuple[str, ...]:
+    """The nodes that Ray remembers and that are gone, where no living one has their place."""
+    there = {(facts["hostname"], facts["address"]) for facts in live.values()}
+    gone = {(host_of(row), row["NodeManagerAddress"]) for row in rows if row["NodeID"] not in live}
+    return tuple(f"{name} ({address})" for name, address in sorted(gone - there))
 
 
 def ask(
-    ray: typing.Any,
-    node_ids: list[str],
-    function: Callable[..., dict[str, typing.Any]],
-    arguments: tuple[typing.Any, ...],
+    nodes: Nodes,
+    node_ids: Sequence[str],
+    function: Callable[..., Facts],
+    arguments: Sequence[typing.Any],
     seconds: float,
-) -> dict[str, dict[str, typing.Any]]:
+) -> dict[str, Facts]:
     """What the function gives on each node; {"error": ...} where it failed or was not back in time."""
-    task = ray.remote(function)
-    under_way = {task.options(**_on(ray, node_id)).remote(*arguments): node_id for node_id in node_ids}
-    ready, late = ray.wait(list(under_way), num_returns=len(under_way), timeout=seconds) if under_way else ([], [])
-    answers = {under_way[one]: _answer(ray, one) for one in ready}
+    under_way = {nodes.task(node_id, function, *arguments): node_id for node_id in node_ids}
+    if not under_way:
+        return {}
+    ready, late = nodes.ray.wait(list(under_way), num_returns=len(under_way), timeout=seconds)
+    answers = {under_way[one]: _answer(nodes.ray, one) for one in ready}
     for one in late:
         answers[under_way[one]] = {"error": f"did not answer within {seconds:g} s"}
-        ray.cancel(one, force=True)
+        nodes.ray.cancel(one, force=True)
     return answers
 
 
-def _answer(ray: typing.Any, reference: typing.Any) -> dict[str, typing.Any]:
+def _answer(ray: typing.Any, reference: typing.Any) -> Facts:
     try:
         return dict(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
@@ -123,18 +106,18 @@ def _answer(ray: typing.Any, reference: typing.Any) -> dict[str, typing.Any]:
         return {"error": " ".join(str(error).split())[:400]}
 
 
-def now() -> dict[str, typing.Any]:
+def now() -> Facts:
     return {"clock": time.time()}
 
 
-def clocks(ray: typing.Any, node_ids: list[str], seconds: float) -> dict[str, dict[str, typing.Any]]:
+def clocks(nodes: Nodes, node_ids: Sequence[str], seconds: float) -> dict[str, Facts]:
     """The wall clock of each node against that of the head: by the quickest of a few questions, a node at a time."""
-    found: dict[str, dict[str, typing.Any]] = {}
+    found: dict[str, Facts] = {}
     until = time.monotonic() + seconds
     for node_id in node_ids:
         for _ in range(CLOCK_TRIES):
             begin, sent = time.monotonic(), time.time()
-            answer = ask(ray, [node_id], now, (), max(0.0, until - begin))[node_id]
+            answer = ask(nodes, [node_id], now, (), max(0.0, until - begin))[node_id]
             trip = time.monotonic() - begin
             if "error" in answer:
                 break
@@ -144,18 +127,22 @@ def clocks(ray: typing.Any, node_ids: list[str], seconds: float) -> dict[str, di
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m orchestrator.backends.ray_survey", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.backends.ray_survey", description="ask every node")
     parser.add_argument("--node-dir", default="~/golf-node", help="where attempts would lie on each node")
     parser.add_argument("--data", help="folder of shards on the nodes, read and hashed there")
     parser.add_argument("--tokenizer")
     parser.add_argument("--vocab", type=int)
     parser.add_argument("--seconds", type=float, default=DEADLINE_SECONDS, help="for a node to answer")
     args = parser.parse_args()
-    ray = connect()
     try:
-        found = survey(ray, args.node_dir, args.data, args.tokenizer, args.vocab, args.seconds)
+        nodes = Nodes()
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return BACKEND
+    try:
+        found = survey(nodes, args.node_dir, args.data, args.tokenizer, args.vocab, args.seconds)
     finally:
-        ray.shutdown()
+        nodes.close()
     print(json.dumps(found.to_dict()))
     return 0
 
