@@ -125,8 +125,8 @@ class RayClusterBackend:
     def find(self, attempt_id: str) -> Handle | None:
         """What runs, or has ended and left something that is not here yet. Raises BackendError where the node that it
         ran on lives but does not answer."""
-        if (live := self._live(attempt_id)) is not None:
-            return live
+        if attempt_id in self.followers:
+            return self._live(attempt_id)  # of one that ended everything is here
         if (actor := self._actor(attempt_id)) is not None:
             return self._adopt(attempt_id, actor)
         try:

@@ -78,18 +78,16 @@ class Follower(threading.Thread):
     def _follow(self) -> State:
         while True:
             try:
-                if self.actor is not None:
-                    self._accompany()
-                return self._settle()
+                return self._accompany() or self._settle()
             except OSError as error:  # of this machine, such as a full disk: the attempt is well
                 self._tell(f"cannot write here: {error}")
                 self._sleep(5 * PAUSE_SECONDS)
 
-    def _accompany(self) -> None:
-        """Until the actor is gone."""
+    def _accompany(self) -> State | None:
+        """While there is an actor; None where it was gone before everything had been brought."""
         began = time.monotonic()
         try:
-            while True:
+            while self.actor is not None:
                 if not self.answered and (self.cancelled or time.monotonic() - began > START_SECONDS):
                     self.nodes.ray.kill(self.actor)
                 seen = self._ask(lambda: self.actor.look.remote(self._have()))
@@ -97,6 +95,8 @@ class Follower(threading.Thread):
                     self.actor.end.remote("cancelled")
                 self.answered = True
                 more = self._mirror(seen)
+                if seen["over"] and not more:
+                    return self._last_look(seen)
                 told = "its copy in the storage failed: " + seen["trouble"] if seen["trouble"] else ""
                 self.state = State("running", told)
                 if seen["train_sealed"] and not (self.folder / TRAIN_SEAL).exists():
@@ -104,7 +104,21 @@ class Follower(threading.Thread):
                 if not more:
                     self._sleep(PAUSE_SECONDS)
         except Gone:
-            return
+            self.actor = None
+        return None
+
+    def _last_look(self, seen: Mapping[str, typing.Any]) -> State | None:
+        """The attempt has ended and its actor waits for us."""
+        if seen["launch"] != self.handle["launch"] or seen["result"] is None:
+            state = State("lost", seen["trouble"] or f"it did not begin on {self.handle['host']}", "launch_error")
+        else:
+            self._bring_all()
+            state = State("ended", seen["trouble"])
+        with contextlib.suppress(Gone):  # when it is, its GPUs are free and its name too
+            while self.actor is not None:
+                self._ask(lambda: self.actor.release.remote())
+        self.actor = None
+        return state
 
     def _settle(self) -> State:
         """The actor is gone: what is in the folder on its node, or, without the node, in the storage."""
@@ -193,11 +207,13 @@ class Follower(threading.Thread):
 
     def _read(self, name: str, begin: int) -> bytes:
         if self.actor is not None:
-            try:
-                return bytes(self._ask(lambda: self.actor.read.remote(name, begin)))
-            except Gone:
-                self.actor = None  # the folder is still there, where the node is
+            return bytes(self._ask(lambda: self.actor.read.remote(name, begin)))
         return bytes(self._ask(lambda: self._task(ray_node.read, name, begin)))
+
+    def _listing(self) -> dict[str, tuple[int, str]]:
+        if self.actor is not None:
+            return dict(self._ask(lambda: self.actor.listing.remote()))
+        return dict(self._ask(lambda: self._task(ray_node.listing)))
 
     # --- files
 
@@ -225,7 +241,7 @@ class Follower(threading.Thread):
         write_bytes(self.folder / TRAIN_SEAL, seal)
 
     def _bring_all(self) -> None:
-        self._bring(dict(self._ask(lambda: self._task(ray_node.listing))), prefix=False)
+        self._bring(self._listing(), prefix=False)
 
     def _bring(self, files: Mapping[str, tuple[int, str]], prefix: bool) -> None:
         """Have these files here, each whole and with the hash that it has there; what grows may be longer here."""

@@ -38,7 +38,7 @@ from orchestrator.worker import run_attempt
 CHUNK = 4 * 1024 * 1024  # of a file, in one answer
 GROWN = 1024 * 1024  # of each growing file, in one look
 BEGIN_SECONDS = 600.0  # for the order to begin; an actor whose controller died before it gave it ends
-LINGER_SECONDS = 3.0  # for a last look at an attempt that could leave nothing in a folder
+LINGER_SECONDS = 10.0  # for the controller to bring home what the attempt left, faster than by a process of its own
 MARGIN_SECONDS = 120.0  # beyond the worker's own last deadline: then the actor ends it, and itself a minute later
 KILL_SECONDS = 60.0
 
@@ -101,8 +101,8 @@ class NodeAttempt:
         self.place, self.launch, self.seconds = place, launch, seconds
         self.folder = folder_of(place)
         self.ending: str | None = None
-        self.begun = threading.Event()
-        self.trouble = ""
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.over, self.trouble = False, ""
         self.lock = threading.Lock()
         threading.Thread(target=self._dead_man, daemon=True).start()
 
@@ -116,10 +116,17 @@ class NodeAttempt:
         except Exception as error:  # of this node: the run itself ends with a result
             traceback.print_exc()
             self._refuse(f"{type(error).__name__}: {error}")
+        self.over = True
+        self.released.wait(LINGER_SECONDS)
         self._leave()
 
     def look(self, have: Mapping[str, int]) -> dict[str, typing.Any]:
-        return look(self.place, have) | {"trouble": self.trouble}
+        over = self.over  # before the look: what it sees then is the last word
+        return look(self.place, have) | {"over": over, "trouble": self.trouble}
+
+    def release(self) -> None:
+        """Everything has been brought home."""
+        self.released.set()
 
     def listing(self) -> dict[str, tuple[int, str]]:
         return listing(self.place)
@@ -202,8 +209,6 @@ class NodeAttempt:
         with contextlib.suppress(OSError, RunDirError):
             stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else first_stage(self.folder)
             write_json(self.folder / RESULT, refusal(stage, message))
-            return
-        time.sleep(LINGER_SECONDS)
 
     def _leave(self) -> None:
         import ray
