@@ -116,7 +116,7 @@ def inspect(folder: Path, number: int) -> Attempt:
             note = str(result.get("artifact_note") or "")
             return Attempt(folder, number, "counted", "completed", message=note, train_sealed=True)
     sealed = is_sealed(folder, TRAIN_SEAL)
-    if not result:
+    if not result or result.get("outcome") == "completed":  # the worker died before, or while, it sealed the end
         stage = "evaluate" if sealed else first_stage(folder)
         return Attempt(folder, number, "lost", "worker_lost", stage, train_sealed=sealed)
     return Attempt(folder, number, "failed", cls or "user_error", stage, message, sealed)
