@@ -112,10 +112,13 @@ class NodeAttempt:
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by the CPUs of the actor; the worker sets what it wants
         try:
             self._lay_down(files)
+            self._find_data()
             self._run(storage)
-        except Exception as error:  # of this node: the run itself ends with a result
+        except (DataUnfit, OSError) as error:  # disk full, permissions, no data: another node may be better
+            self._refuse("node_setup", str(error))
+        except Exception as error:  # the run itself ends with a result
             traceback.print_exc()
-            self._refuse(f"{type(error).__name__}: {error}")
+            self._refuse("launch_error", f"{type(error).__name__}: {error}")
         self.over = True
         self.released.wait(LINGER_SECONDS)
         self._leave()
@@ -158,14 +161,11 @@ class NodeAttempt:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
 
-    def _run(self, storage: str | None) -> None:
-        asked = read_json(self.folder / RUN)
-        try:
-            data = data_on_node(asked["data"], self.folder.parents[2] / "data")
-        except DataUnfit as error:
-            self._refuse(str(error))
-            return
+    def _find_data(self) -> None:
+        data = data_on_node(read_json(self.folder / RUN)["data"], self.folder.parents[2] / "data")
         write_json(self.folder / NODE, {**read_json(self.folder / NODE), "data": data})
+
+    def _run(self, storage: str | None) -> None:
         if storage is None:
             run_attempt(self.folder, self._stop)
             return
@@ -203,12 +203,12 @@ class NodeAttempt:
     def _stop(self) -> str | None:
         return self.ending
 
-    def _refuse(self, message: str) -> None:
-        """This node cannot run it: a result that says so, where a folder can hold one."""
+    def _refuse(self, cls: str, message: str) -> None:
+        """It could not be run here: a result that says so, where a folder can hold one."""
         self.trouble = message
         with contextlib.suppress(OSError, RunDirError):
             stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else first_stage(self.folder)
-            write_json(self.folder / RESULT, refusal(stage, message))
+            write_json(self.folder / RESULT, refusal(cls, stage, message))
 
     def _leave(self) -> None:
         import ray
@@ -226,13 +226,13 @@ class NodeAttempt:
         os._exit(1)
 
 
-def refusal(stage: str, message: str) -> dict[str, typing.Any]:
+def refusal(cls: str, stage: str, message: str) -> dict[str, typing.Any]:
     """result.json of an attempt that its node could not begin."""
     now = now_utc()
     return {
         "schema_version": SCHEMA_VERSION,
         "outcome": "failed",
-        "class": "node_setup",
+        "class": cls,
         "stage": stage,
         "message": message,
         "exit_code": None,
