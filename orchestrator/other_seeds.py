@@ -27,12 +27,34 @@ class OtherSeed:
         return {"seed": self.seed, "run_id": self.run_id}
 
 
-def find_other_seeds(runs_dir: Path, submission: Submission, known: Mapping[str, typing.Any]) -> tuple[OtherSeed, ...]:
-    """By seed. `known` is the spec.json of the submission where there is one: what it told once it tells for ever."""
+class Asked:
+    """What every attempt of a runs folder was asked, by what it runs. Each is read once, however many submissions ask:
+    a folder that has been laid down says the same for ever."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self._read: set[str] = set()
+        self._by_bundle: dict[str, list[dict[str, typing.Any]]] = {}
+
+    def of(self, bundle_sha256: str) -> list[dict[str, typing.Any]]:
+        for folder in attempt_folders(self.runs_dir):
+            if folder.name not in self._read:
+                self._read.add(folder.name)
+                asked = _asked(folder)
+                kept = {"seed": asked.get("seed"), "run_id": asked.get("run_id")}
+                self._by_bundle.setdefault(str(asked.get("bundle_sha256")), []).append(kept)
+        return self._by_bundle.get(bundle_sha256, [])
+
+
+def find_other_seeds(
+    runs_dir: Path, submission: Submission, known: Mapping[str, typing.Any], asked: Asked | None = None
+) -> tuple[OtherSeed, ...]:
+    """By seed. `known` is the spec.json of the submission where there is one: what it told once it tells for ever.
+    `asked` remembers over many submissions."""
     found: dict[int, str] = {}
     told = known.get(KEY)
-    asked = [_asked(folder) for folder in attempt_folders(runs_dir)] + (told if isinstance(told, list) else [])
-    for one in asked:
+    asked = asked or Asked(runs_dir)
+    for one in [*asked.of(submission.bundle_sha256), *(told if isinstance(told, list) else [])]:
         seed, run_id = (one.get("seed"), one.get("run_id")) if isinstance(one, dict) else (None, None)
         if type(seed) is int and seed not in submission.seeds and run_id == submission.run_id(seed):
             found[seed] = str(run_id)

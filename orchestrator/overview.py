@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
-from orchestrator.attempts import Attempt, counted, folders_of, inspect
+from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
 from orchestrator.ledger import Ledger
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE
+from orchestrator.spec import attempt_id
 
 SCORES_CSV = "scores.csv"  # written by results, a line a seed
 FINAL = ("done", "failed", "stopped")
@@ -36,6 +37,12 @@ class Row:
         progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
         return asdict(self) | {"progress": progress, "folder": str(self.folder) if self.folder else None}
 
+    @classmethod
+    def from_dict(cls, told: typing.Mapping[str, typing.Any]) -> "Row":
+        """Of a row that another machine told."""
+        folder = None if told["folder"] is None else Path(told["folder"])
+        return cls(**{**told, "progress": Progress(**told["progress"]), "folder": folder})
+
 
 class Overview:
     """Remembers what cannot change any more, so that looking often is cheap."""
@@ -44,13 +51,32 @@ class Overview:
         self.runs_dir, self.runs, self.diagnostic_only = runs_dir, runs, diagnostic_only
         self._settled: dict[Path, Attempt] = {}
         self._tails: dict[Path, Tail] = {}
+        self._done: dict[str, Row] = {}
 
-    def rows(self, controlled: bool, notes: typing.Mapping[int, str] | None = None) -> list[Row]:
-        """`controlled`: somebody drives the submission now. `notes`: what that somebody says of a seed."""
-        return [self._row(seed, run_id, controlled, (notes or {}).get(seed, "")) for seed, run_id in self.runs]
+    def rows(
+        self,
+        controlled: bool,
+        notes: typing.Mapping[int, str] | None = None,
+        there: typing.Mapping[str, Sequence[int]] | None = None,
+    ) -> list[Row]:
+        """`controlled`: somebody drives the submission now. `notes`: what that somebody says of a seed. `there`: what
+        `numbers_by_run` tells, where it was asked already."""
+        there = numbers_by_run(self.runs_dir) if there is None else there
+        return [
+            self._row(seed, run_id, controlled, (notes or {}).get(seed, ""), there.get(key_of(run_id), ()))
+            for seed, run_id in self.runs
+        ]
 
-    def _row(self, seed: int, run_id: str, controlled: bool, note: str) -> Row:
-        attempts = [self._inspect(folder, number) for number, folder in folders_of(self.runs_dir, run_id)]
+    def _row(self, seed: int, run_id: str, controlled: bool, note: str, numbers: Sequence[int]) -> Row:
+        done = self._done.get(run_id)
+        if (
+            done is not None
+            and done.attempts == len(numbers)
+            and not (self.runs_dir / ATTEMPTS / attempt_id(run_id, done.attempt) / VOID).exists()
+        ):
+            return done
+        folders = [(number, self.runs_dir / ATTEMPTS / attempt_id(run_id, number)) for number in numbers]
+        attempts = [self._inspect(folder, number) for number, folder in folders if folder.is_dir()]
         shown = counted(attempts) or (attempts[-1] if attempts else None)
         if shown is None:
             return Row(seed, run_id, "queued" if controlled else "stopped", 0, 0, note, Progress(), None)
@@ -58,7 +84,13 @@ class Overview:
         state, why = _state(shown, controlled)
         diagnostic = self.diagnostic_only or (state == "done" and is_diagnostic(shown.folder))
         said = why if state == "done" else why or note
-        return Row(seed, run_id, state, shown.number, len(attempts), said, tail.read(), shown.folder, diagnostic)
+        row = Row(seed, run_id, state, shown.number, len(attempts), said, tail.read(), shown.folder, diagnostic)
+        if state == "done":  # nothing of it changes any more: neither its files nor its tail are kept in mind
+            self._done[run_id] = row
+            for attempt in attempts:
+                self._settled.pop(attempt.folder, None)
+                self._tails.pop(attempt.folder, None)
+        return row
 
     def _inspect(self, folder: Path, number: int) -> Attempt:
         known = self._settled.get(folder)

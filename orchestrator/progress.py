@@ -106,6 +106,8 @@ class Tail:
         if any(self._size(name) < offset for name, offset in self._offsets.items()):
             self._offsets, self.progress = dict.fromkeys(self._offsets, 0), Progress()
         begun = self.progress.stage == SCRIPT_STAGE
+        if not self._offsets[METRICS]:  # where a look comes late, the end is enough; the line that this cuts is no JSON
+            self._offsets[METRICS] = max(0, self._size(METRICS) - LATE_BYTES)
         for name in (PHASES, METRICS):
             for event in self._new_events(name):
                 self.progress.take(event, now)
