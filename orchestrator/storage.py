@@ -83,7 +83,7 @@ def check_storage(uri: str) -> None:
         raise UsageError(
             f"--storage {shown(uri)!r} is no URI; write it as s3://bucket/folder, gs://... or file:///path"
         )
-    if "@" in rest.partition("/")[0]:
+    if "@" in rest:  # wherever: a password may hold a slash
         raise UsageError(f"--storage {shown(uri)}: credentials do not belong in it; give them to the nodes themselves")
 
 
@@ -94,8 +94,7 @@ def shown(uri: str) -> str:
     's3://***@bucket/golf'
     """
     protocol, separator, rest = uri.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{protocol}{separator}{'***@' + host.rpartition('@')[2] if '@' in host else host}{slash}{path}"
+    return f"{protocol}{separator}{'***@' * ('@' in rest)}{rest.rpartition('@')[2]}"
 
 
 def _open(uri: str) -> tuple[typing.Any, str]:
