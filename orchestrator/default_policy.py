@@ -9,21 +9,23 @@ from collections.abc import Sequence
 from golf_core.policy import Policy, load_policy
 from golf_core.recipes import Grid, Recipe
 from orchestrator.catalogue import changed, variants
-from orchestrator.preflight import make_target
+from orchestrator.preflight import MakeTarget, make_target
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import Target, target_class
 
 RECORD, EXPLORATION = "record-2026-03", "exploration"
 
 
-def settings_of_policy(found: Recipe | Grid | None, settings: Settings, overrides: Sequence[str]) -> Settings:
+def settings_of_policy(
+    found: Recipe | Grid | None, settings: Settings, overrides: Sequence[str], target_of: MakeTarget = make_target
+) -> Settings:
     """The settings with the policy that the target asks for, where nobody gave one. A grid has one for all variants;
     of a script (None) nobody says what it is meant for."""
     if settings["device"] != "cuda" or settings.source("policy") != DEFAULT:
         return settings
     if found is None:
-        return settings.with_default("policy", *default_policy(None, [make_target(settings, None)]))
-    targets = [make_target(settings, changed(recipe, overrides)) for recipe in variants(found)]
+        return settings.with_default("policy", *default_policy(None, [target_of(settings, None)]))
+    targets = [target_of(settings, changed(recipe, overrides)) for recipe in variants(found)]
     return settings.with_default("policy", *default_policy(found.target, targets))
 
 

@@ -38,7 +38,7 @@ def finish(submission: Submission, runs_dir: Path, quiet: bool) -> Outcome:
                 codes.append(results_command(verb, sid, runs_dir, quiet, said))
         if codes and errors.BACKEND not in codes:  # evidence that contradicts itself is told of once
             _report(sid, runs_dir, folder, quiet, said)
-    _tell_why(failed, sid[:SUBMISSION_DIGITS], _place(runs_dir))
+    _tell_why(failed, sid[:SUBMISSION_DIGITS], runs_flag(runs_dir))
     for row in open_rows:
         print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
     if diagnostic and verbs:
@@ -79,7 +79,7 @@ def _report(submission_id: str, runs_dir: Path, folder: Path, quiet: bool, said:
 
 
 def _next_commands(short: str, runs_dir: Path, folder: Path, failed: bool) -> None:
-    place = _place(runs_dir)
+    place = runs_flag(runs_dir)
     print("next:", file=sys.stderr)
     if failed:
         print("  the same submit with --retry-failed", file=sys.stderr)
@@ -91,7 +91,7 @@ def _next_commands(short: str, runs_dir: Path, folder: Path, failed: bool) -> No
         print(f"  open {folder / REPORT}", file=sys.stderr)
 
 
-def _place(runs_dir: Path) -> str:
+def runs_flag(runs_dir: Path) -> str:
     """The flag that a command needs to find these runs."""
     return "" if str(runs_dir) == "runs" else f" --runs-dir {shlex.quote(str(runs_dir))}"
 

@@ -23,7 +23,7 @@ from orchestrator.own_recipe import file_of
 from orchestrator.planned_gpus import planned_gpus
 from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings
-from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Submission, Target, parse_seeds
+from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
 
 SPEC = "spec.json"
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +92,24 @@ def visible_gpus() -> list[str]:
     return names
 
 
+class Check(typing.Protocol):
+    """A look at shards and tokenizer, under way."""
+
+    def result(self) -> Data:
+        """Waits for it. Raises UsageError for bad data."""
+
+    def close(self) -> None:
+        """End it; nothing happens where it is over."""
+
+
+MakeTarget = Callable[[Settings, Config | None], Target]
+BeginCheck = Callable[[Settings, int | None], Check]
+
+
+def check_here(settings: Settings, vocab: int | None) -> Check:
+    return DataCheck(settings["data"], settings["tokenizer"], vocab)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A submission that could be made, and the recipe and config that it was made from; of a script there are none."""
@@ -107,6 +125,8 @@ def prepare(
     overrides: Sequence[str],
     bundle: Path | None = None,
     meanwhile: Callable[[], None] = lambda: None,
+    target_of: MakeTarget = make_target,
+    begin_check: BeginCheck = check_here,
 ) -> list[Prepared]:
     """Everything that the submission of a recipe, or those of a grid, are made of, checked. Writes nothing.
 
@@ -114,8 +134,8 @@ def prepare(
     """
     seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
     asked = [(recipe, changed(recipe, overrides)) for recipe in variants(found)]
-    targets = [make_target(settings, config) for _, config in asked]
-    check = DataCheck(settings["data"], settings["tokenizer"], _one_vocab([config for _, config in asked]))
+    targets = [target_of(settings, config) for _, config in asked]
+    check = begin_check(settings, _one_vocab([config for _, config in asked]))
     try:
         meanwhile()
         texts = [build(config) if bundle is None else read_bundle(bundle) for _, config in asked]
@@ -134,7 +154,7 @@ def prepare(
                 data=data,
                 bundle=text,
                 recipe_file=file_of(settings["recipe"]),
-                published=None if recipe.published is None else asdict(recipe.published),
+                published=_published(recipe, bundle),
                 grid=grid_place(found, number),
                 base=base_of(found, recipe),
             ),
@@ -145,6 +165,13 @@ def prepare(
     ]
 
 
+def _published(recipe: Recipe, bundle: Path | None) -> dict[str, typing.Any] | None:
+    """What was published of the recipe; how long a step takes in a bundle that somebody edited, nobody has said."""
+    if recipe.published is None:
+        return None
+    return asdict(recipe.published) | ({} if bundle is None else {"step_ms": None})
+
+
 def find_policy(settings: Settings) -> Policy:
     try:
         return load_policy(settings["policy"])
@@ -153,19 +180,26 @@ def find_policy(settings: Settings) -> Policy:
 
 
 def prepare_script(
-    settings: Settings, path: Path, env: Sequence[str], artifact: str | None, meanwhile: Callable[[], None]
+    settings: Settings,
+    path: Path,
+    env: Sequence[str],
+    artifact: str | None,
+    meanwhile: Callable[[], None],
+    target_of: MakeTarget = make_target,
+    begin_check: BeginCheck = check_here,
 ) -> Prepared:
     """The same for somebody's own program."""
     seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
     script = Script(name=path.name, env=parse_environment(env), artifact=check_artifact(artifact))
-    text, target = read_script(path), make_target(settings, None)
-    check = DataCheck(settings["data"], settings["tokenizer"], None)
+    text, target = read_script(path), target_of(settings, None)
+    check = begin_check(settings, None)
     try:
         meanwhile()
         data = check.result()
     finally:
         check.close()
-    check_sidecars(text, script.name, Path(data.path))
+    if begin_check is check_here:  # the data of a cluster is not here to be looked at
+        check_sidecars(text, script.name, Path(data.path))
     return Prepared(
         Submission(
             recipe=script.name,

@@ -103,6 +103,15 @@ class Settings:
             values["recipe"] = Setting(default_recipe(device), f"default for {device}")
         return cls(values)
 
+    def for_device(self, device: str, source: str) -> "Settings":
+        """The same with another default device, and the recipe that is the default for it."""
+        found = self.with_default("device", device, source)
+        if found["device"] != self["device"] and self.source("recipe").startswith(DEFAULT):
+            from golf_core.recipes import default_recipe
+
+            found.values["recipe"] = Setting(default_recipe(device), f"default for {device}")
+        return found
+
     def with_default(self, name: str, value: typing.Any, source: str) -> "Settings":
         """The same with another default: a value that somebody gave stays."""
         if self.source(name) != DEFAULT:

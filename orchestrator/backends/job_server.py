@@ -1,0 +1,295 @@
+"""Ray's job server over HTTP: the only way to a cluster that is used from outside it.
+
+Every request has a deadline, so that a silent connection ends too, and may be lost on the way there or back: one that
+changes something is asked for by a name of ours, and looked for by that name before it is sent again. What is sent
+needs no Ray on this side, so that no two versions have to be equal.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import http.client
+import json
+import time
+import typing
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from orchestrator.cluster_address import AUTO, ClusterAddress, is_loopback
+from orchestrator.cluster_probe import TOKEN_MEND, ProbeError, probe
+from orchestrator.errors import BACKEND, BackendFailure
+
+REQUEST_SECONDS = 30.0
+UPLOAD_SECONDS = 120.0
+TRIES, WAIT_SECONDS = 6, 0.5  # of a request; the wait doubles
+PING_SECONDS = 20.0  # on the connection that a log is followed by
+OVER = ("SUCCEEDED", "FAILED", "STOPPED")
+ALREADY = "already exists"  # in the words of the server, whatever status it gives them
+
+
+class Refused(BackendFailure):
+    """The server answered, and does not do it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    job: str  # the name that we gave it
+    status: str
+    message: str
+    metadata: Mapping[str, str]
+    began: float  # seconds, by the head's clock
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, typing.Any]) -> "JobInfo":
+        return cls(
+            str(told.get("submission_id") or ""),
+            str(told.get("status") or ""),
+            str(told.get("message") or ""),
+            dict(told.get("metadata") or {}),
+            float(told.get("start_time") or 0) / 1000,
+        )
+
+
+def resolve_auto(address: ClusterAddress) -> ClusterAddress:
+    """The job server of the cluster that this machine is a node of, where `auto` was given."""
+    if address.url != AUTO:
+        return address
+    from ray.dashboard.utils import get_address_for_submission_client
+
+    try:
+        url = get_address_for_submission_client("auto")
+    except Exception as error:  # Ray raises what its parts raise
+        raise BackendFailure(
+            f"--address auto: no Ray runs on this machine ({_line(error)}); on another machine than the head, give the "
+            "job server's address, as in --address http://127.0.0.1:8265"
+        ) from None
+    return dataclasses.replace(address, url=url.rstrip("/"))
+
+
+class JobServer:
+    """`address` is one that was read. Making one asks who answers there; raises ProbeError."""
+
+    def __init__(self, address: ClusterAddress) -> None:
+        self.address = resolve_auto(address)
+        self.url = self.address.url
+        self.ray = _probe(self.address)  # its version
+        here = is_loopback(urlsplit(self.url).hostname or "")
+        # A proxy of the environment would get what is meant for this machine's own tunnel.
+        handlers = [urllib.request.ProxyHandler({})] if here else []
+        self._opener = urllib.request.build_opener(*handlers, _NoRedirect())
+        self._trust_env = not here
+
+    # --- requests
+
+    def _once(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json", seconds: float = 0.0
+    ) -> bytes:
+        """One request. Raises Refused for an answer that says no, OSError or HTTPException where none came."""
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=self.address.headers)
+        if body is not None:
+            request.add_header("Content-Type", kind)
+        try:
+            with self._opener.open(request, timeout=seconds or REQUEST_SECONDS) as reply:
+                return bytes(reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode("utf-8", errors="replace")
+            raise Refused(self._refusal(error.code, said), error.code) from None
+
+    def _refusal(self, status: int, said: str) -> str:
+        if status in (401, 403):
+            return f"{self.url} does not take the token (it was changed?): {TOKEN_MEND}"
+        lines = [line for line in said.splitlines() if line.strip(" .")]
+        return f"{self.url} answered {status}: {lines[-1] if lines else 'nothing'}"
+
+    def _ask(self, method: str, path: str) -> bytes:
+        """A request that may be sent again."""
+        return self._again(lambda: self._once(method, path), f"{method} {path}")
+
+    def _again(self, act: typing.Callable[[], bytes], what: str) -> bytes:
+        wait = WAIT_SECONDS
+        for left in reversed(range(TRIES)):
+            try:
+                return act()
+            except Refused as error:
+                if error.status < 500 or not left:
+                    raise
+            except (OSError, http.client.HTTPException) as error:
+                if not left:
+                    raise self._unreachable(error, what) from error
+            time.sleep(wait)
+            wait *= 2
+        raise AssertionError("the loop ends by return or raise")
+
+    def _unreachable(self, error: Exception, what: str) -> BackendFailure:
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        return BackendFailure(
+            f"nothing answers at {self.url} ({what}: {_line(why)}); is the tunnel open and the head up? "
+            "What runs on the cluster is not touched by this: the same command goes on"
+        )
+
+    def _object(self, data: bytes, what: str) -> typing.Any:
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise BackendFailure(
+                f"{self.url} is no job server of Ray: {what} answered {data[:60]!r}; its port is 8265 by default"
+            ) from None
+
+    # --- what is there
+
+    def info(self, job: str) -> JobInfo | None:
+        try:
+            told = self._object(self._ask("GET", f"/api/jobs/{job}"), "a job")
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+        return JobInfo.from_dict(told)
+
+    def jobs(self) -> list[JobInfo]:
+        """Those that were submitted, not the drivers that ran by themselves."""
+        told = self._object(self._ask("GET", "/api/jobs/"), "the jobs")
+        return [JobInfo.from_dict(one) for one in told if one.get("submission_id")]
+
+    # --- what changes something
+
+    def upload(self, package: str, data: bytes) -> None:
+        """A package of code, named by its content: sent where the cluster does not have it."""
+        path = f"/api/packages/gcs/{package}"
+        try:
+            self._ask("GET", path)  # also keeps it for ten minutes more
+            return
+        except Refused as error:
+            if error.status != 404:
+                raise
+        self._again(
+            lambda: self._once("PUT", path, data, "application/octet-stream", UPLOAD_SECONDS), f"upload of {package}"
+        )
+
+    def submit(
+        self, job: str, entrypoint: str, runtime_env: Mapping[str, typing.Any], metadata: Mapping[str, str]
+    ) -> bool:
+        """Start the job; False where one of that name is there already, by whomever. Never two of a name."""
+        body = json.dumps(
+            {
+                "submission_id": job,
+                "entrypoint": entrypoint,
+                "runtime_env": dict(runtime_env),
+                "metadata": dict(metadata),
+                "entrypoint_num_cpus": 0,
+                "entrypoint_num_gpus": 0,
+            }
+        ).encode()
+        wait, sent = WAIT_SECONDS, False
+        for left in reversed(range(TRIES)):
+            try:
+                self._once("POST", "/api/jobs/", body)
+                return True
+            except Refused as error:
+                if self.info(job) is not None:
+                    return sent  # ours, whose reply was lost, as far as that can be told
+                if error.status < 500 or not left:
+                    raise
+            except (OSError, http.client.HTTPException) as error:
+                sent = True
+                if self.info(job) is not None:
+                    return True
+                if not left:
+                    raise self._unreachable(error, f"submit of {job}") from error
+            time.sleep(wait)
+            wait *= 2
+        raise AssertionError("the loop ends by return or raise")
+
+    def stop(self, job: str) -> None:
+        with contextlib.suppress(Refused):
+            self._ask("POST", f"/api/jobs/{job}/stop")
+
+    def forget(self, job: str) -> None:
+        """Take a job that is over out of the cluster's list."""
+        with contextlib.suppress(BackendFailure, OSError, http.client.HTTPException):
+            self._once("DELETE", f"/api/jobs/{job}")
+
+    # --- what a job prints
+
+    def log(self, job: str) -> str:
+        """All that it has printed."""
+        data = self._again(lambda: self._once("GET", f"/api/jobs/{job}/logs", seconds=UPLOAD_SECONDS), "a job's log")
+        return str(self._object(data, "a job's log").get("logs") or "")
+
+    def follow(self, job: str) -> Iterator[str]:
+        """Whole lines as they are printed, from the first, until the job is over. Raises ConnectionError where the
+        connection was lost before that."""
+        loop = asyncio.new_event_loop()
+        messages = _tail(f"{self.url}/api/jobs/{job}/logs/tail", self.address.headers, self._trust_env)
+        rest = ""
+        try:
+            while True:
+                try:
+                    rest += loop.run_until_complete(anext(messages))
+                except StopAsyncIteration:
+                    break
+                *lines, rest = rest.split("\n")
+                yield from lines
+            if rest:
+                yield rest
+        finally:
+            loop.run_until_complete(messages.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        found = self.info(job)
+        if found is not None and not found.over:
+            raise ConnectionError(f"the log of {job} ended before the job did")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the token to wherever it points."""
+
+    def redirect_request(self, *_: typing.Any) -> None:
+        return None
+
+
+async def _tail(url: str, headers: Mapping[str, str], trust_env: bool) -> typing.AsyncGenerator[str, None]:
+    import aiohttp
+
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(headers=dict(headers), timeout=patience, trust_env=trust_env) as session,
+            session.ws_connect(url, heartbeat=PING_SECONDS, max_msg_size=0) as socket,
+        ):
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    yield message.data
+                elif message.type == aiohttp.WSMsgType.ERROR:
+                    raise ConnectionError(str(socket.exception()))
+            if socket.close_code not in (1000, None):
+                raise ConnectionError(f"closed with code {socket.close_code}")
+    except aiohttp.ClientError as error:
+        raise ConnectionError(_line(error)) from None
+
+
+def _probe(address: ClusterAddress) -> str:
+    """The version of Ray that answers; one lost request is not yet an answer."""
+    try:
+        return probe(address).ray
+    except ProbeError as error:
+        if error.exit_code != BACKEND:
+            raise
+    time.sleep(2 * WAIT_SECONDS)
+    return probe(address).ray
+
+
+def _line(error: object) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
