@@ -17,7 +17,7 @@ from orchestrator.ledger import Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.money import Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
-from orchestrator.other_seeds import find_other_seeds, refresh
+from orchestrator.other_seeds import Asked, find_other_seeds, refresh
 from orchestrator.overview import Overview
 from orchestrator.preflight import SPEC, check_folder
 from orchestrator.proc import folder_lock
@@ -30,12 +30,12 @@ FOLLOW_SECONDS = 0.5  # between looks of a submit that only follows
 REGISTER_PATIENCE = 120.0  # seconds that other submits may take to register theirs
 
 
-def register(submission: Submission, runs_dir: Path, ledger: Ledger) -> None:
+def register(submission: Submission, runs_dir: Path, ledger: Ledger, asked: Asked | None = None) -> None:
     """The submission's folder, whole or not at all; the first of several that do this at once wins."""
     folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
     with folder_lock(runs_dir, REGISTER_PATIENCE):
         spec = spec_there(runs_dir, submission)
-        others = find_other_seeds(runs_dir, submission, spec)
+        others = find_other_seeds(runs_dir, submission, spec, asked)
         if check_folder(runs_dir, submission):
             refresh(folder / SPEC, spec, others)
             return

@@ -27,6 +27,14 @@ OPEN_SECONDS = 10.0  # before one more is tried where places are free, but what 
 OpenBackend = Callable[[], Backend]
 
 
+def ignore(told: object) -> None:
+    pass
+
+
+def nothing() -> None:
+    pass
+
+
 class Lent:
     """The fleet's backend in the hands of one controller: it closes with the fleet."""
 
@@ -48,6 +56,8 @@ class Member:
     submission_id: str
     runs: Sequence[tuple[int, str]]  # seed, run id
     make: Callable[[Lease, OpenBackend], Controller]  # reads what it needs then: nothing is kept until its turn
+    enlisted: Callable[[Lease], None] = ignore  # called when the fleet has its lease: what must be reserved for it
+    left: Callable[[], None] = nothing  # called where the fleet ends before its turn
     state: str = "queued"
     lease: Lease | None = None
     controller: Controller | None = None
@@ -64,10 +74,6 @@ class Member:
     @property
     def waits(self) -> bool:
         return any(case.live is None and case.end is None for case in self.cases)
-
-
-def ignore(told: object) -> None:
-    pass
 
 
 class Fleet:
@@ -127,6 +133,8 @@ class Fleet:
         for member in self.members:
             if member.controller is not None:
                 member.controller.close()
+            elif member.state == "queued" and member.lease is not None:
+                member.left()
             self._release(member)
 
     def _interrupt(self) -> None:
@@ -146,7 +154,9 @@ class Fleet:
             holder = self.ledger.holder(name)
             who = f"process {holder.pid}" if holder is not None else "another process"
             self.note(f"{member.name}: {who} is running it already; following it")
-        elif begun:  # what lives of it is adopted at once
+            return
+        member.enlisted(member.lease)
+        if begun:  # what lives of it is adopted at once
             self._open(member)
 
     def _open(self, member: Member) -> None:
@@ -233,4 +243,5 @@ class Fleet:
                 self._end(member)
             else:
                 self.note(f"{member.name}: it ended before its work was done; taking over")
+                member.enlisted(member.lease)
                 member.state = "queued"
