@@ -35,19 +35,21 @@ def register(submission: Submission, runs_dir: Path, ledger: Ledger, asked: Aske
     folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
     with folder_lock(runs_dir, REGISTER_PATIENCE):
         spec = spec_there(runs_dir, submission)
-        others = find_other_seeds(runs_dir, submission, spec, asked)
+        others = find_other_seeds(runs_dir, submission, spec)
         if check_folder(runs_dir, submission):
             refresh(folder / SPEC, spec, others)
-            return
-        scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
-        scratch.mkdir(exist_ok=True)
-        write_bytes(scratch / BUNDLE, submission.bundle.encode())
-        if submission.readable is not None:
-            write_bytes(scratch / READABLE, submission.readable.encode())
-        write_json(scratch / SPEC, submission.to_dict(now_utc()) | {OTHER_SEEDS: [one.to_dict() for one in others]})
-        os.rename(scratch, folder)
-        data = {"recipe": submission.recipe, "overrides": list(submission.overrides), "seeds": list(submission.seeds)}
-        ledger.append("submission_registered", submission_id=submission.submission_id, data=data)
+        else:
+            scratch = runs_dir / f".{folder.name}.{os.getpid()}.tmp"
+            scratch.mkdir(exist_ok=True)
+            write_bytes(scratch / BUNDLE, submission.bundle.encode())
+            if submission.readable is not None:
+                write_bytes(scratch / READABLE, submission.readable.encode())
+            write_json(scratch / SPEC, submission.to_dict(now_utc()) | {OTHER_SEEDS: [one.to_dict() for one in others]})
+            os.rename(scratch, folder)
+        sid = submission.submission_id
+        if not ledger.events(submission_id=sid, kind="submission_registered"):  # or whoever made the folder died here
+            told = {"recipe": submission.recipe, "overrides": list(submission.overrides)}
+            ledger.append("submission_registered", submission_id=sid, data=told | {"seeds": list(submission.seeds)})
 
 
 def spec_there(runs_dir: Path, submission: Submission) -> dict[str, typing.Any]:
