@@ -4,7 +4,9 @@ import os
 
 from hypothesis import settings
 
+from tests.chaos.tally import pytest_terminal_summary, tally  # noqa: F401
 from tests.cluster import cluster, whole_cluster  # noqa: F401  (fixtures for every folder of tests)
+from tests.schedule import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
 settings.load_profile("house")
