@@ -178,12 +178,14 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
         sentence = {
             "submission_registered": "registered",
             "submit": f"a controller began on {data.get('backend')} (process {data.get('pid')})",
-            "attempt_started": f"attempt {number} started {_gerund(data.get('stage'))}",
-            "attempt_ended": f"attempt {number} ended: {why}{said}",
+            "attempt_started": f"attempt {number} started {_gerund(data.get('stage'))}{_on(data)}",
+            "attempt_adopted": f"attempt {number} is taken over{_on(data)}: it did not need its controller",
+            "attempt_ended": f"attempt {number} ended{_on(data)}: {why}{said}",
             "attempt_voided": f"attempt {number} is void: {why}{said}",
             "attempt_counted": f"attempt {number} is counted",
             "cancel_requested": f"cancel was asked for seeds {', '.join(map(str, data.get('seeds', [])))}",
             "submission_interrupted": _interruption(data.get("seeds")),
+            "submission_detached": "the controller ended; what runs on the cluster goes on without it",
             "submission_ended": "the controller ended",
         }.get(event.kind)
         if sentence is not None:
@@ -191,6 +193,17 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             who = "" if seed is None else f"seed {seed}: "
             lines.append(f"{event.at}  {who}{sentence}")
     return lines
+
+
+def _on(data: typing.Mapping[str, typing.Any]) -> str:
+    """Of a cluster, where it runs or ran.
+
+    >>> _on({"handle": {"host": "gpu-3"}}), _on({"host": "gpu-3"}), _on({"handle": {"pid": 7}})
+    (' on gpu-3', ' on gpu-3', '')
+    """
+    handle = data.get("handle")
+    host = handle.get("host") if isinstance(handle, dict) else data.get("host")
+    return f" on {host}" if host else ""
 
 
 def _interruption(seeds: typing.Any) -> str:
