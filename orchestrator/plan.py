@@ -14,6 +14,7 @@ from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
 from orchestrator.power import Power, power_of
 from orchestrator.preflight import Prepared
+from orchestrator.rehearsal import Rehearsal
 from orchestrator.script import Script, hints
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.size import Size, estimate
@@ -37,6 +38,7 @@ class Plan:
     size: Size | None  # None: of a script nothing is known before it has run
     meant_for: str | None  # the target of the recipe
     cost: Cost
+    rehearsal: Rehearsal | None = None  # what goes first; None: nothing is paid for
     edited: bool = False  # the bundle is one that the user brought: the recipe's size is not known to be its own
     hints: tuple[Line, ...] = ()  # what somebody who reads the recipe or the script would ask
     other_seeds: tuple[OtherSeed, ...] = ()  # run under this configuration, and not registered here
@@ -65,6 +67,7 @@ class Plan:
             "other_seeds": [one.to_dict() | {"state": one.state} for one in self.other_seeds],
             "power": None if self.power is None else self.power.to_dict(),
             "cost": self.cost.to_dict(),
+            "rehearsal": None if self.rehearsal is None else self.rehearsal.to_dict(),
             "diagnostic_only": self.submission.diagnostic_only,
             "refused": self.refused,
         }
@@ -167,6 +170,7 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         ("backend", str(settings["on"]), plan.sources["on"]),
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
         *plan.cost.rows(),
+        *([] if plan.rehearsal is None else plan.rehearsal.rows()),
     ]
     return rows + _warnings(plan)
 

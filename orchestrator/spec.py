@@ -197,6 +197,7 @@ class Submission:
     published: dict[str, typing.Any] | None = None  # of the recipe: value, status, source; part of no id
     grid: dict[str, typing.Any] | None = None  # of a grid's variant: name, base, position, of; part of no id
     base: dict[str, typing.Any] | None = None  # what the config started from: recipe, source, config; part of no id
+    rehearsal: dict[str, typing.Any] | None = None  # of a submission that goes before another: of, validation_tokens
 
     @property
     def kind(self) -> str:
@@ -263,6 +264,7 @@ class Submission:
             "published": self.published,
             "grid": self.grid,
             "base": self.base,
+            "rehearsal": self.rehearsal,
             "registered_at": registered_at,
         }
 
@@ -280,7 +282,7 @@ class Submission:
                 data=Data(**spec["data"]),
                 bundle=bundle,
                 script=None if spec.get("script") is None else Script.from_dict(spec["script"]),
-                **{name: spec.get(name) for name in ("recipe_file", "published", "grid", "base")},
+                **{name: spec.get(name) for name in ("recipe_file", "published", "grid", "base", "rehearsal")},
             )
         except (KeyError, TypeError, ConfigError) as error:
             raise UsageError(f"this is no registered submission: {error!r}") from None
@@ -309,6 +311,7 @@ class Submission:
             "target": self.target.to_dict(),
             "target_class": target_class(self.target, self.policy),
             "limits": limits.to_dict(),
+            "rehearsal": self.rehearsal,
             "policy_name": self.policy.name,
         }
 

@@ -48,6 +48,7 @@ from orchestrator.environment import bundle_environment, describe_machine, scrip
 from orchestrator.proc import Locked, folder_lock
 from orchestrator.script import RECIPE, SCRIPT, SCRIPT_STAGE, Script
 from orchestrator.script_stage import WORK, Left, lay_out, take_artifact
+from orchestrator.short_data import lay_out_short
 from orchestrator.spec import Limits
 from orchestrator.stage import TIMED, Ended, Stop, phase_seconds, run_stage
 from orchestrator.watch import VARIABLE, guard, kill_carriers
@@ -102,7 +103,7 @@ class _Execution:
                 cut_to_train_seal(self.folder)
                 ended = self.data_changed() or Ended("completed", "", 0)
             else:
-                ended = self.data_changed() or self.train()
+                ended = self.data_changed() or self.train(Path(scratch))
             if stage == "train" and ended.cls == "completed":
                 stage = "evaluate"
                 ended = self.evaluate(Path(scratch))
@@ -121,10 +122,10 @@ class _Execution:
         found = changed(self.asked["data"])
         return None if found is None else Ended("data_changed", found, None)
 
-    def train(self) -> Ended:
+    def train(self, scratch: Path) -> Ended:
         self.begin(APPENDED)
         write_json(self.folder / ENV, describe_machine(self.asked["target"]))
-        ended = self.stage("train", ["train", "--out", str(self.folder)], self.asked["data"]["path"])
+        ended = self.stage("train", ["train", "--out", str(self.folder)], str(self.data(scratch)))
         if ended.cls != "completed":
             return ended
         if missing := self.missing(TRAIN_FILES):
@@ -167,10 +168,18 @@ class _Execution:
             VARIABLE: self.marker,
         }
 
+    def data(self, scratch: Path) -> Path:
+        """The folder of shards; of a rehearsal a short form of it."""
+        path, rehearsal = Path(self.asked["data"]["path"]), self.asked.get("rehearsal")
+        if rehearsal is None:
+            return path
+        short = scratch / "short"
+        return short if short.exists() else lay_out_short(path, short, rehearsal["validation_tokens"])
+
     def evaluate(self, scratch: Path) -> Ended:
         shown = scratch / "validation"
         shown.mkdir()
-        for shard in sorted(Path(self.asked["data"]["path"]).glob("*_val_*.bin")):
+        for shard in sorted(self.data(scratch).glob("*_val_*.bin")):
             (shown / shard.name).symlink_to(shard.resolve())
         arguments = ["evaluate", "--artifact", str(self.folder / ARTIFACT), "--out", str(self.folder)]
         ended = self.stage("evaluate", arguments, str(shown))
