@@ -60,6 +60,11 @@ def behave(place, folder):
         while True:
             say("still here")
             time.sleep(0.02)
+    if what.startswith("wait "):  # until the file that is named, or that name with the seed, is there
+        go = pathlib.Path(what.removeprefix("wait "))
+        while not go.exists() and not go.with_name(f"{go.name}-{seed}").exists():
+            say(f"waiting in {place}")
+            time.sleep(0.2)
     if what == "measure":  # for three seconds, and says nothing
         for done in range(60):
             metric(folder, event="eval", stage=place, done=done, total=60, bpb=1.0)
