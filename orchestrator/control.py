@@ -28,7 +28,7 @@ from orchestrator.controller import Controller
 from orchestrator.drive import make_overview, register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.fleet import Fleet, Member, OpenBackend
-from orchestrator.ledger import Event, Lease, Ledger
+from orchestrator.ledger import Lease, Ledger
 from orchestrator.money import make_admission
 from orchestrator.overview import Overview
 from orchestrator.parcel import ORDER, Order
@@ -157,7 +157,7 @@ class Teller:
 
     def __init__(self, submission: Submission, ledger: Ledger, overview: Overview) -> None:
         self.sid, self.ledger, self.overview = submission.submission_id, ledger, overview
-        self.run_ids = {run.run_id for run in submission.runs}
+        self.run_ids = [run.run_id for run in submission.runs]
         self.seen, self.events_at, self.rows_at = 0, float("-inf"), float("-inf")
         self.rows: list[dict[str, typing.Any]] = []
 
@@ -175,21 +175,15 @@ class Teller:
         self._rows(controlled=False)
 
     def _events(self) -> None:
-        for event in self.ledger.events(after=self.seen):
+        for event in transfer.events_of(self.ledger, self.sid, self.run_ids, self.seen):
             self.seen = event.seq
-            if event.submission_id == self.sid or event.run_id in self.run_ids:
-                say("event", origin=self.ledger.name, **event_to_dict(event))
+            say("event", origin=self.ledger.name, **transfer.event_to_dict(event))
 
     def _rows(self, controlled: bool, notes: typing.Mapping[int, str] | None = None) -> None:
         rows = [row.to_dict() for row in self.overview.rows(controlled, notes)]
         if rows != self.rows:
             self.rows = rows
             say("rows", submission_id=self.sid, rows=rows)
-
-
-def event_to_dict(event: Event) -> dict[str, typing.Any]:
-    names = ("seq", "at", "kind", "submission_id", "run_id", "attempt_id", "token", "data")
-    return {name: getattr(event, name) for name in names}
 
 
 def answer(command: Sequence[str]) -> int:

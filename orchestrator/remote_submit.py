@@ -6,7 +6,7 @@ by its name before one is started; what it tells is written into the ledger here
 
 import time
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.budget import Terms, reserve
@@ -15,21 +15,21 @@ from orchestrator.cluster_site import Cluster
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure
 from orchestrator.finish import finish, runs_flag
-from orchestrator.ledger import Event, Lease, Ledger
+from orchestrator.ledger import Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.money import Spending
 from orchestrator.outcome import Outcome
 from orchestrator.overview import Row
 from orchestrator.parcel import Order
+from orchestrator.place import REMOTE
 from orchestrator.plan import Plan
 from orchestrator.remote import Head
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS
-from orchestrator.transfer import Seen, fetch
+from orchestrator.transfer import Seen, event_from_dict, fetch
 from orchestrator.view import View
 from orchestrator.wire import Frame
 
-REMOTE = "remote_controller"  # the event: where a submission is controlled
 AGAIN = 3  # controllers that this process starts where one is lost with its head
 PATIENCE = 300.0  # seconds for another submit of the same, from this machine, to have started its controller
 
@@ -97,9 +97,9 @@ def _order(
 
 
 class Follower:
-    """Takes in what a controller tells: events into the ledger, rows to the view."""
+    """Takes in what a controller tells: events into the ledger, where there is one, rows to the view."""
 
-    def __init__(self, ledger: Ledger, view: View) -> None:
+    def __init__(self, ledger: Ledger | None, view: View) -> None:
         self.ledger, self.view = ledger, view
         self.origin = ""
         self.rows: dict[str, list[Row]] = {}
@@ -109,8 +109,8 @@ class Follower:
         try:
             if frame["type"] == "hello":
                 self.origin, self.ended = str(frame["origin"]), None
-            elif frame["type"] == "event":
-                self.ledger.replicate(str(frame["origin"]), [_event(frame)])
+            elif frame["type"] == "event" and self.ledger is not None:
+                self.ledger.replicate(str(frame["origin"]), [event_from_dict(frame)])
             elif frame["type"] == "rows":
                 self.rows[str(frame["submission_id"])] = [Row.from_dict(row) for row in frame["rows"]]
                 self.view.update([row for rows in self.rows.values() for row in rows])
@@ -118,11 +118,6 @@ class Follower:
                 self.ended = frame
         except (KeyError, TypeError, ValueError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
-
-
-def _event(frame: Mapping[str, typing.Any]) -> Event:
-    names = ("at", "kind", "submission_id", "run_id", "attempt_id", "token")
-    return Event(int(frame["seq"]), data=dict(frame["data"]), **{name: frame[name] for name in names})
 
 
 def follow(head: Head, job: str, follower: Follower) -> bool:
@@ -144,6 +139,7 @@ def _failure(frame: Frame) -> BackendFailure:
 def bring(head: Head, submission_id: str, runs_dir: Path, ledger: Ledger, note: typing.Callable[[str], None]) -> Seen:
     """Every attempt that is over, from the head into this runs folder."""
     seen = head.look(submission_id)
+    ledger.replicate(seen.origin, seen.events)
     fetch(seen, runs_dir, ledger, head.send, note)
     return seen
 
@@ -154,13 +150,6 @@ def detached(submission_id: str, runs_dir: Path, url: str) -> str:
         f"detached: {short} goes on on the cluster. Come back with `python -m orchestrator status {short} "
         f"-f{runs_flag(runs_dir)}`, or from any machine with --address {url}; `cancel` ends it"
     )
-
-
-def places(ledger: Ledger, submission_id: str) -> Iterator[Mapping[str, typing.Any]]:
-    """Where the submission was sent, the latest first."""
-    for event in reversed(ledger.events(submission_id=submission_id, kind=REMOTE)):
-        if event.origin is None:
-            yield event.data
 
 
 def run_on_cluster(

@@ -19,15 +19,16 @@ from orchestrator.attempts import ATTEMPTS, Attempt, folders_of, inspect
 from orchestrator.case import lease_of_submission
 from orchestrator.commands import chosen, spec_of
 from orchestrator.errors import BackendFailure, UsageError
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Event, Ledger
 from orchestrator.proc import folder_lock
-from orchestrator.spec import SUBMISSION_DIGITS
+from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.wire import sha256
 
 SCHEMA_VERSION = 1
 FETCHED = "attempt_fetched"
 OVER = ("counted", "void", "failed", "damaged")  # what will not change by itself
 PIECE_BYTES = 16 << 20  # that one command brings: its log passes through the head's memory
+EVENT_FACTS = ("seq", "at", "kind", "submission_id", "run_id", "attempt_id", "token", "data")
 PATIENCE = 600.0  # seconds that another fetch into the same folder may take
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -45,12 +46,27 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
             bundle = (state / sid[:SUBMISSION_DIGITS] / BUNDLE).read_text(encoding="utf-8")
             run_ids = [run["run_id"] for run in spec["runs"]]
             driven = ledger.holder(lease_of_submission(sid)) is not None
-            told |= {"spec": spec, "bundle": bundle, "driven": driven}
+            events = [event_to_dict(event) for event in events_of(ledger, sid, run_ids)]
+            told |= {"spec": spec, "bundle": bundle, "driven": driven, "events": events}
     told["attempts"] = [
         _tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)
     ]
     sys.stdout.write(json.dumps(told))
     return 0
+
+
+def events_of(ledger: Ledger, submission_id: str, run_ids: Sequence[str], after: int = 0) -> list[Event]:
+    """Of a submission, and of its runs in other submissions."""
+    found = ledger.events(after=after)
+    return [event for event in found if event.submission_id == submission_id or event.run_id in run_ids]
+
+
+def event_to_dict(event: Event) -> dict[str, typing.Any]:
+    return {name: getattr(event, name) for name in EVENT_FACTS}
+
+
+def event_from_dict(told: Mapping[str, typing.Any]) -> Event:
+    return Event(data=dict(told["data"]), **{name: told[name] for name in EVENT_FACTS if name != "data"})
 
 
 def _tell(run_id: str, attempt: Attempt) -> dict[str, typing.Any]:
@@ -111,6 +127,7 @@ class Seen:
     spec: Mapping[str, typing.Any] | None = None
     bundle: str = ""
     driven: bool = False
+    events: tuple[Event, ...] = ()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Seen":
@@ -120,9 +137,19 @@ class Seen:
                 raise BackendFailure(f"the head speaks version {told['schema_version']!r}, not {SCHEMA_VERSION}")
             attempts = tuple(_there(Path(told["state_dir"]), one) for one in told["attempts"])
             spec, bundle = told.get("spec"), str(told.get("bundle", ""))
-            return cls(str(told["origin"]), str(told["state_dir"]), attempts, spec, bundle, bool(told.get("driven")))
+            events = tuple(event_from_dict(one) for one in told.get("events", ()))
+            driven = bool(told.get("driven"))
+            return cls(str(told["origin"]), str(told["state_dir"]), attempts, spec, bundle, driven, events)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
+
+    @property
+    def submission_id(self) -> str:
+        return str((self.spec or {}).get("submission_id", ""))
+
+    def submission(self) -> Submission:
+        """Raises UsageError where spec and bundle do not belong together."""
+        return Submission.from_dict(self.spec or {}, self.bundle)
 
     def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Attempt]]:
         return {run_id: [one.attempt for one in self.attempts if one.run_id == run_id] for run_id in run_ids}
@@ -176,9 +203,11 @@ def fetch(seen: Seen, runs_dir: Path, ledger: Ledger, ask: Send, tell: Callable[
                     f"{folder} is sealed here, and the head ({seen.state_dir}) tells of another content; neither was "
                     "touched: look at both"
                 )
-            _bring(folder, one, ask, tell)
-            brought.append(folder.name)
+            scratch = _bring(folder, one, ask, tell)
+            # Before it is in place: a folder of which nothing was written is taken for one that was made here.
             ledger.append(FETCHED, run_id=one.run_id, attempt_id=folder.name, data={"origin": seen.origin})
+            _swap(scratch, folder)
+            brought.append(folder.name)
     return brought
 
 
@@ -193,8 +222,8 @@ def _has(path: Path, size: int, digest: str) -> bool:
     return whole and file_sha256(path, size) == digest
 
 
-def _bring(folder: Path, there: There, ask: Send, tell: Callable[[str], None]) -> None:
-    """Into a scratch folder that outlives us, then into place."""
+def _bring(folder: Path, there: There, ask: Send, tell: Callable[[str], None]) -> Path:
+    """The attempt, whole and checked, in a scratch folder, which outlives us where we are cut off."""
     scratch = folder.with_name(f".{folder.name}.fetch")
     scratch.mkdir(exist_ok=True)
     for name in os.listdir(scratch):
@@ -220,7 +249,7 @@ def _bring(folder: Path, there: There, ask: Send, tell: Callable[[str], None]) -
         except RunDirError as error:
             if there.attempt.state == "counted":
                 raise BackendFailure(f"{folder.name} does not match its seal: {error}") from None
-    _swap(scratch, folder)
+    return scratch
 
 
 def _pieces(scratch: Path, there: There) -> Iterator[list[tuple[str, str, int, int]]]:
@@ -253,15 +282,3 @@ def _swap(scratch: Path, folder: Path) -> None:
         os.rename(folder, old)
     os.rename(scratch, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def register_seen(seen: Seen, runs_dir: Path, ledger: Ledger) -> str:
-    """The folder of a submission that this runs folder has never seen; its id."""
-    from orchestrator.drive import register
-    from orchestrator.spec import Submission
-
-    assert seen.spec is not None
-    submission = Submission.from_dict(seen.spec, seen.bundle)
-    if not (runs_dir / submission.submission_id[:SUBMISSION_DIGITS] / "spec.json").exists():
-        register(submission, runs_dir, ledger)
-    return submission.submission_id

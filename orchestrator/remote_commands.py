@@ -1,0 +1,131 @@
+"""status, logs, cancel and fetch of a submission on a cluster: from the machine that sent it, or from any other."""
+
+import json
+import os
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator import commands, errors
+from orchestrator.backends.job_server import JobServer
+from orchestrator.cluster_address import read_address
+from orchestrator.drive import make_overview, register
+from orchestrator.errors import BackendFailure
+from orchestrator.finish import finish
+from orchestrator.ledger import Ledger
+from orchestrator.place import REMOTE, Place, remembered
+from orchestrator.remote import Answer, Head, control_command
+from orchestrator.remote_submit import Follower, follow
+from orchestrator.settings import Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Submission
+from orchestrator.transfer import check_made_here
+from orchestrator.transfer import fetch as fetch_attempts
+from orchestrator.view import make_view
+
+
+def open_head(place: Place, insecure: bool) -> Head:
+    address = read_address(place.url, os.environ, insecure, place.source)
+    if address.warning:
+        print(f"warning: {address.warning}", file=sys.stderr)
+    return Head(JobServer(address), place.state_dir)
+
+
+def _pass_on(answer: Answer) -> int:
+    """What a command on the head printed is what we print."""
+    for line in answer.text:
+        print(line, file=sys.stderr)
+    sys.stdout.buffer.write(answer.data)
+    sys.stdout.flush()
+    return answer.code
+
+
+def status(settings: Settings, place: Place, follow_it: bool, verbose: bool, as_json: bool, insecure: bool) -> int:
+    runs_dir = Path(settings["runs_dir"])
+    if place.here and _all_here(runs_dir, str(place.submission)):
+        return commands.status(runs_dir, place.submission, False, verbose, as_json)
+    try:
+        head = open_head(place, insecure)
+        if follow_it:
+            _follow(head, settings, place, sys.stderr if as_json else sys.stdout)
+        return _pass_on(head.command("status", submission=place.submission, verbose=verbose, json=as_json))
+    except BackendFailure as error:
+        if not place.here:
+            raise
+        print(f"error: {error}\nwhat this machine knows of it:", file=sys.stderr)
+        commands.status(runs_dir, place.submission, False, verbose, as_json)
+        return errors.BACKEND
+
+
+def _all_here(runs_dir: Path, submission_id: str) -> bool:
+    """Whether every seed was brought home: nobody has to be asked then."""
+    with Ledger.open(runs_dir) as ledger:
+        sid = commands.chosen(ledger, submission_id)
+    submission = read_submission(runs_dir, sid)
+    return all(row.state == "done" for row in make_overview(submission, runs_dir).rows(controlled=False))
+
+
+def read_submission(runs_dir: Path, submission_id: str) -> Submission:
+    folder = runs_dir / submission_id[:SUBMISSION_DIGITS]
+    return Submission.from_dict(
+        commands.spec_of(runs_dir, submission_id), (folder / "train_gpt.py").read_text(encoding="utf-8")
+    )
+
+
+def _follow(head: Head, settings: Settings, place: Place, stream: typing.TextIO) -> None:
+    """Until its controller has ended. What it tells goes into the ledger where the submission is known there."""
+    sid = head.look(place.submission).submission_id
+    job = head.live_controller(sid)
+    if job is None:
+        return
+    view = make_view(stream)
+    ledger = Ledger.open(Path(settings["runs_dir"])) if place.here else None
+    try:
+        if not follow(head, job.job, Follower(ledger, view)):
+            view.note(f"the controller {job.job} is gone; the same submit starts another one")
+    finally:
+        view.close()
+        if ledger is not None:
+            ledger.close()
+
+
+def logs(place: Place, seed: int | None, attempt: int | None, follow_it: bool, tail: int | None, insecure: bool) -> int:
+    head = open_head(place, insecure)
+    asked: Mapping[str, typing.Any] = {"submission": place.submission, "seed": seed, "attempt": attempt, "tail": tail}
+    if not follow_it:
+        return _pass_on(head.command("logs", follow=False, **asked))
+    for data in head.stream(control_command("logs", head.state_dir, follow=True, **asked), _tell):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    return errors.OK
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def cancel(place: Place, seeds: tuple[int, ...] | None, insecure: bool) -> int:
+    head = open_head(place, insecure)
+    return _pass_on(head.command("cancel", submission=place.submission, seeds=None if seeds is None else list(seeds)))
+
+
+def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure: bool) -> int:
+    """Bring what is sealed into the runs folder, which may never have seen the submission, and make its tables."""
+    runs_dir = Path(settings["runs_dir"])
+    head = open_head(place, insecure)
+    seen = head.look(place.submission)
+    submission = seen.submission()
+    check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
+    with Ledger.create(runs_dir) as ledger:
+        register(submission, runs_dir, ledger)
+        if remembered(ledger, submission.submission_id) is None:
+            data = {"address": head.server.url, "state_dir": head.state_dir}
+            ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
+        ledger.replicate(seen.origin, seen.events)
+        fetch_attempts(seen, runs_dir, ledger, head.send, _tell)
+        outcome = finish(submission, runs_dir, as_json or quiet)
+    if as_json:
+        print(json.dumps({"schema_version": 1} | outcome.to_dict()))
+    elif quiet:
+        print(submission.submission_id)
+    return outcome.exit_code
