@@ -19,63 +19,26 @@ from pathlib import Path
 
 from orchestrator.attempts import now_utc
 from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.ledger_chain import damage, extend, mark_lease, write_tip
+from orchestrator.ledger_schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, WHOLE, expected_shape, migrate
 from orchestrator.proc import Owner
+from orchestrator.runs_folder import is_ours
 
 FILE = "ledger.sqlite"
 MAKING = ".ledger.making"  # the beginning of the name of a ledger that is not whole yet
-APPLICATION_ID = 0x474F4C46  # "GOLF": what tells our file from any other SQLite file
-SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 # An owner on another machine cannot be looked at: it is given up when its lease has not moved for this long,
 # by the looker's own monotonic clock.
 FOREIGN_PATIENCE = 120.0
-
-SCHEMA = """
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    submission_id TEXT,
-    run_id TEXT,
-    attempt_id TEXT,
-    lease TEXT,
-    token INTEGER,
-    data TEXT NOT NULL,
-    origin TEXT,
-    origin_seq INTEGER
-) STRICT;
-CREATE INDEX events_of_submission ON events (submission_id, seq);
-CREATE INDEX events_of_run ON events (run_id, seq);
-CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-CREATE TABLE leases (
-    name TEXT PRIMARY KEY,
-    token INTEGER NOT NULL,
-    owner TEXT,
-    beat INTEGER NOT NULL
-) STRICT;
-CREATE TRIGGER tokens_only_grow BEFORE UPDATE OF token ON leases WHEN NEW.token < OLD.token
-    BEGIN SELECT RAISE(ABORT, 'tokens only grow'); END;
-CREATE TRIGGER leases_are_never_removed BEFORE DELETE ON leases BEGIN SELECT RAISE(ABORT, 'leases stay'); END;
-"""
-# Since version 2: a ledger has a name of its own, and holds events of others, each once, under that name.
-REPLICAS = """
-CREATE UNIQUE INDEX events_of_others ON events (origin, origin_seq) WHERE origin IS NOT NULL;
-CREATE TABLE identity (name TEXT NOT NULL) STRICT;
-INSERT INTO identity VALUES (lower(hex(randomblob(16))));
-CREATE TRIGGER the_name_stays BEFORE UPDATE ON identity BEGIN SELECT RAISE(ABORT, 'a ledger keeps its name'); END;
-"""
-MIGRATION = f"""
-ALTER TABLE events ADD COLUMN origin TEXT;
-ALTER TABLE events ADD COLUMN origin_seq INTEGER;
-{REPLICAS}
-"""
+REBUILT_BY = "the next submit into this folder keeps it aside and makes a new one from what is certain"
 
 
 class LedgerError(BackendFailure):
     """The ledger is damaged, or of a version that we do not know."""
+
+
+class Damaged(LedgerError):
+    """It cannot be what we have written, or is not there: a submit makes a new one from what is certain."""
 
 
 class Fenced(BackendFailure):
@@ -111,6 +74,8 @@ def check_ownership(runs_dir: Path) -> bool:
     names = [name for name in os.listdir(runs_dir) if not name.startswith(MAKING)]
     if FILE in names and _application_id(runs_dir / FILE) == APPLICATION_ID:
         return True
+    if is_ours(runs_dir):  # and its ledger is gone
+        return True
     if names:
         raise UsageError(
             f"runs folder {runs_dir} has content but no ledger of ours ({FILE}); "
@@ -139,7 +104,7 @@ class Ledger:
                 with contextlib.closing(_connect(scratch)) as db:
                     db.execute("PRAGMA journal_mode=WAL")
                     db.executescript(
-                        f"BEGIN IMMEDIATE; {SCHEMA} {REPLICAS} PRAGMA application_id={APPLICATION_ID}; "
+                        f"BEGIN IMMEDIATE; {WHOLE} PRAGMA application_id={APPLICATION_ID}; "
                         f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                     )
                 os.rename(scratch, runs_dir / FILE)  # closed: nothing of it is left in a write-ahead log
@@ -147,21 +112,28 @@ class Ledger:
 
     @classmethod
     def open(cls, runs_dir: Path) -> "Ledger":
+        """The ledger that is there. Raises Damaged where it is not as it was written."""
         path = runs_dir / FILE
         if not check_ownership(runs_dir):
             raise UsageError(f"there are no runs in {runs_dir}; `python -m orchestrator submit` makes them")
+        if not path.is_file() or _application_id(path) != APPLICATION_ID:
+            what = "has no header of a ledger" if path.exists() else "is missing, though there are runs beside it"
+            raise Damaged(f"{path} {what}; {REBUILT_BY}")
         db = _connect(path)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 1:
-                version = _migrate(db)
-        except BaseException:
+            if version in MIGRATIONS:
+                version = migrate(db)
+            if version != SCHEMA_VERSION:
+                raise LedgerError(f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}")
+            if (found := damage(runs_dir, db, expected_shape())) is not None:
+                raise Damaged(f"{path} is damaged: {found}; {REBUILT_BY}")
+            db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException as error:
             db.close()
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise Damaged(f"{path} is damaged: {error}; {REBUILT_BY}") from error
             raise
-        if version != SCHEMA_VERSION:
-            db.close()
-            raise LedgerError(f"{path} has schema version {version}; this program knows {SCHEMA_VERSION}")
-        db.execute("PRAGMA synchronous=NORMAL")
         return cls(db, path)
 
     def close(self) -> None:
@@ -179,10 +151,12 @@ class Ledger:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                extend(self.db)
             except BaseException:
                 self.db.execute("ROLLBACK")
                 raise
             self.db.execute("COMMIT")
+            write_tip(self.path.parent, self.db)
         except sqlite3.DatabaseError as error:
             raise LedgerError(f"{self.path}: {error}") from error
 
@@ -194,11 +168,13 @@ class Ledger:
             row = self.db.execute("SELECT token, owner, beat FROM leases WHERE name = ?", (name,)).fetchone()
             if row is None:
                 self.db.execute("INSERT INTO leases VALUES (?, 1, ?, 0)", (name, self._me()))
+                mark_lease(self.db, name)
                 return Lease(name, 1)
             token, owner, beat = row
             if owner is not None and not self._is_gone(name, Owner(**json.loads(owner)), token, beat):
                 return None
             self.db.execute("UPDATE leases SET token = token + 1, owner = ? WHERE name = ?", (self._me(), name))
+            mark_lease(self.db, name)
             return Lease(name, token + 1)
 
     def _me(self) -> str:
@@ -226,6 +202,7 @@ class Ledger:
         with self._transaction():
             self._check(lease)
             self.db.execute("UPDATE leases SET beat = beat + 1 WHERE name = ?", (lease.name,))
+            mark_lease(self.db, lease.name)
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; nothing happens where it is ours no more."""
@@ -234,6 +211,7 @@ class Ledger:
                 "UPDATE leases SET owner = NULL WHERE name = ? AND token = ? AND owner = ?",
                 (lease.name, lease.token, self._me()),
             )
+            mark_lease(self.db, lease.name)
 
     def _check(self, lease: Lease) -> None:
         row = self.db.execute("SELECT token, owner FROM leases WHERE name = ?", (lease.name,)).fetchone()
@@ -289,7 +267,8 @@ class Ledger:
                     for e in events
                 ],
             )
-        return self.db.total_changes - before
+            new = self.db.total_changes - before
+        return new
 
     def events(
         self, *, submission_id: str | None = None, run_id: str | None = None, kind: str | None = None, after: int = 0
@@ -326,22 +305,6 @@ def _making(runs_dir: Path) -> Iterator[None]:
 def _event(row: tuple[typing.Any, ...]) -> Event:
     seq, at, kind, submission_id, run_id, attempt_id, token, data, origin, origin_seq = row
     return Event(seq, at, kind, submission_id, run_id, attempt_id, token, json.loads(data), origin, origin_seq)
-
-
-def _migrate(db: sqlite3.Connection) -> int:
-    """From version 1, unless another process has done it meanwhile; the version that the ledger has then."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
-            for statement in MIGRATION.strip().splitlines():
-                if statement.strip():
-                    db.execute(statement)
-            db.execute("PRAGMA user_version=2")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from orchestrator import ledger as ledger_module
 from orchestrator.errors import UsageError
-from orchestrator.ledger import (
-    APPLICATION_ID,
-    FILE,
-    SCHEMA,
-    Event,
-    Fenced,
-    Lease,
-    Ledger,
-    LedgerError,
-    check_ownership,
-)
+from orchestrator.ledger import FILE, Event, Fenced, Lease, Ledger, LedgerError, check_ownership
+from orchestrator.ledger_schema import APPLICATION_ID, SCHEMA
 from orchestrator.proc import Owner
 from tests.orchestrator.toy import ROOT, stop, until
 
