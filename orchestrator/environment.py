@@ -5,12 +5,12 @@ import os
 import platform
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from orchestrator.gpus import installed_gpus, visible
+from orchestrator.gpus import Library, installed_gpus, visible
 
 # A name that says that its value is a secret. Matched on whole words of the name, so that e.g. MONKEY stays.
 SECRET = re.compile(
@@ -82,7 +82,11 @@ def script_environment(
     return bundle_environment(ours, target) | dict(given)
 
 
-def describe_machine(target: Mapping[str, typing.Any], seen: Mapping[str, str] | None = None) -> dict[str, typing.Any]:
+def describe_machine(
+    target: Mapping[str, typing.Any],
+    seen: Mapping[str, str] | None = None,
+    nvml: Callable[[], Library | None] | None = None,
+) -> dict[str, typing.Any]:
     """env.json: versions, processor, GPUs, and the few variables that change what a run computes, of those that it
     sees: what a bundle would, where nothing else is said."""
     seen = bundle_environment(os.environ, target) if seen is None else seen
@@ -100,7 +104,7 @@ def describe_machine(target: Mapping[str, typing.Any], seen: Mapping[str, str] |
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "gpus": _gpus(seen) if target["device"] == "cuda" else [],
+        "gpus": _gpus(seen, nvml) if target["device"] == "cuda" else [],
         "packages": packages,
         "variables": {name: seen[name] for name in WRITTEN if name in seen},
     }
@@ -114,9 +118,9 @@ def _cpu_model() -> str:
     return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
 
 
-def _gpus(environ: Mapping[str, str]) -> list[dict[str, typing.Any]]:
+def _gpus(environ: Mapping[str, str], nvml: Callable[[], Library | None] | None) -> list[dict[str, typing.Any]]:
     """What the bundle can see of this machine's GPUs; all of them where what hides them cannot be made out."""
-    gpus = installed_gpus()
+    gpus = installed_gpus(nvml)
     with contextlib.suppress(UsageError):
         gpus = visible(gpus, environ)
     return [gpu.to_dict() for gpu in gpus]

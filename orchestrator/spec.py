@@ -14,6 +14,7 @@ from golf_core.fields import ConfigError
 from golf_core.policy import Policy, policy_from
 from golf_core.rundir import content_id
 from orchestrator.errors import UsageError
+from orchestrator.reference import reference_of
 from orchestrator.script import RECIPE, SCRIPT, Script
 
 SCHEMA_VERSION = 1
@@ -43,20 +44,27 @@ class Target:
         if self.processes < 1 or self.threads < 1:
             raise UsageError(f"processes={self.processes} and threads={self.threads} must be at least 1")
 
+    @property
+    def simulated(self) -> bool:
+        """Trained on the CPU of a node, for GPUs that are declared to Ray and not there."""
+        return self.device == "cpu" and self.gpus > 0
+
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)
 
     def describe(self) -> str:
         each = f"{self.threads} thread{'s' if self.threads > 1 else ''} each"
         what = f"{self.gpus}x{self.gpu or 'GPU'}" if self.device == "cuda" else f"CPU, {each}"
+        what += f", for {self.gpus}x{self.gpu or 'GPU'} that are not there" if self.simulated else ""
         dtype = "the script's own dtype" if self.dtype == OWN_DTYPE else self.dtype
         return f"{self.processes} process{'es' if self.processes > 1 else ''} on {what}, {dtype}, {self.launcher}"
 
 
 def target_class(target: Target, policy: Policy) -> str:
-    """cpu, exploratory (any real GPUs), or record (those that the policy asks for)."""
+    """cpu, simulated (GPUs declared to Ray that are not there), exploratory (any real ones), or record (those that the
+    policy asks for)."""
     if target.device == "cpu":
-        return "cpu"
+        return "simulated" if target.gpus else "cpu"
     record = is_gpu(target.gpu, policy.gpu) and target.gpus == policy.gpus
     return "record" if record else "exploratory"
 
@@ -239,6 +247,17 @@ class Submission:
             }
         )
 
+    @property
+    def hardware(self) -> dict[str, typing.Any] | None:
+        """What the worker holds its GPUs against; None where there are none."""
+        if self.target.device != "cuda":
+            return None
+        is_record = target_class(self.target, self.policy) == "record"
+        is_ours = self.script is None and self.recipe_file is None
+        thresholds = None if self.policy.hardware is None else asdict(self.policy.hardware)
+        reference = reference_of(self.config, self.base, self.published, is_ours=is_ours, is_record=is_record)
+        return {"thresholds": thresholds, "reference": reference}
+
     @cached_property
     def submission_id(self) -> str:
         return content_id([run.run_id for run in self.runs])
@@ -310,6 +329,7 @@ class Submission:
             "data": self.data.to_dict(),
             "target": self.target.to_dict(),
             "target_class": target_class(self.target, self.policy),
+            "hardware": self.hardware,
             "limits": limits.to_dict(),
             "rehearsal": self.rehearsal,
             "policy_name": self.policy.name,

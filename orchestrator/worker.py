@@ -24,7 +24,10 @@ from golf_core.rundir import (
     ARTIFACT,
     BUNDLE,
     ENV,
+    HARDWARE,
+    HARDWARE_AGAIN,
     LOG,
+    METRICS,
     PHASES,
     RESULT,
     RUN,
@@ -43,17 +46,20 @@ from golf_core.rundir import (
     write_seal,
 )
 from orchestrator.attempts import NODE, now_utc
+from orchestrator.clocks import Clocks
 from orchestrator.data_stamp import changed
 from orchestrator.environment import bundle_environment, describe_machine, script_environment
+from orchestrator.hardware import Eyes, FirstSteps, verify
 from orchestrator.proc import Locked, folder_lock
 from orchestrator.script import RECIPE, SCRIPT, SCRIPT_STAGE, Script
 from orchestrator.script_stage import WORK, Left, lay_out, take_artifact
 from orchestrator.short_data import lay_out_short
 from orchestrator.spec import Limits
-from orchestrator.stage import TIMED, Ended, Stop, phase_seconds, run_stage
+from orchestrator.stage import STOPPED, TIMED, Ended, Judge, Stop, phase_seconds, run_stage
 from orchestrator.watch import VARIABLE, guard, kill_carriers
 
 FINAL_FILES = (*TRAIN_FILES, TRAIN_SEAL, SCORES, SCORE_LEDGER, RESULT)
+IF_THERE = (HARDWARE, HARDWARE_AGAIN)  # sealed too: of GPUs alone
 SCRIPT_FILES = (RUN, BUNDLE, ENV, LOG, PHASES, RESULT)  # and ARTIFACT, where the script left one
 DEAD_MAN_GRACE = 15.0  # seconds that the worker has to keep its own deadline before the watchdog does
 LOCK_PATIENCE = 5.0  # seconds for a look at the lock, or for a dying predecessor, to end
@@ -68,15 +74,16 @@ def folder_key(folder: Path) -> str:
     return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:24]
 
 
-def run_attempt(folder: Path, stop: Stop = never) -> dict[str, typing.Any]:
+def run_attempt(folder: Path, stop: Stop = never, eyes: Eyes | None = None) -> dict[str, typing.Any]:
     """Run, or go on with, the attempt in `folder`; what result.json says. Raises Locked where another worker has it."""
     with folder_lock(folder, LOCK_PATIENCE):
-        return _Execution(folder.resolve(), stop).run()
+        return _Execution(folder.resolve(), stop, eyes or Eyes(), Clocks()).run()
 
 
 class _Execution:
-    def __init__(self, folder: Path, stop: Stop) -> None:
-        self.folder, self.stop = folder, stop
+    def __init__(self, folder: Path, stop: Stop, eyes: Eyes, clocks: Clocks) -> None:
+        self.folder, self.eyes, self.clocks = folder, eyes, clocks
+        self.stop: Stop = lambda: stop() or clocks.look()
         self.began, self.started_at = time.monotonic(), now_utc()
         self.marker = f"{folder_key(folder)}:{secrets.token_hex(8)}"
         self.left: Left | None = None  # of a script
@@ -101,14 +108,14 @@ class _Execution:
                 ended = self.data_changed() or self.script()
             elif is_sealed(self.folder, TRAIN_SEAL):
                 cut_to_train_seal(self.folder)
-                ended = self.data_changed() or Ended("completed", "", 0)
+                ended = self.data_changed() or self.hardware(HARDWARE_AGAIN) or Ended("completed", "", 0)
             else:
                 ended = self.data_changed() or self.train(Path(scratch))
             if stage == "train" and ended.cls == "completed":
                 stage = "evaluate"
                 ended = self.evaluate(Path(scratch))
             if ended.cls == "completed":
-                ended = self.data_changed() or ended
+                ended = self.data_changed() or self.clock_disturbed() or ended
         except (OSError, RunDirError) as error:  # disk full, permissions: of the machine, not of the run
             ended = Ended("launch_error", str(error), None)
         finally:
@@ -122,17 +129,40 @@ class _Execution:
         found = changed(self.asked["data"])
         return None if found is None else Ended("data_changed", found, None)
 
+    def clock_disturbed(self) -> Ended | None:
+        """The end of an attempt whose times nobody can tell, since the machine slept meanwhile."""
+        cls = self.clocks.look(at_once=True)
+        return None if cls is None else Ended(cls, STOPPED[cls], None)
+
+    def hardware(self, name: str, env: Mapping[str, str] | None = None) -> Ended | None:
+        """The end of an attempt whose GPUs are not what it asks for; what was found is written down either way.
+        `env`: of the program, where it is no bundle's."""
+        target = self.asked["target"]
+        env = bundle_environment(os.environ, target) if env is None else env
+        found = verify(self.asked, env, self.marker, self.stop, self.eyes)
+        if found.report is not None:
+            write_json(self.folder / name, found.report)
+        return found.ended
+
+    def there(self) -> list[str]:
+        return [name for name in IF_THERE if (self.folder / name).is_file()]
+
     def train(self, scratch: Path) -> Ended:
         self.begin(APPENDED)
-        write_json(self.folder / ENV, describe_machine(self.asked["target"]))
-        ended = self.stage("train", ["train", "--out", str(self.folder)], str(self.data(scratch)))
+        write_json(self.folder / ENV, describe_machine(self.asked["target"], nvml=self.eyes.nvml))
+        if (refused := self.hardware(HARDWARE)) is not None:
+            return refused
+        steps = FirstSteps(self.folder / METRICS, self.asked.get("hardware"))
+        ended = self.stage("train", ["train", "--out", str(self.folder)], str(self.data(scratch)), steps)
+        if (self.folder / HARDWARE).is_file():
+            write_json(self.folder / HARDWARE, read_json(self.folder / HARDWARE) | {"steps": steps.report()})
         if ended.cls != "completed":
             return ended
         if missing := self.missing(TRAIN_FILES):
             return Ended("artifact", f"the train stage ended well but left no {missing}", 0)
-        if (other := self.data_changed()) is not None:
+        if (other := self.data_changed() or self.clock_disturbed()) is not None:
             return other
-        write_seal(self.folder, TRAIN_SEAL, TRAIN_FILES, {**self.facts(), "stage": "train"})
+        write_seal(self.folder, TRAIN_SEAL, [*TRAIN_FILES, *self.there()], {**self.facts(), "stage": "train"})
         return ended
 
     def script(self) -> Ended:
@@ -140,7 +170,9 @@ class _Execution:
         self.begin((LOG, PHASES))
         target, script = self.asked["target"], Script.from_dict(self.asked["script"])
         env = script_environment(os.environ, target, dict(script.env))
-        write_json(self.folder / ENV, describe_machine(target, env))
+        write_json(self.folder / ENV, describe_machine(target, env, self.eyes.nvml))
+        if (refused := self.hardware(HARDWARE, env)) is not None:
+            return refused
         work = lay_out(self.folder)
         env |= self.variables(self.asked["data"]["path"])
         command = launch_command(target, work / BUNDLE)
@@ -187,11 +219,11 @@ class _Execution:
             return Ended("artifact", f"the evaluate stage ended well but left no {missing}", 0)
         return ended
 
-    def stage(self, stage: str, arguments: list[str], data_path: str) -> Ended:
+    def stage(self, stage: str, arguments: list[str], data_path: str, judge: Judge = never) -> Ended:
         target = self.asked["target"]
         env = bundle_environment(os.environ, target) | self.variables(data_path)
         command = [*launch_command(target, self.folder / BUNDLE), *arguments, "--dtype", target["dtype"]]
-        return run_stage(stage, command, env, self.folder, self.limits, self.clock, self.stop, self.marker)
+        return run_stage(stage, command, env, self.folder, self.limits, self.clock, self.stop, self.marker, judge=judge)
 
     def missing(self, files: tuple[str, ...]) -> str:
         return ", ".join(name for name in files if not (self.folder / name).is_file())
@@ -211,16 +243,17 @@ class _Execution:
             "started_at": self.started_at,
             "ended_at": now_utc(),
             "worker_seconds": self.clock(),
+            "clock_disturbances": self.clocks.disturbances,
         }
         if self.left is not None:
             result |= self.left.to_dict()
         write_json(self.folder / RESULT, result)
         if ended.cls == "completed" and self.left is not None:
             artifact = (ARTIFACT,) if self.left.artifact is not None else ()
-            write_seal(self.folder, SEAL, (*SCRIPT_FILES, *artifact), self.facts())
+            write_seal(self.folder, SEAL, (*SCRIPT_FILES, *artifact, *self.there()), self.facts())
         elif ended.cls == "completed":
             voided_logs = [path.name for path in self.folder.glob("evaluate-*.void.log")]
-            write_seal(self.folder, SEAL, [*FINAL_FILES, *voided_logs], self.facts())
+            write_seal(self.folder, SEAL, [*FINAL_FILES, *self.there(), *voided_logs], self.facts())
         return result
 
     def seconds(self, stage: str) -> dict[str, float | None]:
@@ -267,7 +300,7 @@ def cut_to_train_seal(folder: Path) -> None:
         (folder / f"evaluate-{number}.void.log").write_bytes(dropped)
     for name, size in sizes.items():
         os.truncate(folder / name, size)
-    for name in (SCORES, SCORE_LEDGER, SEAL):
+    for name in (SCORES, SCORE_LEDGER, SEAL, HARDWARE_AGAIN):
         (folder / name).unlink(missing_ok=True)
 
 
