@@ -1,4 +1,4 @@
-"""The command line: python -m orchestrator submit | status | logs | cancel | recipes | doctor."""
+"""The command line: python -m orchestrator submit | status | logs | cancel | fetch | recipes | doctor."""
 
 import os
 import signal
@@ -13,6 +13,9 @@ import typer
 from golf_core.rundir import RunDirError
 from orchestrator.errors import BACKEND, EXIT_CODES, INTERRUPTED, USAGE, CommandError, UsageError
 from orchestrator.settings import Settings
+
+if typing.TYPE_CHECKING:
+    from orchestrator.place import Place
 
 app = typer.Typer(
     name="orchestrator",
@@ -39,6 +42,7 @@ Address = typing.Annotated[
 Insecure = typing.Annotated[
     bool, typer.Option("--insecure", help="Talk to a job server without a token over a network that others see.")
 ]
+StateDir = typing.Annotated[str | None, typer.Option(help="Folder on the cluster's head. Default: ~/golf-runs.")]
 Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
 Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 Sets = typing.Annotated[
@@ -69,6 +73,13 @@ def _tell(error: Exception, code: int, debug: bool) -> int:
         traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
     return code
+
+
+def place_of(settings: Settings, submission: str | None) -> "Place | None":
+    """Where it runs; None: on this machine."""
+    from orchestrator.place import place_of
+
+    return place_of(settings, submission)
 
 
 def resolve(**flags: typing.Any) -> Settings:
@@ -103,9 +114,7 @@ def submit(
     ] = None,
     max_gpus: typing.Annotated[int | None, typer.Option(help="GPUs at a time, over all seeds.")] = None,
     address: Address = None,
-    state_dir: typing.Annotated[
-        str | None, typer.Option(help="Folder on the cluster's head. Default: ~/golf-runs.")
-    ] = None,
+    state_dir: StateDir = None,
     node_dir: typing.Annotated[str | None, typer.Option(help="Folder on each node. Default: ~/golf-node.")] = None,
     storage: typing.Annotated[
         str | None, typer.Option(metavar="URI", help="Where sealed attempts are copied: file://, s3://, gs://.")
@@ -213,15 +222,23 @@ def status(
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Live, until its process ends.")] = False,
     verbose: typing.Annotated[bool, typer.Option("-v", "--verbose", help="The story in sentences.")] = False,
     runs_dir: RunsDir = None,
+    address: Address = None,
+    state_dir: StateDir = None,
+    insecure: Insecure = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """How a submission stands, a row a seed."""
+    """How a submission stands, a row a seed. One that was sent to a cluster is asked for there."""
 
     def command() -> int:
-        from orchestrator.commands import status as status_command
+        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if (place := place_of(settings, submission)) is not None:
+            from orchestrator.remote_commands import status as status_there
 
-        return status_command(Path(resolve(runs_dir=runs_dir)["runs_dir"]), submission, follow, verbose, json)
+            return status_there(settings, place, follow, verbose, json, insecure)
+        from orchestrator.commands import status as status_here
+
+        return status_here(Path(settings["runs_dir"]), submission, follow, verbose, json)
 
     run(debug, command)
 
@@ -234,15 +251,22 @@ def logs(
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Go on until its process ends.")] = False,
     tail: typing.Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
     runs_dir: RunsDir = None,
+    address: Address = None,
+    state_dir: StateDir = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """What an attempt printed, while it runs and after."""
 
     def command() -> int:
-        from orchestrator.commands import logs as logs_command
+        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if (place := place_of(settings, submission)) is not None:
+            from orchestrator.remote_commands import logs as logs_there
 
-        folder = Path(resolve(runs_dir=runs_dir)["runs_dir"])
-        return logs_command(folder, submission, seed, attempt, follow, tail)
+            return logs_there(place, seed, attempt, follow, tail, insecure)
+        from orchestrator.commands import logs as logs_here
+
+        return logs_here(Path(settings["runs_dir"]), submission, seed, attempt, follow, tail)
 
     run(debug, command)
 
@@ -252,6 +276,9 @@ def cancel(
     submission: Prefix = None,
     seeds: typing.Annotated[str | None, typer.Option(help="Only these seeds.")] = None,
     runs_dir: RunsDir = None,
+    address: Address = None,
+    state_dir: StateDir = None,
+    insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
     """End what runs of a submission. A run whose training is sealed keeps it; the same submit goes on.
@@ -260,11 +287,46 @@ def cancel(
     """
 
     def command() -> int:
-        from orchestrator.commands import cancel as cancel_command
         from orchestrator.spec import parse_seeds
 
         chosen = None if seeds is None else parse_seeds(seeds)
-        return cancel_command(Path(resolve(runs_dir=runs_dir)["runs_dir"]), submission, chosen)
+        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if (place := place_of(settings, submission)) is not None:
+            from orchestrator.remote_commands import cancel as cancel_there
+
+            return cancel_there(place, chosen, insecure)
+        from orchestrator.commands import cancel as cancel_here
+
+        return cancel_here(Path(settings["runs_dir"]), submission, chosen)
+
+    run(debug, command)
+
+
+@app.command(epilog=EXIT_CODES)
+def fetch(
+    submission: Prefix = None,
+    runs_dir: RunsDir = None,
+    address: Address = None,
+    state_dir: StateDir = None,
+    insecure: Insecure = False,
+    quiet: typing.Annotated[bool, typer.Option("-q", "--quiet", help="Only the submission id on stdout.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring the attempts of a submission home from its cluster, checked, and make the tables.
+
+    The runs folder may be a new one, on any machine that reaches the cluster. What runs there is not disturbed."""
+
+    def command() -> int:
+        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if (place := place_of(settings, submission)) is None:
+            raise UsageError(
+                f"what {settings['runs_dir']} knows of it runs on this machine, where its attempts are; "
+                "--address names a cluster"
+            )
+        from orchestrator.remote_commands import fetch as fetch_command
+
+        return fetch_command(settings, place, json, quiet, insecure)
 
     run(debug, command)
 
@@ -298,22 +360,34 @@ def recipes(
 
 @app.command(epilog=EXIT_CODES)
 def doctor(
+    on: typing.Annotated[
+        str | None, typer.Option(help="ray: try the local Ray, or with --address each node of that cluster.")
+    ] = None,
+    address: Address = None,
     data: DataFolder = None,
     tokenizer: Tokenizer = None,
     runs_dir: RunsDir = None,
+    node_dir: typing.Annotated[str | None, typer.Option(help="On each node. Default: ~/golf-node.")] = None,
     hub: typing.Annotated[bool, typer.Option("--hub", help="Ask also whether the hub of the data answers.")] = False,
+    insecure: Insecure = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """What a submit from here would stand on: Python, packages, torch, disk, GPUs, credentials (never shown), and every
-    shard against its manifest; each with the mend. Starts nothing.
+    shard against its manifest; each with the mend. Starts nothing without --on or --address.
 
-    Exit code 0 where nothing is wrong, warnings or not; 2 for data and settings, 5 for the machine."""
+    Of a cluster: address, token, job server, and each node: packages against the lock and each other, GPUs declared
+    against real ones, disk, clock, and with --data the shards there.
+
+    Exit code 0 where nothing is wrong, warnings or not; 2 for data and settings, 5 for machines."""
 
     def command() -> int:
+        from orchestrator.backends import check_backend
         from orchestrator.doctor import doctor as doctor_command
 
-        return doctor_command(resolve(data=data, tokenizer=tokenizer, runs_dir=runs_dir), hub, json)
+        settings = resolve(on=on, address=address, data=data, tokenizer=tokenizer, runs_dir=runs_dir, node_dir=node_dir)
+        on_ray = address is not None or (on is not None and check_backend(on) == "ray")
+        return doctor_command(settings, hub, json, on_ray, insecure)
 
     run(debug, command)
 

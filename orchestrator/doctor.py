@@ -1,7 +1,7 @@
 """The doctor command: what a submit from here would stand on, a line each, with the mend where something is wrong.
 
-It starts nothing, rents nothing and asks nobody over the network, unless --hub says so. Of credentials it tells that
-they are there, never what they are.
+It starts nothing, rents nothing and asks nobody over the network, unless --hub or --on ray says so. Of credentials it
+tells that they are there, never what they are.
 """
 
 import http.client
@@ -32,9 +32,23 @@ DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside t
 HUB_SECONDS = 10.0
 
 
-def doctor(settings: Settings, hub: bool, as_json: bool) -> int:
+def doctor(settings: Settings, hub: bool, as_json: bool, on_ray: bool = False, insecure: bool = False) -> int:
     """Run the command; 0, or the exit code of what is wrong: 2 for data and settings, 5 for the machine."""
-    return tell(findings(settings, hub), as_json)
+    chosen = with_ray(settings, hub, insecure) if on_ray else findings(settings, hub)
+    return tell(chosen, as_json)
+
+
+def with_ray(settings: Settings, hub: bool, insecure: bool) -> Iterator[Finding]:
+    """With a cluster, of this machine only what a submit from it needs: data and GPUs are those of the nodes."""
+    from orchestrator.doctor_cluster import ray_findings  # what talks to clusters is not for every look
+
+    if settings["address"] is None:
+        yield from findings(settings, hub)
+    else:
+        yield python()
+        yield from packages(ROOT)
+        yield next(disk(settings))
+    yield from ray_findings(settings, insecure)
 
 
 def findings(settings: Settings, hub: bool) -> Iterator[Finding]:

@@ -5,28 +5,38 @@ reserves nothing.
 """
 
 import importlib
+import json
 import os
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from orchestrator import errors
-from orchestrator.cluster_address import AUTO, OLDEST_RAY, ClusterAddress, read_address, token_path
+from orchestrator.backends.job_server import JobServer
+from orchestrator.cluster_address import AUTO, OLDEST_RAY, read_address, tighten, token_path
 from orchestrator.cluster_probe import ProbeError, probe
-from orchestrator.errors import CommandError
+from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.finding import OK, WARNING, WRONG, Finding
 from orchestrator.lock import numbers
 from orchestrator.node_findings import survey_findings
+from orchestrator.remote import Head, checked
 from orchestrator.settings import Settings
 from orchestrator.survey import Survey
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "make setup"
+SURVEY_SECONDS = 240.0  # for the job: its start, and twice the time that a node has to answer
+DATA_SECONDS = 900.0  # more where the shards are read
 RESERVED_BYTES = 100_000_000  # of /dev/shm: Ray keeps its objects there
 
 
-def cluster(settings: Settings, insecure: bool, take_survey: Callable[[ClusterAddress], Survey]) -> Iterator[Finding]:
+def ray_findings(settings: Settings, insecure: bool) -> Iterator[Finding]:
+    """Of the cluster that the settings name, or of the local Ray."""
+    return local_ray() if settings["address"] is None else cluster(settings, insecure)
+
+
+def cluster(settings: Settings, insecure: bool) -> Iterator[Finding]:
     """Each step needs the one before it: where one is wrong, the rest is not asked."""
     yield from token(os.environ)
     try:
@@ -45,12 +55,33 @@ def cluster(settings: Settings, insecure: bool, take_survey: Callable[[ClusterAd
         asks = "asks for a token and takes ours" if server.asks_token else "asks for no token"
         yield Finding("job server", OK, f"{address.url} answers: Ray {server.ray}; it {asks}")
     try:
-        found = take_survey(address)
+        found = take_survey(JobServer(address), settings)
     except CommandError as error:
         mend = "`ray status` on the head tells whether jobs can start there"
         yield Finding("survey", WRONG, str(error), mend, error.exit_code)
         return
     yield from survey_findings(found, ROOT, _ray_here(), settings["storage"])
+
+
+def take_survey(
+    server: JobServer, settings: Settings, vocab: int | None = None, packages: Sequence[str] = ()
+) -> Survey:
+    """Ask every node by a job on the head. `packages`: what Ray is to install for it. Raises BackendFailure."""
+    command = ["-m", "orchestrator.backends.ray_survey", "--node-dir", settings["node_dir"]]
+    seconds = SURVEY_SECONDS
+    if settings["data"] is not None:
+        if not settings["data"].startswith(("/", "~")):
+            raise UsageError(f"--data {settings['data']}: on a cluster it names a folder of the nodes, from / or ~ on")
+        command += ["--data", settings["data"]]
+        command += [] if settings["tokenizer"] is None else ["--tokenizer", settings["tokenizer"]]
+        command += [] if vocab is None else ["--vocab", str(vocab)]
+        seconds += DATA_SECONDS
+    answer = checked(Head(server, settings["state_dir"], packages).run(command, seconds))
+    try:
+        told = json.loads(answer.data)
+    except ValueError:
+        raise BackendFailure(f"the head told something that is no survey: {answer.data[:60]!r}") from None
+    return Survey.from_dict(told)
 
 
 def _place(settings: Settings) -> str:
@@ -84,8 +115,14 @@ def token(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("token", WRONG if named else OK, f"{path}: {reason}", mend if named else "", errors.USAGE)
         return
     found = f"in {path} (not shown), mode {seen.st_mode & 0o777:04o}"
-    if seen.st_mode & 0o077:
-        yield Finding("token", WARNING, f"{found}: others could read it", f"chmod 600 {path}; its use here does that")
+    try:
+        loose = tighten(path)
+    except OSError as error:
+        loose, mend = True, f"chmod 600 {path} ({error.strerror} for us)"
+    else:
+        mend = "made 0600 just now; whoever may have read it meanwhile knows it"
+    if loose:
+        yield Finding("token", WARNING, f"{found}: others could read it", mend)
     else:
         yield Finding("token", OK, found)
 
