@@ -1,0 +1,64 @@
+"""Which process of the suite runs what, and when: a file stays in one process, and so do files of one group.
+
+So a fixture of a module is made once, and what may not run twice at a time (a Ray cluster fills the memory) does not.
+pytest-xdist's own `loadgroup` does nothing under pytest 9.2, which no longer reads where it writes a test's group.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+# These take longest: begun first, so that no process is left alone with one of them at the end. The rest is short.
+FIRST = (
+    *("cluster", "ray"),
+    "tests/golf_core/test_recipes.py",
+    "tests/orchestrator/test_cli.py",
+    "tests/golf_core/test_worlds.py",
+    "tests/orchestrator/test_told.py",
+    "tests/golf_core/test_bundle_pack.py",
+    "tests/golf_core/test_pipeline.py",
+    "tests/golf_core/test_evaluate_causality.py",
+    "tests/golf_core/test_quant_runs.py",
+    "tests/results/report/test_report_page.py",
+    "tests/results/report/test_report_browser.py",
+    "tests/golf_core/test_techniques.py",
+    "tests/golf_core/test_prepare_export.py",
+    "tests/jobs/test_fetch_faults.py",
+)
+
+
+@cache
+def unit_of(file: str) -> str:
+    """What the tests of a file are run with: their group where one is named there (`xdist_group("ray")`), else the file
+    alone."""
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    groups = sorted(set(re.findall(r'xdist_group\("(\w+)"\)', text)))
+    assert len(groups) < 2, f"{file} names {len(groups)} groups, {', '.join(groups)}: split it"
+    return groups[0] if groups else file
+
+
+def place_of(unit: str) -> int:
+    return FIRST.index(unit) if unit in FIRST else len(FIRST)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place_of(unit_of(file_of(item.nodeid))))
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Units in the order of collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(file_of(nodeid))
+
+    config.option.loadscopereorder = False
+    return ByUnit(config, log) if config.getoption("dist") == "loadgroup" else None
