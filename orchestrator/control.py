@@ -29,6 +29,7 @@ from orchestrator.drive import make_overview, register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.fleet import Fleet, Member, OpenBackend
 from orchestrator.ledger import Lease, Ledger
+from orchestrator.ledger_rebuild import mend
 from orchestrator.money import make_admission
 from orchestrator.overview import Overview
 from orchestrator.parcel import ORDER, Order
@@ -72,6 +73,7 @@ def drive() -> int:
     try:
         order = Order.read(Path(ORDER))
         state = folder_of(order.options.state_dir)
+        mend(state, lambda line: print(line, flush=True))
         with Ledger.create(state) as ledger:
             say("hello", origin=ledger.name, state_dir=str(state), pid=os.getpid())
             _fleet(order, state, ledger)

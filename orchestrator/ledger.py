@@ -97,18 +97,26 @@ class Ledger:
         """The ledger of a runs folder; folder and ledger are made where they are missing."""
         check_ownership(runs_dir)
         runs_dir.mkdir(parents=True, exist_ok=True)
-        with _making(runs_dir):
+        with making(runs_dir):
             if not check_ownership(runs_dir):
-                scratch = runs_dir / f"{MAKING}.{os.getpid()}"
-                scratch.unlink(missing_ok=True)
-                with contextlib.closing(_connect(scratch)) as db:
-                    db.execute("PRAGMA journal_mode=WAL")
-                    db.executescript(
-                        f"BEGIN IMMEDIATE; {WHOLE} PRAGMA application_id={APPLICATION_ID}; "
-                        f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-                    )
-                os.rename(scratch, runs_dir / FILE)  # closed: nothing of it is left in a write-ahead log
+                cls.make(runs_dir)
         return cls.open(runs_dir)
+
+    @classmethod
+    def make(cls, runs_dir: Path, fill: "Callable[[Ledger], None]" = lambda ledger: None) -> None:
+        """A new ledger, whole or not at all, for whoever is `making` it."""
+        path, scratch = runs_dir / FILE, runs_dir / f"{MAKING}.{os.getpid()}"
+        scratch.unlink(missing_ok=True)
+        with contextlib.closing(_connect(scratch)) as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(
+                f"BEGIN IMMEDIATE; {WHOLE} PRAGMA application_id={APPLICATION_ID}; "
+                f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+            )
+            fill(cls(db, scratch))
+        for suffix in ("-wal", "-shm"):  # of a damaged one, which would be taken for those of the new one
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        os.rename(scratch, path)  # closed: nothing of it is left in a write-ahead log
 
     @classmethod
     def open(cls, runs_dir: Path) -> "Ledger":
@@ -146,7 +154,7 @@ class Ledger:
         self.close()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -164,7 +172,7 @@ class Ledger:
 
     def acquire(self, name: str) -> Lease | None:
         """The lease, if it is free, or its owner is dead; None while somebody else has it."""
-        with self._transaction():
+        with self.transaction():
             row = self.db.execute("SELECT token, owner, beat FROM leases WHERE name = ?", (name,)).fetchone()
             if row is None:
                 self.db.execute("INSERT INTO leases VALUES (?, 1, ?, 0)", (name, self._me()))
@@ -199,14 +207,14 @@ class Ledger:
 
     def beat(self, lease: Lease) -> None:
         """Say that the owner lives. Raises Fenced where it is the owner no more."""
-        with self._transaction():
+        with self.transaction():
             self._check(lease)
             self.db.execute("UPDATE leases SET beat = beat + 1 WHERE name = ?", (lease.name,))
             mark_lease(self.db, lease.name)
 
     def release(self, lease: Lease) -> None:
         """Give the lease back; nothing happens where it is ours no more."""
-        with self._transaction():
+        with self.transaction():
             self.db.execute(
                 "UPDATE leases SET owner = NULL WHERE name = ? AND token = ? AND owner = ?",
                 (lease.name, lease.token, self._me()),
@@ -235,7 +243,7 @@ class Ledger:
 
         `allow` may look at the ledger and raise, and nothing is written: nobody else writes between its look and ours.
         """
-        with self._transaction():
+        with self.transaction():
             if lease is not None:
                 self._check(lease)
             if allow is not None:
@@ -257,7 +265,7 @@ class Ledger:
         """Write events of the ledger that is named `origin`; those that are here already stay as they are. How many
         were new."""
         before = self.db.total_changes
-        with self._transaction():
+        with self.transaction():
             self.db.executemany(
                 "INSERT OR IGNORE INTO events "
                 "(at, kind, submission_id, run_id, attempt_id, lease, token, data, origin, origin_seq) "
@@ -292,7 +300,7 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def _making(runs_dir: Path) -> Iterator[None]:
+def making(runs_dir: Path) -> Iterator[None]:
     """One process at a time makes the ledger of a folder."""
     descriptor = os.open(runs_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -22,15 +22,16 @@ from orchestrator.default_policy import settings_of_policy
 from orchestrator.drive import drive_or_follow, register, spec_there
 from orchestrator.errors import UsageError
 from orchestrator.finish import finish
+from orchestrator.gpu_request import settings_of_plan, settings_of_request
 from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid
 from orchestrator.grid_file import use_grid_file
 from orchestrator.grid_run import run_grid
 from orchestrator.ledger import Ledger, check_ownership
+from orchestrator.ledger_rebuild import mend
 from orchestrator.money import Spending, account_of, budget_rows, confirm, terminal
 from orchestrator.other_seeds import Asked, find_other_seeds
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
-from orchestrator.planned_gpus import settings_of_plan
 from orchestrator.preflight import Prepared, check_folder, check_here, make_target, prepare, prepare_script
 from orchestrator.rehearsal import has_run, key_of, plan_rehearsal, write_rehearsed
 from orchestrator.settings import Settings
@@ -67,10 +68,11 @@ def submit(settings: Settings, request: Request) -> int:
     check_backend(settings["on"])
     runs_dir = Path(settings["runs_dir"])
     check_ownership(runs_dir)
+    if not request.dry_run:
+        mend(runs_dir, lambda line: print(line, file=sys.stderr, flush=True))
     check_script_flags(settings, request)
     cluster = open_cluster(settings, request)
-    if cluster is not None:
-        settings = cluster.settings(settings)
+    settings = settings_of_request(settings) if cluster is None else cluster.settings(settings)
     settings, grid, prepared = prepare_all(settings, request, cluster)
     plans = make_plans(prepared, settings, request, cluster)
     print_plan(plans, grid, settings, request)

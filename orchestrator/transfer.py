@@ -20,6 +20,7 @@ from orchestrator.case import lease_of_submission
 from orchestrator.commands import chosen, spec_of
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.ledger import Event, Ledger
+from orchestrator.ledger_rebuild import mend
 from orchestrator.proc import folder_lock
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.wire import sha256
@@ -38,6 +39,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
     """Print what is there: of one submission, or of runs that somebody plans."""
+    mend(state, lambda line: print(line, file=sys.stderr))
     with Ledger.create(state) as ledger:
         told: dict[str, typing.Any] = {"schema_version": SCHEMA_VERSION, "origin": ledger.name, "state_dir": str(state)}
         if run_ids is None:

@@ -67,7 +67,7 @@ class Point:
 def drive(order):
     """One controller, from the making of the ledger to the end of the submission."""
     point = Point(order)
-    Ledger._transaction = point.transaction(Ledger._transaction)
+    Ledger.transaction = point.transaction(Ledger.transaction)
     if order.get("foreign"):  # nobody can look whether we live
         Owner.me = classmethod(lambda cls: cls("elsewhere", os.getpid(), 1))
     if "patience" in order:
