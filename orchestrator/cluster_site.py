@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from orchestrator.cluster_address import read_address
 from orchestrator.cluster_options import ClusterOptions
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.gpu_request import Offer, choose, read_request
+from orchestrator.lock import pinned
 from orchestrator.node_data import EMBEDDED_PATH
-from orchestrator.preflight import Check
+from orchestrator.node_findings import NEEDED, refuse_unfit
+from orchestrator.preflight import ROOT, Check
 from orchestrator.remote import Head, checked
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import OWN_DTYPE, Data, Submission, Target
@@ -65,7 +69,7 @@ class DataThere:
 class Cluster:
     """Asked once what it has."""
 
-    def __init__(self, settings: Settings, runs_dir: Path, insecure: bool, packages: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, runs_dir: Path, insecure: bool, install: bool = False) -> None:
         address = read_address(settings["address"], os.environ, insecure, settings.source("address"))
         if address.warning:
             print(f"warning: {address.warning}", file=sys.stderr)
@@ -77,9 +81,12 @@ class Cluster:
             storage=settings["storage"],
             max_gpus=settings["max_gpus"],
         )
+        packages = pinned(ROOT, (*NEEDED, "nvidia-ml-py", "fsspec")) if install else ()
         self.head = Head(self.server, self.options.state_dir, packages)
         self.seen: Seen | None = None
+        self.offer: Offer | None = None  # what a seed gets, once that was asked for
         self.survey = self._survey([], SURVEY_SECONDS)
+        refuse_unfit(self.survey, ROOT, self.options.storage)
 
     def _survey(self, more: list[str], seconds: float) -> Survey:
         command = ["-m", SURVEY, "--node-dir", self.options.node_dir, *more]
@@ -91,18 +98,30 @@ class Cluster:
 
     def settings(self, settings: Settings) -> Settings:
         """With what follows from the GPUs that are asked for: those that are declared and not there are simulated."""
-        count = gpus_asked(settings)[1]
-        device = "cuda" if count and not self._simulated() else "cpu"
-        if settings.source("device") != DEFAULT and settings["device"] != device:
-            why = "simulated: declared to Ray, and not there" if count else "not asked for: --gpus MODEL:COUNT"
-            raise UsageError(f"device={settings['device']}: the cluster's GPUs are {why}")
-        return settings.for_device(device, f"--gpus, on {self.server.url}")
+        request, place = read_request(settings), f"{settings.source('gpus')}={settings['gpus']}"
+        given = settings["device"] if settings.source("device") != DEFAULT else None
+        if request is None or not request.count:
+            if given == "cuda":
+                raise UsageError(f"device=cuda: say how many GPUs of {self.server.url} with --gpus MODEL:COUNT")
+            return settings.for_device("cpu", f"--gpus, on {self.server.url}")
+        self.offer = choose(request, self._offers(), place, given)
+        return settings.for_device("cuda" if self.offer.real else "cpu", f"--gpus, on {self.server.url}")
 
-    def _simulated(self) -> bool:
-        return all(node.simulated for node in self.survey.takers() if node.answered)
+    def _offers(self) -> list[Offer]:
+        """What each node could give to one seed. A node with a driver has what the driver shows, but no more than was
+        declared to Ray."""
+        offers = []
+        for node in (node for node in self.survey.nodes if node.answered and node.declared_gpus):
+            names = Counter(str(gpu["name"]) for gpu in node.gpus)
+            for name, there in sorted(names.items()):
+                offers.append(Offer(node.short(), name, min(there, node.declared_gpus), real=True))
+            for label in () if names else node.models or (None,):
+                offers.append(Offer(node.short(), label, node.declared_gpus, real=False))
+        return offers
 
     def target(self, settings: Settings, config: Config | None) -> Target:
-        model, count = gpus_asked(settings)
+        request = read_request(settings)
+        count = 0 if request is None else request.count
         pieces = 0 if config is None else config.train.micro_batches
         cuda = settings["device"] == "cuda"
         processes = settings["processes"]
@@ -116,22 +135,13 @@ class Cluster:
             raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
         return Target(
             device=settings["device"],
-            gpu=self._model(model) if cuda else model if count else None,
+            gpu=self.offer.model if self.offer is not None else None,
             gpus=count,
             processes=processes,
             threads=settings["threads"],
             dtype=dtype,
             launcher=settings["launcher"],
         )
-
-    def _model(self, asked: str | None) -> str:
-        """The driver's whole name of the model that was asked for."""
-        names = sorted({str(gpu["name"]) for node in self.survey.takers() for gpu in node.gpus})
-        fitting = [name for name in names if asked is None or asked in name.split() or asked == name]
-        if len(fitting) == 1:
-            return fitting[0]
-        what = f"{asked} is " + ("ambiguous" if fitting else "not there")
-        raise UsageError(f"gpus: {what}; the cluster has {', '.join(names) or 'no GPU that its driver shows'}")
 
     def check(self, settings: Settings, vocab: int | None) -> Check:
         if settings["data"] is None:
@@ -147,14 +157,3 @@ class Cluster:
         self.seen = self.head.look(run_ids=run_ids)
         check_made_here(self.runs_dir, run_ids, self.seen.origin)
         return self.seen.of_runs(run_ids)
-
-
-def gpus_asked(settings: Settings) -> tuple[str | None, int]:
-    """Model and count of --gpus; (None, 0) for none."""
-    text = str(settings["gpus"] or "0")
-    if text == "0":
-        return None, 0
-    model, _, count = text.partition(":")
-    if not model or not count.isascii() or not count.isdigit() or not 1 <= int(count) <= 64:
-        raise UsageError(f"{settings.source('gpus')}={text!r}: write MODEL:COUNT, as in H100:8 or any:1, or 0")
-    return (None if model == "any" else model), int(count)

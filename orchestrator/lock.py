@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,12 @@ def requirements(root: Path) -> Iterator[Requirement]:
     for asked in project["dependencies"]:
         name, least = re.split(r"(?:\[\w+\])?>=", asked)
         yield Requirement(name, least, pins.get(normal(name)))
+
+
+def pinned(root: Path, names: Iterable[str]) -> list[str]:
+    """These as pip is asked for them: in the lock's version where it has one."""
+    asked = {one.name: one for one in requirements(root)}
+    return [f"{name}=={asked[name].pin}" if asked[name].pin else f"{name}>={asked[name].least}" for name in names]
 
 
 def python_asked(root: Path) -> tuple[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator import errors
 from orchestrator.cluster_address import OLDEST_RAY
+from orchestrator.errors import BackendFailure
 from orchestrator.finding import ATTEMPT_BYTES, OK, SCARCE_BYTES, WARNING, WRONG, Finding
 from orchestrator.lock import Requirement, numbers, python_asked, requirements
 from orchestrator.placement import short_name
@@ -17,6 +18,20 @@ from orchestrator.survey import KERNELS, NodeFacts, Survey
 CLOCK_SECONDS = 5.0  # a skew that would confuse whoever reads two logs side by side
 NEEDED = ("torch", "numpy", "sentencepiece", "zstandard", "brotli")  # by a bundle
 INSTALL = "on it, in the Python that Ray runs in: pip install -r requirements.lock"
+
+
+UNFIT = ("ray", "python", "packages", "disk")  # wrong, these end every attempt there, and by no fault from outside
+
+
+def refuse_unfit(survey: Survey, root: Path, storage: str | None = None) -> None:
+    """Refuse a cluster on one of whose nodes every attempt would fail: nobody knows which node a seed will get. Raises
+    BackendFailure. A node that does not answer may come back, and what is lost there is tried elsewhere."""
+    wrong = [one for one in survey_findings(survey, root, None, storage) if one.state == WRONG and one.name in UNFIT]
+    if wrong:
+        more = (
+            f"\nand {len(wrong) - 1} more: `python -m orchestrator doctor --on ray --address ...`" if wrong[1:] else ""
+        )
+        raise BackendFailure(f"{wrong[0].found}; {wrong[0].mend}{more}")
 
 
 def survey_findings(

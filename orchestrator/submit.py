@@ -109,7 +109,7 @@ def open_cluster(settings: Settings, request: Request) -> "Cluster | None":
         raise UsageError(f"{settings.source('address')}: a cluster is Ray's; use --on ray, not {settings['on']}")
     from orchestrator.cluster_site import Cluster
 
-    return Cluster(settings, Path(settings["runs_dir"]), request.insecure)
+    return Cluster(settings, Path(settings["runs_dir"]), request.insecure, request.install_packages)
 
 
 def prepare_all(
