@@ -12,6 +12,7 @@ from orchestrator.drive import make_controller, register, slots_of
 from orchestrator.finish import finish
 from orchestrator.fleet import Fleet, Member, OpenBackend
 from orchestrator.fleet_view import FleetView
+from orchestrator.grid_status import write_grid
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.money import Spending
 from orchestrator.other_seeds import Asked
@@ -20,8 +21,6 @@ from orchestrator.plan import Plan
 from orchestrator.preflight import SPEC
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
-
-GRID_SUBMITTED = "grid_submitted"  # the event that tells which submissions are a grid's, in its order
 
 
 def registered(runs_dir: Path, submission_id: str) -> Submission:
@@ -78,7 +77,7 @@ def run_grid(
     runs_dir, asked = Path(settings["runs_dir"]), Asked(Path(settings["runs_dir"]))
     for plan in plans:
         register(plan.submission, runs_dir, ledger, asked)
-    ledger.append(GRID_SUBMITTED, data={"grid": name, "submissions": [one.submission.submission_id for one in plans]})
+    write_grid(ledger, name, [plan.submission.submission_id for plan in plans])
     slots = slots_of(plans[0].submission.target)
     left = [_Variant(plan, settings, ledger, retry_failed, parallel) for plan in plans if not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
