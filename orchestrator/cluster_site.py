@@ -29,6 +29,7 @@ from orchestrator.transfer import Seen, check_made_here
 
 SURVEY = "orchestrator.backends.ray_survey"
 SURVEY_SECONDS, DATA_SECONDS = 180.0, 1200.0
+INSTALL_SECONDS = 600.0  # Ray's own limit for a node
 CPU_DTYPE = "fp32"  # of a target whose processor nobody here knows: the same from wherever it is submitted
 
 
@@ -89,6 +90,8 @@ class Cluster:
         refuse_unfit(self.survey, ROOT, self.options.storage)
 
     def _survey(self, more: list[str], seconds: float) -> Survey:
+        if self.head.packages:  # the head installs them, and then every node
+            more, seconds = [*more, "--seconds", str(INSTALL_SECONDS)], seconds + 2 * INSTALL_SECONDS
         command = ["-m", SURVEY, "--node-dir", self.options.node_dir, *more]
         answer = checked(self.head.run(command, seconds))
         try:
@@ -127,7 +130,9 @@ class Cluster:
         processes = settings["processes"]
         if processes is None:
             processes = count if cuda and settings["launcher"] != "python" else 1
-        if pieces and pieces % processes:
+        if cuda and processes != count:
+            raise UsageError(f"processes={processes} and {count} GPUs: every process has one of its own")
+        if pieces and (processes < 1 or pieces % processes):
             good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
             raise UsageError(f"processes={processes} does not divide train.micro_batches={pieces}; it may be {good}")
         dtype = OWN_DTYPE if config is None else settings["dtype"] or ("bf16" if cuda else CPU_DTYPE)
