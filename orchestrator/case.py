@@ -21,6 +21,7 @@ class Case:
     lease: Lease | None = None
     live: Handle | None = None
     live_folder: Path | None = None
+    doing: str = ""  # stage with which what lives began
     cancelling: bool = False
     elsewhere: bool = False
     looked: float = 0.0

@@ -226,7 +226,7 @@ class Controller:
         if case.live is None:
             case.sought.add(number)
             return None
-        case.live_folder, case.note = folder, "taken over"
+        case.live_folder, case.doing = folder, "taken over"
         self._write("attempt_adopted", case, folder.name, {"handle": case.live})
         return True
 
@@ -263,7 +263,7 @@ class Controller:
             case.attempts = [*[one for one in case.attempts if one.number != number], inspect(folder, number)]
             self._count_fault(case, stage)
             return
-        case.live_folder, case.note = folder, stage
+        case.live_folder, case.doing = folder, stage
         self._write("attempt_started", case, folder.name, {"stage": stage, "handle": case.live})
 
     def _follow(self, case: Case) -> bool:
@@ -279,6 +279,7 @@ class Controller:
         except BackendError as error:
             state = State("lost", str(error))
         if not state.over:
+            case.note = state.message or case.doing
             return True
         number = int(case.live_folder.name.rpartition("-a")[2])
         attempt = inspect(case.live_folder, number)

@@ -17,7 +17,7 @@ from orchestrator.proc import folder_lock
 
 EMBEDDED_PATH = "embedded:"  # as data.path of a run: the embedded corpus, wherever it is encoded
 EMBEDDED = "golf_core.data.embedded"
-PATIENCE = 3600.0  # seconds for whoever checks the same data at the same time
+PATIENCE = 800.0  # seconds for whoever checks the same data at the same time
 
 
 class DataUnfit(Exception):

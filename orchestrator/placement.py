@@ -54,6 +54,17 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Use:
+    """What attempts of ours keep busy on a node."""
+
+    gpus: int = 0
+    cpus: float = 0.0
+
+    def __add__(self, other: "Use") -> "Use":
+        return Use(self.gpus + other.gpus, self.cpus + other.cpus)
+
+
+@dataclass(frozen=True)
 class Place:
     """`node` to begin on, or None and why it must wait."""
 
@@ -100,14 +111,14 @@ def place(
     nodes: Sequence[NodeView],
     *,
     refused: Mapping[str, str] | None = None,
-    mine: Mapping[str, int] | None = None,
+    mine: Mapping[str, Use] | None = None,
     faults: Mapping[str, int] | None = None,
     max_gpus: int | None = None,
 ) -> Place:
     """The node for the next attempt. Raises Infeasible.
 
-    `refused`: node id -> why nothing more is run there. `mine`: node id -> GPUs of ours in use, which the cluster may
-    not have noticed yet. `faults`: node id -> attempts that ended there by a fault from outside.
+    `refused`: node id -> why nothing more is run there. `mine`: node id -> what we keep busy there, which the cluster
+    may not have noticed yet. `faults`: node id -> attempts that ended there by a fault from outside.
     """
     refused, mine, faults = refused or {}, mine or {}, faults or {}
     if max_gpus is not None and ask.gpus > max_gpus:
@@ -119,9 +130,10 @@ def place(
     if not good:
         why = "; ".join(f"{node.host}: {refused[node.node_id]}" for node in able)
         raise AllRefused(f"every node with {ask.describe()} was refused ({why})")
-    if max_gpus is not None and sum(mine.values()) + ask.gpus > max_gpus:
-        return Place(None, f"max_gpus={max_gpus}: {sum(mine.values())} are in use")
-    free = [node for node in good if _has_room(ask, node, mine)]
+    in_use = sum(use.gpus for use in mine.values())
+    if max_gpus is not None and in_use + ask.gpus > max_gpus:
+        return Place(None, f"max_gpus={max_gpus}: {in_use} are in use")
+    free = [node for node in good if _has_room(ask, node, mine.get(node.node_id, Use()))]
     if not free:
         return Place(None, f"every node with {ask.describe()} is busy ({', '.join(node.host for node in good)})")
 
@@ -132,10 +144,10 @@ def place(
     return Place(min(free, key=order))
 
 
-def _has_room(ask: Ask, node: NodeView, mine: Mapping[str, int]) -> bool:
+def _has_room(ask: Ask, node: NodeView, mine: Use) -> bool:
     if not ask.gpus:
-        return node.cpus_free >= ask.cpus
-    return min(node.gpus_free, node.gpus - mine.get(node.node_id, 0)) >= ask.gpus
+        return min(node.cpus_free, node.cpus - mine.cpus) >= ask.cpus
+    return min(node.gpus_free, node.gpus - mine.gpus) >= ask.gpus
 
 
 def _there(nodes: Sequence[NodeView]) -> str:

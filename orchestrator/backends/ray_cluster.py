@@ -19,7 +19,7 @@ from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.backends.ray_follow import Follower
 from orchestrator.backends.ray_nodes import NAMESPACE, Nodes
 from orchestrator.cluster_options import ClusterOptions
-from orchestrator.placement import AllRefused, Ask, Infeasible, Place, place
+from orchestrator.placement import AllRefused, Ask, Infeasible, Place, Use, place
 from orchestrator.policy import OF_THE_NODE, OUTSIDE
 from orchestrator.proc import Locked
 from orchestrator.spec import Limits
@@ -41,7 +41,6 @@ class RayClusterBackend:
         self.options = options
         self.nodes = Nodes(address, node_ip)
         self.followers: dict[str, Follower] = {}
-        self.reserved: dict[str, int] = {}  # attempt id -> GPUs
         self.refused = dict(refused_nodes(self.attempts))
         self.faults: Counter[str] = Counter()
         self.ended: set[str] = set()
@@ -51,10 +50,11 @@ class RayClusterBackend:
 
     def _place(self, job: Job) -> Place:
         """Raises Unavailable."""
-        mine: Counter[str] = Counter()
-        for name, follower in self.followers.items():
+        mine: dict[str, Use] = {}
+        for follower in self.followers.values():
             if not follower.state.over:
-                mine[follower.node_id] += self.reserved[name]
+                use = Use(follower.handle["gpus"], follower.handle["cpus"])
+                mine[follower.node_id] = mine.get(follower.node_id, Use()) + use
         try:
             return place(
                 Ask(gpus=job.gpus, gpu=job.gpu, cpus=job.cpus),
@@ -86,16 +86,17 @@ class RayClusterBackend:
             "home": chosen.node.node_id[:12],
             "launch": secrets.token_hex(4),
             "gpus": job.gpus,
+            "cpus": 0 if job.gpus else job.cpus,
         }
         try:
-            files = files_to_send(job)
+            files = files_to_send(job.folder, job.stage)
             seconds = Limits(**read_json(job.folder / RUN)["limits"]).attempt_s
             write_json(job.folder / NODE, handle)  # before there is anything to be found by it
         except (OSError, RunDirError) as error:
             raise SubmitError(f"{job.folder} cannot be sent: {error}") from error
         follower = self._follow(handle, None)
         try:
-            actor = self._make_actor(job, handle, seconds)
+            actor = self._make_actor(handle, seconds)
             follower.begun = actor.run.remote(files, self.options.storage)
         except (self.nodes.ray.exceptions.RayError, ValueError) as error:
             follower.release()
@@ -105,17 +106,17 @@ class RayClusterBackend:
         follower.start()
         return handle
 
-    def _make_actor(self, job: Job, handle: Handle, seconds: float) -> typing.Any:
+    def _make_actor(self, handle: Handle, seconds: float) -> typing.Any:
         where: ray_node.Place = (handle["node_dir"], handle["home"], handle["attempt_id"])
         options = {
-            "name": actor_name(job.attempt_id),
+            "name": actor_name(handle["attempt_id"]),
             "namespace": NAMESPACE,
             "lifetime": "detached",
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": 8,
-            "num_cpus": 0 if job.gpus else job.cpus,
-            "num_gpus": job.gpus,
+            "num_cpus": handle["cpus"],
+            "num_gpus": handle["gpus"],
             "scheduling_strategy": self.nodes.pinned(handle["node"]),
             "runtime_env": {"env_vars": {"RAY_worker_niceness": "0"}},  # else ranks run at nice 15
         }
@@ -150,8 +151,16 @@ class RayClusterBackend:
             handle = read_json(self.attempts / attempt_id / NODE)
         except RunDirError as error:
             raise SubmitError(f"{actor_name(attempt_id)} runs on the cluster, but not for this runs folder") from error
-        self._follow(handle, actor).start()
+        follower = self._follow(handle, actor)
+        follower.send = lambda: self._send(follower)
+        follower.start()
         return handle
+
+    def _send(self, follower: Follower) -> None:
+        """To an actor whose controller died before it gave the order; a second order does nothing."""
+        stage = "evaluate" if (follower.folder / TRAIN_SEAL).exists() else "train"
+        files = files_to_send(follower.folder, stage)
+        follower.begun = follower.actor.run.remote(files, self.options.storage)
 
     def _follow(self, handle: Handle, actor: typing.Any) -> Follower:
         name = handle["attempt_id"]
@@ -159,7 +168,7 @@ class RayClusterBackend:
             follower = Follower(self.nodes, handle, self.attempts / name, actor, self.options.storage)
         except Locked as error:
             raise SubmitError(f"{name} is followed by another process: {error}") from error
-        self.followers[name], self.reserved[name] = follower, int(handle["gpus"])
+        self.followers[name] = follower
         self.ended.discard(name)
         return follower
 
@@ -245,15 +254,15 @@ def actor_name(attempt_id: str) -> str:
     return f"golf:{attempt_id}"
 
 
-def files_to_send(job: Job) -> dict[str, bytes]:
+def files_to_send(folder: Path, stage: str) -> dict[str, bytes]:
     """What an attempt begins with; of one whose training is sealed, that."""
     names = [RUN, BUNDLE]
-    if job.stage == "evaluate":
-        cut_to_train_seal(job.folder)
-        (job.folder / RESULT).unlink(missing_ok=True)
-        names = [*verify_seal(job.folder, TRAIN_SEAL)["files"], TRAIN_SEAL]
-        names += [path.name for path in job.folder.glob("evaluate-*.void.log")]
-    return {name: (job.folder / name).read_bytes() for name in names}
+    if stage == "evaluate":
+        cut_to_train_seal(folder)
+        (folder / RESULT).unlink(missing_ok=True)
+        names = [*verify_seal(folder, TRAIN_SEAL)["files"], TRAIN_SEAL]
+        names += [path.name for path in folder.glob("evaluate-*.void.log")]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def refused_nodes(attempts: Path) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from golf_core.rundir import APPENDED, RESULT, SEAL, TRAIN_SEAL, file_sha256, write_bytes
 from orchestrator.backends import ray_node
-from orchestrator.backends.base import Handle, State
+from orchestrator.backends.base import BackendError, Handle, State
 from orchestrator.backends.ray_nodes import Nodes
 from orchestrator.proc import folder_lock
 from orchestrator.storage import Storage, StorageError
@@ -47,6 +47,7 @@ class Follower(threading.Thread):
         self.place: ray_node.Place = (handle["node_dir"], handle["home"], handle["attempt_id"])
         self.copies = None if storage is None else Storage(storage, handle["attempt_id"], handle["launch"])
         self.state = State("pending", f"starts on {handle['host']}")
+        self.send: Callable[[], None] | None = None  # gives the order to begin to an actor that has none
         self.begun: typing.Any = None  # reference of the actor's work: its errors come out there
         self.closing, self.cancelled, self.answered = threading.Event(), False, False
         self._held = contextlib.ExitStack()
@@ -79,8 +80,8 @@ class Follower(threading.Thread):
         while True:
             try:
                 return self._accompany() or self._settle()
-            except OSError as error:  # of this machine, such as a full disk: the attempt is well
-                self._tell(f"cannot write here: {error}")
+            except (OSError, BackendError) as error:  # of this machine, such as a full disk: the attempt is well
+                self._tell(str(error))
                 self._sleep(5 * PAUSE_SECONDS)
 
     def _accompany(self) -> State | None:
@@ -94,6 +95,9 @@ class Follower(threading.Thread):
                 if self.cancelled and not self.answered:
                     self.actor.end.remote("cancelled")
                 self.answered = True
+                if not seen["begun"] and self.send is not None:
+                    self.send()
+                    self.send = None
                 more = self._mirror(seen)
                 if seen["over"] and not more:
                     return self._last_look(seen)

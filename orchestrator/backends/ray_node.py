@@ -38,6 +38,7 @@ from orchestrator.worker import run_attempt
 CHUNK = 4 * 1024 * 1024  # of a file, in one answer
 GROWN = 1024 * 1024  # of each growing file, in one look
 BEGIN_SECONDS = 600.0  # for the order to begin; an actor whose controller died before it gave it ends
+DATA_SECONDS = 900.0  # for the check of the data, during which the GPUs are idle
 LINGER_SECONDS = 10.0  # for the controller to bring home what the attempt left, faster than by a process of its own
 MARGIN_SECONDS = 120.0  # beyond the worker's own last deadline: then the actor ends it, and itself a minute later
 KILL_SECONDS = 60.0
@@ -101,18 +102,22 @@ class NodeAttempt:
         self.place, self.launch, self.seconds = place, launch, seconds
         self.folder = folder_of(place)
         self.ending: str | None = None
-        self.begun, self.released = threading.Event(), threading.Event()
+        self.begun, self.laid, self.released = threading.Event(), threading.Event(), threading.Event()
         self.over, self.trouble = False, ""
         self.lock = threading.Lock()
         threading.Thread(target=self._dead_man, daemon=True).start()
 
     def run(self, files: Mapping[str, bytes], storage: str | None) -> None:
         """Lay the attempt down and run it. The files are what the controller has of it. Ends the actor."""
-        self.begun.set()
+        with self.lock:
+            if self.begun.is_set():
+                return
+            self.begun.set()
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by the CPUs of the actor; the worker sets what it wants
         try:
             self._lay_down(files)
             self._find_data()
+            self.laid.set()
             self._run(storage)
         except (DataUnfit, OSError) as error:  # disk full, permissions, no data: another node may be better
             self._refuse("node_setup", str(error))
@@ -125,7 +130,7 @@ class NodeAttempt:
 
     def look(self, have: Mapping[str, int]) -> dict[str, typing.Any]:
         over = self.over  # before the look: what it sees then is the last word
-        return look(self.place, have) | {"over": over, "trouble": self.trouble}
+        return look(self.place, have) | {"begun": self.begun.is_set(), "over": over, "trouble": self.trouble}
 
     def release(self) -> None:
         """Everything has been brought home."""
@@ -218,7 +223,7 @@ class NodeAttempt:
     def _dead_man(self) -> None:
         """Without a controller, too, this comes to an end. When this process ends, the watchdog of the worker kills
         whatever is left of the attempt."""
-        if not self.begun.wait(BEGIN_SECONDS):
+        if not self.begun.wait(BEGIN_SECONDS) or not self.laid.wait(DATA_SECONDS):
             os._exit(1)
         time.sleep(self.seconds + MARGIN_SECONDS)
         self.end("deadline")

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from orchestrator.backends.base import Unavailable
+from orchestrator.backends.base import BackendError, Unavailable
 from orchestrator.backends.private_ray import ROOT, import_ray, interrupt_deferred, tighten
 from orchestrator.placement import NodeView, models_of
 
@@ -49,11 +49,14 @@ class Nodes:
             self.ray.shutdown()
 
     def _look(self) -> tuple[list[dict[str, typing.Any]], dict[str, dict[str, float]]]:
-        """What the head says of every node that ever was, and what the living ones have free."""
+        """What the head says of every node that ever was, and what the living ones have free. Raises BackendError."""
         with self._lock:
             if self._seen is None or time.monotonic() - self._seen[0] > LOOK_SECONDS:
-                free = self.ray._private.state.available_resources_per_node()
-                self._seen = (time.monotonic(), self.ray.nodes(), free)
+                try:
+                    free = self.ray._private.state.available_resources_per_node()
+                    self._seen = (time.monotonic(), self.ray.nodes(), free)
+                except Exception as error:  # Ray raises what its parts raise
+                    raise BackendError(f"the head of the cluster does not answer: {error}") from error
             return self._seen[1], self._seen[2]
 
     def views(self) -> list[NodeView]:

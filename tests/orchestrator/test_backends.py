@@ -1,4 +1,4 @@
-"""One contract for every backend: process, local Ray, and the fake that ships."""
+"""One contract for every backend: process, local Ray, a Ray cluster, and the fake that ships."""
 
 import os
 import signal
@@ -6,57 +6,95 @@ import time
 
 import pytest
 
-from golf_core.rundir import SEAL, is_sealed, read_json
+from golf_core.rundir import RUN, SEAL, is_sealed, read_json, write_json
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend, Job, JobLost
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.backends.private_ray import clear_homes, home_name, tighten
-from tests.orchestrator.toy import attempt_folder, carrying, toy_text, until
+from orchestrator.backends.ray_cluster import RayClusterBackend
+from orchestrator.cluster_options import ClusterOptions
+from tests.orchestrator.cluster_runs import real_data
+from tests.orchestrator.toy import attempt_folder, carrying, command_line, toy_text, until
 
-NAMES = ["fake", "process", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
+KINDS = [
+    "fake",
+    "process",
+    pytest.param("ray", marks=pytest.mark.xdist_group("ray")),
+    pytest.param("ray-cluster", marks=pytest.mark.xdist_group("cluster")),
+]
 HANGING = toy_text({"train3": "hang"})
 CRASHING = toy_text({"train2": "crash"})
-each = pytest.mark.parametrize("backend", NAMES, indirect=True)
+each = pytest.mark.parametrize("kind", KINDS, indirect=True)
+on_ray = pytest.mark.parametrize("kind", KINDS[2:3], indirect=True)
+on_rays = pytest.mark.parametrize("kind", KINDS[2:], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def started_ray(tmp_path_factory):
-    """One Ray for the module; each test points it at its own runs folder."""
-    backend = load_backend("ray", tmp_path_factory.mktemp("ray") / "runs")
-    yield backend
-    own = backend.own
-    backend.close()
-    assert own is None or not own.home.exists()
+def kind(request, tmp_path_factory):
+    """Name, and what all tests of the module share: of each Ray one connection, which a test points at its own runs
+    folder. One after the other, since a process has one Ray."""
+    if request.param == "ray":
+        shared = load_backend("ray", tmp_path_factory.mktemp("ray") / "runs")
+        yield request.param, shared
+        own = shared.own
+        shared.close()
+        assert own is None or not own.home.exists()
+    elif request.param == "ray-cluster":
+        cluster = request.getfixturevalue("whole_cluster")
+        cluster.mend()
+        folder = cluster.folder / "contract"
+        options = ClusterOptions(state_dir=str(folder), node_dir=str(folder / "node"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_AUTH_MODE", cluster.environment()["RAY_AUTH_MODE"])
+            shared = RayClusterBackend(folder, options, cluster.gcs_address)
+            yield request.param, shared
+            shared.close()
+    else:
+        yield request.param, None
 
 
 @pytest.fixture
-def backend(request, tmp_path):
-    """A backend of each name on a fresh runs folder. A hanging text makes the fake hang, too."""
+def backend(kind, tmp_path):
+    """A backend of each kind on a fresh runs folder. A hanging text makes the fake hang, too."""
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
-    if request.param == "ray":
-        shared = request.getfixturevalue("started_ray")
+    name, shared = kind
+    if shared is not None:
         shared.attempts = (runs_dir / "attempts").resolve()
         yield shared
         return
-    made = FakeBackend(runs_dir) if request.param == "fake" else load_backend(request.param, runs_dir)
+    made = FakeBackend(runs_dir) if name == "fake" else load_backend(name, runs_dir)
     yield made
     made.close()
 
 
-def laid_down(backend, tmp_path, text):
-    """An attempt folder that was not begun, as a job; the fake is told what a worker would find out."""
+@pytest.fixture(scope="module")
+def data(corpus):
+    return real_data(corpus)
+
+
+@pytest.fixture
+def laid_down(backend, tmp_path, data):
+    return lambda text: lay_down(backend, tmp_path, text, data)
+
+
+def lay_down(backend, tmp_path, text, data):
+    """An attempt folder that was not begun, as a job; the fake is told what a worker would find out, and on a cluster
+    the data must be there."""
     folder = attempt_folder(tmp_path, text)
     if isinstance(backend, FakeBackend):
         acts = {HANGING: Act("completed", polls=10**9), CRASHING: Act("user_error")}
         backend.script.append(acts.get(text, Act()))
+    if isinstance(backend, RayClusterBackend):
+        write_json(folder / RUN, read_json(folder / RUN) | {"data": data.to_dict()})
+        return Job(folder.name, folder, 1, 8, "NVIDIA H100 80GB HBM3")
     return Job(folder.name, folder, 1)
 
 
 @each
-def test_an_attempt_runs_to_its_seal(backend: Backend, tmp_path):
+def test_an_attempt_runs_to_its_seal(backend: Backend, laid_down):
     """start, poll until it is over, fetch: the folder is sealed and the log can be read from any byte on."""
-    job = laid_down(backend, tmp_path, toy_text())
+    job = laid_down(toy_text())
     handle = backend.start(job)
     assert until(lambda: backend.poll(handle).over, "the end") and backend.poll(handle).phase == "ended"
     backend.fetch(handle, job.folder)
@@ -66,9 +104,9 @@ def test_an_attempt_runs_to_its_seal(backend: Backend, tmp_path):
 
 
 @each
-def test_a_failed_attempt_is_an_end_and_no_exception(backend: Backend, tmp_path):
+def test_a_failed_attempt_is_an_end_and_no_exception(backend: Backend, laid_down):
     """A crash of the code is a state with a result, and no seal."""
-    job = laid_down(backend, tmp_path, CRASHING)
+    job = laid_down(CRASHING)
     handle = backend.start(job)
     until(lambda: backend.poll(handle).over, "the end")
     assert backend.poll(handle).phase == "ended"
@@ -76,9 +114,9 @@ def test_a_failed_attempt_is_an_end_and_no_exception(backend: Backend, tmp_path)
 
 
 @each
-def test_the_same_attempt_is_started_once(backend: Backend, tmp_path):
+def test_the_same_attempt_is_started_once(backend: Backend, laid_down):
     """A second start while the first is alive gives the same handle; find gives it too."""
-    job = laid_down(backend, tmp_path, HANGING)
+    job = laid_down(HANGING)
     handle = backend.start(job)
     assert backend.start(job) == handle and backend.find(job.attempt_id) == handle
     backend.cancel(handle)
@@ -87,9 +125,9 @@ def test_the_same_attempt_is_started_once(backend: Backend, tmp_path):
 
 
 @each
-def test_cancel_ends_an_attempt(backend: Backend, tmp_path):
+def test_cancel_ends_an_attempt(backend: Backend, laid_down):
     """After cancel the attempt is over, its class is cancelled; a second cancel does nothing."""
-    job = laid_down(backend, tmp_path, HANGING)
+    job = laid_down(HANGING)
     handle = backend.start(job)
     if not isinstance(backend, FakeBackend):
         until(lambda: b"step 2" in backend.logs(handle, 0), "training")
@@ -101,7 +139,7 @@ def test_cancel_ends_an_attempt(backend: Backend, tmp_path):
 
 
 @each
-def test_a_handle_of_nobody_is_lost(backend: Backend, tmp_path):
+def test_a_handle_of_nobody_is_lost(backend: Backend, laid_down):
     """A handle of another backend, or of an attempt that never was, raises JobLost."""
     with pytest.raises(JobLost):
         backend.poll({"backend": "elsewhere", "attempt_id": "0000000000000000-a1"})
@@ -109,20 +147,19 @@ def test_a_handle_of_nobody_is_lost(backend: Backend, tmp_path):
 
 
 @each
-def test_a_foreign_folder_cannot_be_fetched_into(backend: Backend, tmp_path):
-    """Attempts of these backends are made in place: another folder is refused, not filled."""
-    job = laid_down(backend, tmp_path, toy_text())
+def test_a_foreign_folder_cannot_be_fetched_into(backend: Backend, laid_down, tmp_path):
+    """Attempts of these backends are made, or mirrored, in place: another folder is refused, not filled."""
+    job = laid_down(toy_text())
     handle = backend.start(job)
     until(lambda: backend.poll(handle).over, "the end")
     with pytest.raises(JobLost):
         backend.fetch(handle, tmp_path / "elsewhere")
 
 
-@pytest.mark.xdist_group("ray")
-@pytest.mark.parametrize("backend", ["ray"], indirect=True)
-def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, tmp_path):
+@on_ray
+def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, laid_down, tmp_path):
     """kill -9 of the Ray worker process: the state is lost, and the watchdog clears what it had started."""
-    job = laid_down(backend, tmp_path, HANGING)
+    job = laid_down(HANGING)
     handle = backend.start(job)
     until(lambda: b"step 2" in backend.logs(handle, 0), "training")
     (bundle,) = [pid for pid in carrying("DATA_PATH", str(tmp_path / "data"))]
@@ -132,14 +169,13 @@ def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, tmp_path):
     until(lambda: not carrying("DATA_PATH", str(tmp_path / "data")), "the end of the bundle", 10)
 
 
-@pytest.mark.xdist_group("ray")
-@pytest.mark.parametrize("backend", ["ray"], indirect=True)
-def test_ranks_of_ray_are_not_slowed_down(backend, tmp_path):
+@on_rays
+def test_ranks_of_ray_are_not_slowed_down(backend, laid_down):
     """Ray runs its workers at nice 15; ours run at the niceness of the process that submitted."""
-    job = laid_down(backend, tmp_path, HANGING)
+    job = laid_down(HANGING)
     handle = backend.start(job)
     until(lambda: b"step 2" in backend.logs(handle, 0), "training")
-    (bundle,) = carrying("DATA_PATH", str(tmp_path / "data"))
+    (bundle,) = [pid for pid in carrying("SEED", "1") if f"/{job.attempt_id}/" in command_line(pid)]
     assert os.getpriority(os.PRIO_PROCESS, bundle) == os.getpriority(os.PRIO_PROCESS, 0)
     backend.cancel(handle)
     until(lambda: backend.poll(handle).over, "the end")
@@ -175,7 +211,7 @@ def test_a_worker_that_is_killed_is_lost(tmp_path):
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     backend, other = load_backend("process", runs_dir), load_backend("process", runs_dir)
-    job = laid_down(backend, tmp_path, HANGING)
+    job = lay_down(backend, tmp_path, HANGING, None)
     handle = backend.start(job)
     until(lambda: b"step 2" in backend.logs(handle, 0), "training")
     assert other.find(job.attempt_id) == handle and other.poll(handle).phase == "running"
@@ -190,7 +226,7 @@ def test_close_ends_what_runs(tmp_path):
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     backend = load_backend("process", runs_dir)
-    job = laid_down(backend, tmp_path, HANGING)
+    job = lay_down(backend, tmp_path, HANGING, None)
     handle = backend.start(job)
     until(lambda: b"step 2" in backend.logs(handle, 0), "training")
     began = time.monotonic()
