@@ -117,11 +117,11 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
     submission = seen.submission()
     check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
     with Ledger.create(runs_dir) as ledger:
+        ledger.replicate(seen.origin, seen.events)
         register(submission, runs_dir, ledger)
         if remembered(ledger, submission.submission_id) is None:
             data = {"address": head.server.url, "state_dir": head.state_dir}
             ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
-        ledger.replicate(seen.origin, seen.events)
         fetch_attempts(seen, runs_dir, ledger, head.send, _tell)
         outcome = finish(submission, runs_dir, as_json or quiet)
     if as_json:

@@ -25,7 +25,7 @@ from orchestrator.errors import BACKEND, BackendFailure
 REQUEST_SECONDS = 30.0
 UPLOAD_SECONDS = 120.0
 TRIES, WAIT_SECONDS = 6, 0.5  # of a request; the wait doubles
-PING_SECONDS = 20.0  # on the connection that a log is followed by
+PING_SECONDS = 60.0  # on the connection that a log is followed by
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 ALREADY = "already exists"  # in the words of the server, whatever status it gives them
 
@@ -231,26 +231,45 @@ class JobServer:
     def follow(self, job: str) -> Iterator[str]:
         """Whole lines as they are printed, from the first, until the job is over. Raises ConnectionError where the
         connection was lost before that."""
-        loop = asyncio.new_event_loop()
         messages = _tail(f"{self.url}/api/jobs/{job}/logs/tail", self.address.headers, self._trust_env)
         rest = ""
-        try:
-            while True:
-                try:
-                    rest += loop.run_until_complete(anext(messages))
-                except StopAsyncIteration:
-                    break
-                *lines, rest = rest.split("\n")
+        with _Steps(messages) as steps:
+            while (message := steps.next()) is not None:
+                *lines, rest = (rest + message).split("\n")
                 yield from lines
-            if rest:
-                yield rest
-        finally:
-            loop.run_until_complete(messages.aclose())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+        if rest:
+            yield rest
         found = self.info(job)
         if found is not None and not found.over:
             raise ConnectionError(f"the log of {job} ended before the job did")
+
+
+class _Steps:
+    """An asynchronous generator, a step at a time; Ctrl-C in one of them leaves nothing behind."""
+
+    def __init__(self, messages: typing.AsyncGenerator[str, None]) -> None:
+        self.messages, self.loop = messages, asyncio.new_event_loop()
+        self.step: asyncio.Task[str | None] | None = None
+
+    def __enter__(self) -> "_Steps":
+        return self
+
+    async def _next(self) -> str | None:
+        return await anext(self.messages, None)
+
+    def next(self) -> str | None:
+        """None at the end."""
+        self.step = self.loop.create_task(self._next())
+        return self.loop.run_until_complete(self.step)
+
+    def __exit__(self, *_: object) -> None:
+        if self.step is not None and not self.step.done():
+            self.step.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                self.loop.run_until_complete(self.step)
+        self.loop.run_until_complete(self.messages.aclose())
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
