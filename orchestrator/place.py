@@ -3,11 +3,12 @@
 Where nobody names an address, the ledger of the runs folder knows where the submission went.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import commands
 from orchestrator.errors import UsageError
+from orchestrator.grid_status import grids
 from orchestrator.ledger import FILE, Ledger
 from orchestrator.settings import Settings
 
@@ -26,13 +27,16 @@ class Place:
 
 
 def place_of(settings: Settings, prefix: str | None) -> Place | None:
-    """Where the submission that is meant runs; None: it is one of this machine."""
+    """Where the submission, or the grid, that is meant runs; None: it is one of this machine."""
     runs_dir = Path(settings["runs_dir"])
     source = settings.source("address")
     if source == "--address":
         return Place(settings["address"], settings["state_dir"], prefix, source, False)
     if (runs_dir / FILE).exists():
         with Ledger.open(runs_dir) as ledger:
+            if prefix is not None and (variants := grids(ledger).get(prefix)):
+                found = remembered(ledger, variants[0])
+                return None if found is None else replace(found, submission=prefix, here=False)
             try:
                 sid = commands.chosen(ledger, prefix)
             except UsageError:
