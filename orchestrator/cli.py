@@ -105,10 +105,6 @@ def submit(
     data: DataFolder = None,
     tokenizer: Tokenizer = None,
     device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu; of a grid, its own.")] = None,
-    gpu: typing.Annotated[
-        str | None,
-        typer.Option(metavar="MODEL:COUNT", help="With --dry-run: plan for these. Default: those here, else as meant."),
-    ] = None,
     gpus: typing.Annotated[
         str | None, typer.Option(metavar="MODEL:COUNT", help="Of a seed, on one node: H100:8, any:1, or 0.")
     ] = None,
@@ -189,7 +185,7 @@ def submit(
 
         settings = resolve(
             seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
-            device=device, gpu=gpu, gpus=gpus, max_gpus=max_gpus, address=address, state_dir=state_dir,
+            device=device, gpus=gpus, max_gpus=max_gpus, address=address, state_dir=state_dir,
             node_dir=node_dir, storage=storage, budget=budget, price=price, provider=provider,
             max_attempts=max_attempts, dead_man_seconds=dead_man_seconds, processes=processes, threads=threads,
             dtype=dtype, launcher=launcher, startup_seconds=startup_seconds, silence_seconds=silence_seconds,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from golf_core.recipes import Grid
 from orchestrator.errors import UsageError
+from orchestrator.gpu_request import is_asked
 from orchestrator.gpus import installed_gpus
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Line, Plan, lines
@@ -32,11 +33,13 @@ def settings_of_grid(grid: Grid, settings: Settings, bundle: Path | None) -> Set
     settings = settings.with_default("device", "cuda", source)
     if settings["device"] != "cuda":
         return settings
-    if settings.source("device") == source and settings["gpu"] is None and not installed_gpus():
+    if settings.source("device") == source and settings["gpus"] is None and not installed_gpus():
         raise UsageError(
             f"grid {grid.name} is meant for {grid.target}, and there is no GPU here; "
             f"`--device cpu --set train.iterations=20 ...` tries a small form of it on this CPU"
         )
+    if is_asked(settings):
+        return settings  # a process for each GPU that was asked for
     return settings.with_default("processes", int(count or "1"), source)
 
 

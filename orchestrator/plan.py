@@ -7,6 +7,7 @@ from golf_core.recipes import Recipe
 from orchestrator.attempts import Attempt, counted
 from orchestrator.cost import Cost
 from orchestrator.errors import UsageError
+from orchestrator.gpu_request import is_planned
 from orchestrator.limits import limits_of
 from orchestrator.money import cost_of
 from orchestrator.other_seeds import OtherSeed, describe
@@ -213,9 +214,14 @@ def _script_lines(plan: Plan, settings: Settings, script: Script) -> list[Line]:
 def _warnings(plan: Plan) -> list[Line]:
     submission, target = plan.submission, plan.submission.target
     found = list(plan.hints)
-    if plan.sources["gpu"] != DEFAULT:
+    if is_planned(plan.sources["gpus"]):
         here = f"planned for {target.gpus}x {target.gpu}; a start needs them"
-        found.append(("not checked", here, plan.sources["gpu"]))
+        found.append(("not checked", here, plan.sources["gpus"]))
+    if target.simulated:
+        here = (
+            f"no {target.gpus}x {target.gpu or 'GPU'}: declared to Ray and not there; trained on CPUs, passes nothing"
+        )
+        found.append(("simulated", here, plan.sources["gpus"]))
     if plan.meant_for is not None and not is_as_meant(plan.meant_for, target):
         here = f"{target.gpus}x {target.gpu}" if target.device == "cuda" else f"cpu, {_count(target.processes)}"
         way = "; --device cuda asks for GPUs" if target.device == "cpu" else ""

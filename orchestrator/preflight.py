@@ -18,9 +18,8 @@ from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
-from orchestrator.gpus import installed_gpus, visible
+from orchestrator.gpu_request import gpus_of_target, is_asked
 from orchestrator.own_recipe import file_of
-from orchestrator.planned_gpus import planned_gpus
 from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
@@ -45,18 +44,22 @@ def make_target(settings: Settings, config: Config | None) -> Target:
     device, cores = settings["device"], len(os.sched_getaffinity(0))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
-    gpus = [] if device == "cpu" else visible_gpus() if settings["gpu"] is None else planned_gpus(settings)
+    gpus = [] if device == "cpu" else gpus_of_target(settings)
+    asked = device == "cuda" and is_asked(settings)
     processes, pieces = settings["processes"], 0 if config is None else config.train.micro_batches
-    if processes is None and device == "cuda":
+    if processes is None and asked and settings["launcher"] != "python":
+        processes = len(gpus)
+    elif processes is None and device == "cuda":
         most = 1 if settings["launcher"] == "python" else len(gpus)  # every GPU, as far as the recipe can be split
         processes = next(n for n in range(most, 0, -1) if pieces % n == 0)
     elif processes is None:
         single = settings["launcher"] == "python" or cores < 2 or pieces % 2 or not pieces
         processes = 1 if single else 2
-    if device == "cuda" and processes > len(gpus):
+    if device == "cuda" and (processes > len(gpus) or (asked and processes < len(gpus))):
+        given = f"of {settings.source('gpus')}" if asked else "visible here"
+        less = "more" if processes > len(gpus) else "less"
         raise UsageError(
-            f"processes={processes} is more than the GPUs {'visible here' if settings['gpu'] is None else 'of --gpu'} "
-            f"({len(gpus)}); a process needs a GPU of its own"
+            f"processes={processes} is {less} than the GPUs {given} ({len(gpus)}); every process has one of its own"
         )
     if pieces and (processes < 1 or pieces % processes):
         good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
@@ -73,23 +76,6 @@ def make_target(settings: Settings, config: Config | None) -> Target:
         dtype=dtype,
         launcher=settings["launcher"],
     )
-
-
-def visible_gpus() -> list[str]:
-    """The model of each GPU that a process of ours would see, all of one model; UsageError where there is none."""
-    installed = installed_gpus()
-    names = [gpu.name for gpu in visible(installed, os.environ)]
-    if not names:
-        hidden = f"{len(installed)} are hidden by the environment" if installed else "NVML and rocm-smi name none"
-        raise UsageError(
-            f"device=cuda: no GPU is visible here ({hidden}); use --device cpu, or a machine with a GPU and its driver"
-        )
-    if len(set(names)) != 1:
-        raise UsageError(
-            f"device=cuda: the GPUs here are {', '.join(sorted(set(names)))}; one model is needed: "
-            "choose GPUs with CUDA_VISIBLE_DEVICES"
-        )
-    return names
 
 
 class Check(typing.Protocol):

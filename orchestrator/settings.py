@@ -34,8 +34,7 @@ FIELDS: dict[str, Field] = {
     "data": Field(None, str, is_path=True),  # None: the embedded corpus
     "tokenizer": Field(None, str, is_path=True),
     "device": Field("cpu", str),
-    "gpu": Field(None, str),  # MODEL:COUNT to plan for where there is none; --dry-run alone
-    "gpus": Field(None, str),  # MODEL:COUNT, any:COUNT or 0, of a seed
+    "gpus": Field(None, str),  # MODEL:COUNT, any:COUNT or 0, of a seed; a dry run's need not be here
     "max_gpus": Field(None, int, above_zero=True),  # at a time, over all seeds
     "address": Field(None, str),  # of a Ray cluster's job server; None: a local Ray
     "state_dir": Field("~/golf-runs", str),  # on the cluster's head: ledger and attempts
@@ -112,11 +111,15 @@ class Settings:
             found.values["recipe"] = Setting(default_recipe(device), f"default for {device}")
         return found
 
+    def replaced(self, name: str, value: typing.Any, source: str) -> "Settings":
+        """The same with what was made of a value."""
+        return Settings(self.values | {name: Setting(value, source)})
+
     def with_default(self, name: str, value: typing.Any, source: str) -> "Settings":
         """The same with another default: a value that somebody gave stays."""
         if self.source(name) != DEFAULT:
             return self
-        return Settings(self.values | {name: Setting(value, source)})
+        return self.replaced(name, value, source)
 
 
 def read_project_file(path: Path) -> dict[str, typing.Any]:

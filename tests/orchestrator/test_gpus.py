@@ -1,16 +1,26 @@
 """GPU facts: NVML first, else rocm-smi, else none; and what the environment hides."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from orchestrator.environment import bundle_environment, describe_machine
 from orchestrator.errors import UsageError
+from orchestrator.gpu_request import gpus_here
 from orchestrator.gpus import installed_gpus, visible
-from orchestrator.preflight import visible_gpus
+from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml, install_rocm_smi
+from tests.orchestrator.toy import ROOT
 
 H100 = "NVIDIA H100 80GB HBM3"
+FALSE_NVML = f"""
+FALSE, NVML_CLOCK_SM = True, 1
+class NVMLError(Exception): pass
+def __getattr__(name): return lambda *arguments: 8 if name == "nvmlDeviceGetCount" else "{H100}"
+"""
 NO_DRIVER = fake_nvml([], silent=("nvmlInit",))
 
 
@@ -54,7 +64,7 @@ def test_rocm_smi_is_asked_where_nvml_names_nothing(monkeypatch, tmp_path, befor
     assert {(gpu.name, gpu.source, gpu.memory_bytes, gpu.driver) for gpu in gpus} == {
         ("AMD Instinct MI300X", "rocm-smi", 206141652992, "6.7.0")
     }
-    assert visible_gpus() == ["AMD Instinct MI300X"] * 11
+    assert gpus_here(None, Settings.resolve({}, {}, tmp_path)) == ["AMD Instinct MI300X"] * 11
 
 
 @pytest.mark.parametrize("text", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho '{'\n", "#!/bin/sh\necho '{\"card0\": 1}'\n"])
@@ -68,14 +78,23 @@ def test_a_rocm_smi_that_answers_nonsense_breaks_nothing(monkeypatch, tmp_path, 
 
 
 @pytest.mark.parametrize("module", [None, NO_DRIVER, fake_nvml([])], ids=["no library", "no driver", "no GPU"])
-def test_without_gpus_there_are_none_and_the_error_says_what_to_do(monkeypatch, module):
+def test_without_gpus_there_are_none_and_the_error_says_what_to_do(monkeypatch, tmp_path, module):
     """None here; cuda is refused with the alternative; env.json has an empty list."""
     install_nvml(monkeypatch, module)
     monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     assert installed_gpus() == []
     with pytest.raises(UsageError, match=r"no GPU is visible here .*--device cpu"):
-        visible_gpus()
+        gpus_here(None, Settings.resolve({}, {}, tmp_path))
     assert describe_machine({"device": "cuda", "threads": 1})["gpus"] == []
+
+
+def test_no_path_in_the_environment_puts_another_library_in_its_place(tmp_path):
+    """A pynvml that names eight H100, first on PYTHONPATH: a plain import takes it, this machine's GPUs do not."""
+    (tmp_path / "pynvml.py").write_text(FALSE_NVML)
+    asked = "import pynvml; from orchestrator.gpus import installed_gpus; print(pynvml.FALSE, len(installed_gpus()))"
+    env = dict(os.environ) | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    said = subprocess.run([sys.executable, "-c", asked], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert said.stdout == f"True {len(installed_gpus())}\n", said.stderr
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") or shutil.which("rocm-smi"), reason="this machine has GPUs")
