@@ -11,7 +11,7 @@ from pathlib import Path
 from golf_core.policy import Policy
 from golf_core.rundir import RESULT, RunDirError, read_json
 from orchestrator.attempts import Attempt, counted, inspect_all
-from orchestrator.budget import CENT, KINDS, RELEASED, SPENT, Account, Execution, Reservation, Terms, account
+from orchestrator.budget import BARRED, CENT, KINDS, RELEASED, SPENT, Account, Execution, Reservation, Terms, account
 from orchestrator.canary import CANCELLED, COUNTED, ENDED, OPEN, Seen, measured, release
 from orchestrator.case import Barred, Case
 from orchestrator.cost import usd
@@ -47,11 +47,15 @@ class Purse:
         share, more = self.terms.seed_usd, self.terms.attempt_usd
         if used + more <= share + CENT and mine.committed + more <= self.terms.worst_usd + CENT:
             return ""
-        self.refused.add(run_id)
-        return (
+        why = (
             f"the money reserved bears no other attempt of it: {usd(used)} of {usd(share)} are used, and one may "
             f"take {usd(more)}; the same submit reserves anew"
         )
+        if run_id not in self.refused:
+            self.refused.add(run_id)
+            sid = self.submission_id
+            self.ledger.append(BARRED, lease=self.lease, submission_id=sid, run_id=run_id, data={"message": why})
+        return why
 
     def settle(self, ended: Iterable[Attempt]) -> None:
         """Write down what attempts that ended have cost."""

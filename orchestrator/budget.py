@@ -20,6 +20,7 @@ from orchestrator.errors import BudgetRefused
 from orchestrator.ledger import Event, Lease, Ledger
 
 RESERVED, SPENT, RELEASED = "budget_reserved", "attempt_spent", "budget_released"
+BARRED = "budget_barred"  # a run gets no other attempt; it changes no amount
 # The controller's own: money is at stake from the first on, and is not where the last follows without the second.
 STARTING, STARTED, ENDED = "attempt_starting", "attempt_started", "attempt_ended"
 KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED)

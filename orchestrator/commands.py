@@ -13,6 +13,7 @@ from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.errors import UsageError
 from orchestrator.ledger import Ledger
+from orchestrator.money import spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
@@ -60,18 +61,21 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         holder = ledger.holder(name)
         rows = with_collected(overview.rows(controlled=holder is not None), runs_dir / sid[:SUBMISSION_DIGITS])
         events = story(ledger, sid, {run_id: seed for seed, run_id in runs}) if verbose else []
+        spent = spent_on(ledger, sid)
     if as_json:
         answer = {
             "schema_version": 1,
             "submission_id": sid,
             "controller_pid": holder.pid if holder is not None else None,
             "seeds": [row.to_dict() for row in rows],
+            "cost": None if spent is None else spent.to_dict(),
         }
         print(json.dumps(answer | ({"story": events} if verbose else {}), indent=1))
     else:
         who = f"driven by process {holder.pid}" if holder is not None else "not driven by any process"
         print(f"submission {sid[:SUBMISSION_DIGITS]} ({who})")
-        for line in [describe(row) for row in rows] + events:
+        cost = [] if spent is None else [f"cost: {spent.describe()}"]
+        for line in [describe(row) for row in rows] + events + cost:
             print(line)
     return exit_code(rows)
 

@@ -87,8 +87,9 @@ class Cost:
 
     @property
     def expected_s(self) -> float:
-        """Of GPUs, over all seeds."""
-        return self.whole * self.seconds.whole + self.evaluations * self.seconds.evaluate
+        """Of GPUs, over all seeds; no attempt is given more than its last deadline."""
+        whole, evaluate = min(self.seconds.whole, self.attempt_s), min(self.seconds.evaluate, self.attempt_s)
+        return self.whole * whole + self.evaluations * evaluate
 
     @property
     def expected_usd(self) -> float | None:

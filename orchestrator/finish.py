@@ -10,6 +10,8 @@ from pathlib import Path
 from orchestrator import errors
 from orchestrator.drive import make_overview
 from orchestrator.last_words import last_words
+from orchestrator.ledger import Ledger
+from orchestrator.money import spent_on
 from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Row
 from orchestrator.preflight import ROOT
@@ -39,13 +41,27 @@ def finish(submission: Submission, runs_dir: Path, quiet: bool) -> Outcome:
         if codes and errors.BACKEND not in codes:  # evidence that contradicts itself is told of once
             _report(sid, runs_dir, folder, quiet, said)
     _tell_why(failed, sid[:SUBMISSION_DIGITS], runs_flag(runs_dir))
+    with Ledger.open(runs_dir) as ledger:
+        reasons, spent = ended_by(ledger, sid), spent_on(ledger, sid)
     for row in open_rows:
-        print(f"seed {row.seed}: {row.state} · {row.note}", file=sys.stderr)
+        print(f"seed {row.seed}: {row.state} · {reasons.get(str(row.seed)) or row.note}", file=sys.stderr)
     if diagnostic and verbs:
         print("diagnostic only: tables, but no submission folder", file=sys.stderr)
     code = errors.FAILED if failed else errors.NOT_FINISHED if open_rows else worst(codes)
+    if spent is not None:
+        print(f"cost: {spent.describe()}", file=sys.stderr)
+        code = errors.BUDGET if code == errors.NOT_FINISHED and spent.barred else code
     _next_commands(sid[:SUBMISSION_DIGITS], runs_dir, folder, bool(failed))
-    return Outcome(submission, code, rows, folder)
+    return Outcome(submission, code, rows, folder, spent)
+
+
+def ended_by(ledger: Ledger, submission_id: str) -> dict[str, str]:
+    """Why the last controller ended with each seed, where it came to its end."""
+    ends: dict[str, str] = {}
+    for event in ledger.events(submission_id=submission_id):
+        if event.kind in ("submit", "submission_ended"):
+            ends = {str(seed): str(why) for seed, why in event.data.items()} if event.kind != "submit" else {}
+    return ends
 
 
 def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool, said: set[str]) -> int:

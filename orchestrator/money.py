@@ -4,15 +4,27 @@ import math
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.admission import Admission, Purse, worker_seconds
 from orchestrator.attempts import Attempt, counted
-from orchestrator.budget import Account, Reservation, Terms, check, read_account, reserve, reserve_terms
+from orchestrator.budget import (
+    BARRED,
+    CENT,
+    RELEASED,
+    RESERVED,
+    SPENT,
+    Account,
+    Terms,
+    account,
+    check,
+    read_account,
+    reserve,
+    reserve_terms,
+)
 from orchestrator.cost import ATTEMPTS, Cost, expected_seconds, usd
 from orchestrator.errors import BudgetRefused, UsageError
-from orchestrator.gpu_request import is_planned
 from orchestrator.ledger import FILE, Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.prices import price_of
@@ -22,7 +34,7 @@ from orchestrator.spec import Submission
 
 def is_rented(settings: Settings) -> bool:
     """Whether the GPUs are of somebody who counts the hours, or are to be: those of this machine are there anyway."""
-    return settings["address"] is not None or is_planned(settings.source("gpus"))
+    return settings["address"] is not None or settings["gpu"] is not None
 
 
 def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, Sequence[Attempt]]) -> Cost:
@@ -138,28 +150,55 @@ def terminal() -> Callable[[str], str] | None:
 # --- after
 
 
-def told(found: Sequence[Reservation]) -> dict[str, typing.Any] | None:
-    """Of one submission: actual against estimate; None where nothing was ever paid for."""
+@dataclass(frozen=True)
+class Spent:
+    """What a submission came to, against what was estimated when it was first paid for."""
+
+    usd: float
+    exact: bool  # else it is at most this
+    expected_usd: float
+    worst_usd: float
+    reserved_usd: float  # still
+    barred: bool  # a run of the last submit got no other attempt, since the money bore none
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+    def describe(self) -> str:
+        text = f"{'' if self.exact else 'at most '}{usd(self.usd)}; {usd(self.expected_usd)} expected, "
+        text += f"{usd(self.worst_usd)} at worst"
+        return text + (f"; {usd(self.reserved_usd)} still reserved" if self.reserved_usd > CENT else "")
+
+
+def spent_on(ledger: Ledger, submission_id: str) -> Spent | None:
+    """None where nothing was ever paid for."""
+    events = ledger.events(submission_id=submission_id)
+    found = account(events).of(submission_id)
     if not found:
         return None
+    last = max((event.seq for event in events if event.kind == "submit"), default=0)
     first = found[0].terms  # a submit that was begun again estimated only what was left
-    return {
-        "spent_usd": math.fsum(one.spent for one in found),
-        "exact": all(one.exact for one in found),
-        "expected_usd": first.expected_usd,
-        "worst_usd": first.worst_usd,
-        "reserved_usd": math.fsum(one.claim - one.spent for one in found),
-    }
+    return Spent(
+        usd=math.fsum(one.spent for one in found),
+        exact=all(one.exact for one in found),
+        expected_usd=first.expected_usd,
+        worst_usd=first.worst_usd,
+        reserved_usd=math.fsum(one.claim - one.spent for one in found),
+        barred=any(event.kind == BARRED and event.seq > last for event in events),
+    )
 
 
-def sentence(found: Sequence[Reservation]) -> str:
+def money_sentence(kind: str, data: Mapping[str, typing.Any]) -> str | None:
+    """An event of ours in the story of a submission; None for those of others.
+
+    >>> money_sentence("attempt_spent", {"execution": "ab-a2/1", "usd": 1.5, "exact": False})
+    'attempt 2 cost at most 1.50 USD'
     """
-    >>> sentence([])
-    ''
-    """
-    if (numbers := told(found)) is None:
-        return ""
-    most = "" if numbers["exact"] else "at most "
-    text = f"cost: {most}{usd(numbers['spent_usd'])}; {usd(numbers['expected_usd'])} were expected"
-    text += f", {usd(numbers['worst_usd'])} at worst"
-    return text + (f"; {usd(numbers['reserved_usd'])} are still reserved" if numbers["reserved_usd"] > 1e-6 else "")
+    if kind == RESERVED:
+        return f"{usd(data['terms']['worst_usd'])} are reserved, {usd(data['terms']['expected_usd'])} expected"
+    if kind == SPENT:
+        number = str(data["execution"]).partition("/")[0].rpartition("-a")[2]
+        return f"attempt {number} cost {'' if data['exact'] else 'at most '}{usd(data['usd'])}"
+    if kind == BARRED:
+        return f"no other attempt: {data['message']}"
+    return "what was reserved and not needed is given back" if kind == RELEASED else None

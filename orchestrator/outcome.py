@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import errors
+from orchestrator.money import Spent
 from orchestrator.overview import Row, final_score
 from orchestrator.spec import Submission
 
@@ -23,6 +24,7 @@ class Outcome:
     exit_code: int
     rows: Sequence[Row]
     folder: Path
+    spent: Spent | None = None  # None: nothing was paid for
 
     @property
     def mean_bpb(self) -> float | None:
@@ -49,6 +51,7 @@ class Outcome:
             "exit_code": self.exit_code,
             "seeds": {str(row.seed): row.state for row in self.rows},
             "folder": str(self.folder),
+            "cost": None if self.spent is None else self.spent.to_dict(),
         }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
 from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
 from orchestrator.ledger import Ledger
+from orchestrator.money import money_sentence
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE
@@ -187,7 +188,7 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             "submission_interrupted": _interruption(data.get("seeds")),
             "submission_detached": "the controller ended; what runs on the cluster goes on without it",
             "submission_ended": "the controller ended",
-        }.get(event.kind)
+        }.get(event.kind) or money_sentence(event.kind, data)
         if sentence is not None:
             seed = seeds.get(event.run_id or "")
             who = "" if seed is None else f"seed {seed}: "
