@@ -31,6 +31,7 @@ MARK = "GOLF_TEST_NODE"  # in the environment of everything that a node runs: cl
 HEAD = "head"
 PATIENCE = 90.0
 NODES = ("n1", "n2", "n3")
+STARTS = 3  # tries of a node
 
 # A node that does not answer is dead after about ten seconds, and one whose head is gone ends itself after as long:
 # with Ray's defaults a test would wait for a minute.
@@ -118,8 +119,7 @@ class Cluster:
             self.head = Node(HEAD, self.head_ip, options)
             self.restart_head()
             for name in nodes:
-                self.add_node(name, wait=False)
-            self.wait_for(nodes)
+                self.add_node(name)
         except BaseException:
             self.close()
             raise
@@ -193,17 +193,27 @@ class Cluster:
         return node
 
     def wait_for(self, names):
-        """Until the head knows all of these, and their ids are ours to give."""
+        """Until the head knows all of these, and their ids are ours to give. Ray gives a node thirty seconds to start: on
+        a busy machine it is tried again."""
+        tries = dict.fromkeys(names, STARTS)
 
         def there():
-            dead = [node.name for node in [self.head, *self.nodes.values()] if node.process and node.process.poll()]
-            assert not set(dead) & set(names), f"{dead} ended\n{self.words()}"
+            for name in names:
+                node = self._node(name)
+                if node.process is not None and node.process.poll() is not None:
+                    tries[name] -= 1
+                    assert tries[name] > 0, f"{name} ended\n{self.words()}"
+                    self._kill(node)
+                    self._start(node)
             return set(names) <= self.alive()
 
-        until(there, lambda: f"nodes {names}; there are {self.alive()}\n{self.words()}")
+        until(there, lambda: f"nodes {names}; there are {self.alive()}\n{self.words()}", 2 * PATIENCE)
         for row in self.ray_nodes().values():
             if row["state"] == "ALIVE" and row["node_name"] in names:
-                (self.head if row["node_name"] == HEAD else self.nodes[row["node_name"]]).node_id = row["node_id"]
+                self._node(row["node_name"]).node_id = row["node_id"]
+
+    def _node(self, name):
+        return self.head if name == HEAD else self.nodes[name]
 
     def wait_dead(self, name):
         """Until the head believes that the node is gone."""
@@ -283,10 +293,8 @@ class Cluster:
         self._start(self.head)
         self.wait_for([HEAD])
         if nodes:
-            for node in self.nodes.values():
-                self._kill(node)
-                self._start(node)
-            self.wait_for(list(self.nodes))
+            for name in self.nodes:
+                self.restart_node(name)
 
     def mend(self, names=NODES):
         """As it was at first: these nodes alive, no others, nothing of ours left running."""
@@ -326,7 +334,7 @@ class Cluster:
     def words(self):
         """The last words of every node's start, for a message."""
         logs = sorted(self.folder.glob("*/start.log"))
-        return "\n".join(f"{log.parent.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs)
+        return "\n".join(f"{log.parent.name}: {log.read_text(errors='replace')[-400:]}" for log in logs)
 
     # --- inside
 
