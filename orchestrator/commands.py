@@ -12,6 +12,7 @@ from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.errors import UsageError
+from orchestrator.grid_status import grids, status_of_grid
 from orchestrator.ledger import Ledger
 from orchestrator.money import spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
@@ -45,6 +46,8 @@ def runs_of(spec: typing.Mapping[str, typing.Any]) -> list[tuple[int, str]]:
 
 def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_json: bool) -> int:
     with Ledger.open(runs_dir) as ledger:
+        if prefix is not None and prefix in grids(ledger):
+            return status_of_grid(ledger, prefix, follow, as_json)
         sid = chosen(ledger, prefix)
         spec = spec_of(runs_dir, sid)
         runs = runs_of(spec)

@@ -25,6 +25,7 @@ from orchestrator.budget import (
 )
 from orchestrator.cost import ATTEMPTS, Cost, expected_seconds, usd
 from orchestrator.errors import BudgetRefused, UsageError
+from orchestrator.gpu_request import is_planned
 from orchestrator.ledger import FILE, Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.prices import price_of
@@ -34,7 +35,7 @@ from orchestrator.spec import Submission
 
 def is_rented(settings: Settings) -> bool:
     """Whether the GPUs are of somebody who counts the hours, or are to be: those of this machine are there anyway."""
-    return settings["address"] is not None or settings["gpu"] is not None
+    return settings["address"] is not None or is_planned(settings.source("gpus"))
 
 
 def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, Sequence[Attempt]]) -> Cost:
