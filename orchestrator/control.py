@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import functools
 import json
 import os
 import signal
@@ -21,19 +20,20 @@ from pathlib import Path
 
 from orchestrator import commands, errors, transfer
 from orchestrator.admission import Admission
+from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends.base import Backend, Unavailable
-from orchestrator.budget import Terms
-from orchestrator.case import Case
 from orchestrator.controller import Controller
-from orchestrator.drive import make_overview, register
+from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.fleet import Fleet, Member, OpenBackend
+from orchestrator.grid_status import write_grid
 from orchestrator.ledger import Lease, Ledger
-from orchestrator.ledger_rebuild import mend
 from orchestrator.money import make_admission
+from orchestrator.order import Order, Part
+from orchestrator.other_seeds import Asked
 from orchestrator.overview import Overview
-from orchestrator.parcel import ORDER, Order
-from orchestrator.spec import Limits, Submission
+from orchestrator.parcel import ORDER
+from orchestrator.rehearsal import has_run, write_rehearsed
 from orchestrator.wire import Sender, say
 
 RESTARTS = 5
@@ -73,10 +73,16 @@ def drive() -> int:
     try:
         order = Order.read(Path(ORDER))
         state = folder_of(order.options.state_dir)
-        mend(state, lambda line: print(line, flush=True))
         with Ledger.create(state) as ledger:
             say("hello", origin=ledger.name, state_dir=str(state), pid=os.getpid())
-            _fleet(order, state, ledger)
+            if order.grid is not None:
+                write_grid(ledger, order.grid, [part.submission.submission_id for part in order.parts])
+            teller = Teller(order, state, ledger)
+            for rehearsal in order.rehearsals:
+                if not _rehearsed(order, rehearsal, state, ledger, teller):
+                    say("end", unrehearsed=rehearsal.submission.submission_id)
+                    return 0
+            _fleet(order, order.parts, state, ledger, teller)
         say("end")
     except CommandError as error:
         say("error", message=str(error), code=error.exit_code)
@@ -87,35 +93,25 @@ def folder_of(state_dir: str) -> Path:
     return Path(state_dir).expanduser().absolute()
 
 
-def _fleet(order: Order, state: Path, ledger: Ledger) -> None:
-    """Every submission of the order, side by side as the cluster has room."""
-    tellers = {}
-    admissions: dict[str, Admission] = {}
-    members = []
-    for number, (submission, limits) in enumerate(order.submissions):
-        register(submission, state, ledger)
-        terms = order.terms[number] if order.terms else None
-        sid = submission.submission_id
-        tellers[sid] = Teller(submission, ledger, make_overview(submission, state))
-        make = functools.partial(_controller, order, submission, limits, terms, state, ledger, admissions)
-        runs = [(run.seed, run.run_id) for run in submission.runs]
-        members.append(Member(submission.recipe, sid, runs, make))
+def _rehearsed(order: Order, part: Part, state: Path, ledger: Ledger, teller: "Teller") -> bool:
+    """Whether it came to its end. The same code on the same GPUs is not rehearsed twice."""
+    _fleet(order, [part], state, ledger, teller)
+    done = all(counted(inspect_all(state, run.run_id)) is not None for run in part.submission.runs)
+    if done and not has_run(state, part.submission):
+        write_rehearsed(ledger, part.submission)
+        teller.events()
+    return done
 
-    def watch(fleet: Fleet) -> None:
-        for member in fleet.members:
-            if member.controller is not None and member.submission_id in admissions:
-                admissions[member.submission_id].settle(member.cases)
-            if member.state != "ended":
-                tellers[member.submission_id].tell(member.cases)
 
-    def ended(member: Member) -> None:
-        tellers[member.submission_id].last()
-
-    slots = sum(len(submission.runs) for submission, _ in order.submissions)  # the cluster's room is what limits
-    fleet = Fleet(
-        members, state, ledger, functools.partial(open_backend, order, state), slots, on_end=ended, note=print
-    )
-    fleet.drive(watch)
+def _fleet(order: Order, parts: Sequence[Part], state: Path, ledger: Ledger, teller: "Teller") -> None:
+    """Submissions side by side, as the cluster has room."""
+    asked = Asked(state)
+    for part in parts:
+        register(part.submission, state, ledger, asked)
+    members = [_Turn(order, part, state, ledger).member() for part in parts]
+    slots = sum(len(part.submission.runs) for part in parts)  # what limits is the cluster's room
+    fleet = Fleet(members, state, ledger, lambda: open_backend(order, state), slots, on_end=teller.ended, note=print)
+    fleet.drive(teller.tell)
 
 
 def open_backend(order: Order, state: Path) -> Backend:
@@ -127,65 +123,85 @@ def open_backend(order: Order, state: Path) -> Backend:
         raise BackendFailure(str(error)) from error
 
 
-def _controller(
-    order: Order,
-    submission: Submission,
-    limits: Limits,
-    terms: Terms | None,
-    state: Path,
-    ledger: Ledger,
-    admissions: dict[str, Admission],
-    lease: Lease,
-    lend: OpenBackend,
-) -> Controller:
-    admission = make_admission(submission, terms, order.canary, ledger, lease)
-    admissions[submission.submission_id] = admission
-    return Controller(
-        submission,
-        state,
-        ledger,
-        lease,
-        lend,
-        limits,
-        len(submission.runs),
-        backend_name="ray-cluster",
-        retry_failed=order.retry_failed,
-        admission=admission,
-    )
+class _Turn:
+    """A part of the order in the fleet."""
+
+    def __init__(self, order: Order, part: Part, state: Path, ledger: Ledger) -> None:
+        self.order, self.part, self.state, self.ledger = order, part, state, ledger
+        self.admission: Admission | None = None
+
+    def member(self) -> Member:
+        submission = self.part.submission
+        runs = [(run.seed, run.run_id) for run in submission.runs]
+        return Member(
+            submission.recipe, submission.submission_id, runs, self.make, enlisted=self.admit, left=self.release
+        )
+
+    def admit(self, lease: Lease) -> None:
+        part = self.part
+        self.admission = make_admission(part.submission, part.terms, part.canary, self.ledger, lease)
+
+    def release(self) -> None:
+        if self.admission is not None:
+            self.admission.close([])
+
+    def make(self, lease: Lease, lend: OpenBackend) -> Controller:
+        return Controller(
+            self.part.submission,
+            self.state,
+            self.ledger,
+            lease,
+            lend,
+            self.part.limits,
+            len(self.part.submission.runs),
+            backend_name="ray-cluster",
+            retry_failed=self.order.retry_failed,
+            admission=self.admission,
+        )
 
 
 class Teller:
-    """Tells the events of a submission as they are written, and its rows as they change, not too often."""
+    """Tells the events of the order's submissions as they are written, and their rows as they change, not too often."""
 
-    def __init__(self, submission: Submission, ledger: Ledger, overview: Overview) -> None:
-        self.sid, self.ledger, self.overview = submission.submission_id, ledger, overview
-        self.run_ids = [run.run_id for run in submission.runs]
+    def __init__(self, order: Order, state: Path, ledger: Ledger) -> None:
+        self.state, self.ledger = state, ledger
+        submissions = [part.submission for part in (*order.rehearsals, *order.parts)]
+        self.sids = {one.submission_id for one in submissions}
+        self.run_ids = {run.run_id for one in submissions for run in one.runs}
         self.seen, self.events_at, self.rows_at = 0, float("-inf"), float("-inf")
-        self.rows: list[dict[str, typing.Any]] = []
+        self.overviews: dict[str, Overview] = {}
+        self.rows: dict[str, list[dict[str, typing.Any]]] = {}
 
-    def tell(self, cases: Sequence[Case]) -> None:
+    def tell(self, fleet: Fleet) -> None:
         now = time.monotonic()
         if now - self.events_at > EVENT_SECONDS:
             self.events_at = now
-            self._events()
+            self.events()
         if now - self.rows_at > ROW_SECONDS:
             self.rows_at = now
-            self._rows(controlled=True, notes={case.run.seed: case.note for case in cases})
+            for member in fleet.members:
+                if member.state in ("driven", "followed"):
+                    self._rows(member, controlled=True)
 
-    def last(self) -> None:
-        self._events()
-        self._rows(controlled=False)
+    def ended(self, member: Member) -> None:
+        self.events()
+        self._rows(member, controlled=False)
+        self.rows.pop(member.submission_id, None)
+        self.overviews.pop(member.submission_id, None)
 
-    def _events(self) -> None:
-        for event in transfer.events_of(self.ledger, self.sid, self.run_ids, self.seen):
+    def events(self) -> None:
+        for event in transfer.events_of(self.ledger, self.sids, self.run_ids, self.seen):
             self.seen = event.seq
             say("event", origin=self.ledger.name, **transfer.event_to_dict(event))
 
-    def _rows(self, controlled: bool, notes: typing.Mapping[int, str] | None = None) -> None:
-        rows = [row.to_dict() for row in self.overview.rows(controlled, notes)]
-        if rows != self.rows:
-            self.rows = rows
-            say("rows", submission_id=self.sid, rows=rows)
+    def _rows(self, member: Member, controlled: bool) -> None:
+        sid = member.submission_id
+        overview = self.overviews.setdefault(sid, Overview(self.state, member.runs))
+        notes = {case.run.seed: case.note for case in member.cases}
+        rows = [row.to_dict() for row in overview.rows(controlled, notes)]
+        if rows != self.rows.get(sid):
+            self.rows[sid] = rows
+            say("rows", submission_id=sid, name=member.name, rows=rows)
 
 
 def answer(command: Sequence[str]) -> int:

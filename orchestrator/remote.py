@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from orchestrator.backends.job_server import JobInfo, JobServer
 from orchestrator.errors import BackendFailure
-from orchestrator.parcel import Order, Parcel, make_parcel
+from orchestrator.order import Order
+from orchestrator.parcel import Parcel, make_parcel
 from orchestrator.transfer import Seen
 from orchestrator.wire import Frame, Receiver, hear, whole
 
@@ -143,7 +144,7 @@ class Head:
         """The job that controls the order, and whether it was begun by this call. One that lives is taken; of many who
         begin one at once, one does."""
         parcel = make_parcel(order)
-        shorts = " ".join(submission.submission_id[:12] for submission, _ in order.submissions)
+        shorts = " ".join(part.submission.submission_id[:12] for part in (*order.parts, *order.rehearsals))
         while True:
             there = self.controllers(order.key)
             if there and not there[-1][1].over:

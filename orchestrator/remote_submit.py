@@ -7,25 +7,28 @@ by its name before one is started; what it tells is written into the ledger here
 import time
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.admission import Purse
 from orchestrator.budget import Terms, reserve
 from orchestrator.case import lease_of_submission
 from orchestrator.cluster_site import Cluster
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure
 from orchestrator.finish import finish, runs_flag
+from orchestrator.grid_status import write_grid
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.money import Spending
+from orchestrator.order import Order, Part
 from orchestrator.outcome import Outcome
 from orchestrator.overview import Row
-from orchestrator.parcel import Order
 from orchestrator.place import REMOTE
 from orchestrator.plan import Plan
 from orchestrator.remote import Head
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS
+from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.transfer import Seen, event_from_dict, fetch
 from orchestrator.view import View
 from orchestrator.wire import Frame
@@ -34,66 +37,99 @@ AGAIN = 3  # controllers that this process starts where one is lost with its hea
 PATIENCE = 300.0  # seconds for another submit of the same, from this machine, to have started its controller
 
 
-def send_order(
-    cluster: Cluster,
-    plans: Sequence[Plan],
-    settings: Settings,
-    spendings: Sequence[Spending],
-    retry_failed: bool,
-    ledger: Ledger,
-    view: View,
-) -> str:
+@dataclass(frozen=True)
+class Sending:
+    """What a submit asks of a cluster, beyond its plans."""
+
+    cluster: Cluster
+    plans: Sequence[Plan]
+    settings: Settings
+    grid: str | None = None
+    retry_failed: bool = False
+    parallel: bool = False
+
+    def submissions(self) -> list[Submission]:
+        """All that are registered for it, those that rehearse first."""
+        return [one.submission for one in self.rehearsals()] + [plan.submission for plan in self.plans]
+
+    def rehearsals(self) -> list[Part]:
+        found = []
+        for plan in self.plans:
+            if plan.rehearsal is not None and plan.rehearsal.submission is not None:
+                submission = plan.rehearsal.submission
+                found.append(Part(submission=submission, limits=limits_of(submission, self.settings)))
+        return found
+
+    def spendings(self) -> dict[str, Spending]:
+        """Of each submission."""
+        budget, found = self.settings["budget"], {}
+        for plan in self.plans:
+            first = plan.rehearsal
+            if first is not None and first.submission is not None and first.cost is not None:
+                found[first.submission.submission_id] = Spending(first.cost, budget, parallel=True)
+            found[plan.submission.submission_id] = Spending(plan.cost, budget, self.parallel)
+        return found
+
+    def order(self, terms: Mapping[str, Terms | None]) -> Order:
+        spendings = self.spendings()
+        parts = [
+            Part(submission=plan.submission, limits=limits_of(plan.submission, self.settings)) for plan in self.plans
+        ]
+
+        def paid(part: Part) -> Part:
+            sid = part.submission.submission_id
+            return replace(part, terms=terms.get(sid), canary=spendings[sid].canary)
+
+        return Order(
+            parts=tuple(map(paid, parts)),
+            rehearsals=tuple(map(paid, self.rehearsals())),
+            options=self.cluster.options,
+            grid=self.grid,
+            retry_failed=self.retry_failed,
+        )
+
+
+def send_order(sending: Sending, ledger: Ledger, view: View) -> str:
     """Register, reserve, and have one controller; the name of its job."""
-    for plan in plans:
-        register(plan.submission, ledger.path.parent, ledger)
-    leases = _leases(plans, ledger)
+    head, submissions = sending.cluster.head, sending.submissions()
+    for submission in submissions:
+        register(submission, ledger.path.parent, ledger)
+    leases = _leases(submissions, ledger)
     try:
         terms: dict[str, Terms | None] = {}
-        order = _order(cluster, plans, settings, spendings, terms, retry_failed)
-        live = [job for _, job in cluster.head.controllers(order.key) if not job.over]
-        if not live:
-            for plan, spending, lease in zip(plans, spendings, leases, strict=True):
-                sid = plan.submission.submission_id
-                terms[sid] = reserve(ledger, lease, sid, spending.cost, spending.budget)
-            order = _order(cluster, plans, settings, spendings, terms, retry_failed)
-        job, began = cluster.head.start(order)
+        if not any(not job.over for _, job in head.controllers(sending.order({}).key)):
+            spendings = sending.spendings()
+            terms = {
+                sid: reserve(ledger, lease, sid, spendings[sid].cost, spendings[sid].budget)
+                for sid, lease in leases.items()
+            }
+        job, began = head.start(sending.order(terms))
+        if not began:  # another machine's controller works with what was reserved there
+            for sid, found in terms.items():
+                if found is not None:
+                    Purse(ledger, leases[sid], sid, found).release()
     finally:
-        for lease in leases:
+        for lease in leases.values():
             ledger.release(lease)
-    view.note(f"the controller is job {job} on {cluster.server.url}" + ("" if began else ", begun by another submit"))
-    for plan in plans:
-        data = {"address": cluster.server.url, "state_dir": cluster.options.state_dir, "job": job, "began": began}
-        ledger.append(REMOTE, submission_id=plan.submission.submission_id, data=data)
+    url = sending.cluster.server.url
+    view.note(f"the controller is job {job} on {url}" + ("" if began else ", begun by another submit"))
+    data = {"address": url, "state_dir": sending.cluster.options.state_dir, "job": job, "began": began}
+    for submission in submissions:
+        ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
     return job
 
 
-def _leases(plans: Sequence[Plan], ledger: Ledger) -> list[Lease]:
+def _leases(submissions: Sequence[Submission], ledger: Ledger) -> dict[str, Lease]:
     """Of this runs folder: who else submits the same from here waits, and then finds the job."""
-    until, leases = time.monotonic() + PATIENCE, []
-    for plan in plans:
-        while (lease := ledger.acquire(lease_of_submission(plan.submission.submission_id))) is None:
+    until, leases = time.monotonic() + PATIENCE, dict[str, Lease]()
+    for submission in submissions:
+        sid = submission.submission_id
+        while (lease := ledger.acquire(lease_of_submission(sid))) is None:
             if time.monotonic() > until:
-                raise BackendFailure(f"another process holds {plan.submission.submission_id[:SUBMISSION_DIGITS]} here")
+                raise BackendFailure(f"another process holds {sid[:SUBMISSION_DIGITS]} here")
             time.sleep(0.2)
-        leases.append(lease)
+        leases[sid] = lease
     return leases
-
-
-def _order(
-    cluster: Cluster,
-    plans: Sequence[Plan],
-    settings: Settings,
-    spendings: Sequence[Spending],
-    terms: Mapping[str, Terms | None],
-    retry_failed: bool,
-) -> Order:
-    return Order(
-        submissions=tuple((plan.submission, limits_of(plan.submission, settings)) for plan in plans),
-        options=cluster.options,
-        retry_failed=retry_failed,
-        terms=tuple(terms.get(plan.submission.submission_id) for plan in plans),
-        canary=any(spending.canary for spending in spendings),
-    )
 
 
 class Follower:
@@ -144,39 +180,42 @@ def bring(head: Head, submission_id: str, runs_dir: Path, ledger: Ledger, note: 
     return seen
 
 
-def detached(submission_id: str, runs_dir: Path, url: str) -> str:
-    short = submission_id[:SUBMISSION_DIGITS]
+def detached(what: str, runs_dir: Path, url: str) -> str:
+    """`what`: the beginning of a submission's id, or the name of a grid."""
     return (
-        f"detached: {short} goes on on the cluster. Come back with `python -m orchestrator status {short} "
+        f"detached: {what} goes on on the cluster. Come back with `python -m orchestrator status {what} "
         f"-f{runs_flag(runs_dir)}`, or from any machine with --address {url}; `cancel` ends it"
     )
 
 
-def run_on_cluster(
-    cluster: Cluster,
-    plans: Sequence[Plan],
-    settings: Settings,
-    spendings: Sequence[Spending],
-    *,
-    retry_failed: bool,
-    quiet: bool,
-    ledger: Ledger,
-    view: View,
-) -> list[Outcome]:
+def run_on_cluster(sending: Sending, quiet: bool, ledger: Ledger, view: View) -> list[Outcome]:
     """From the plan to the tables. KeyboardInterrupt leaves everything running."""
-    runs_dir = ledger.path.parent
-    if not all(plan.finished for plan in plans):
-        for left in reversed(range(AGAIN)):
-            job = send_order(cluster, plans, settings, spendings, retry_failed, ledger, view)
-            if follow(cluster.head, job, Follower(ledger, view)):
-                break
-            if not left:
-                raise BackendFailure(f"the controller {job} was lost {AGAIN} times; look at its log in Ray's dashboard")
-            view.note(f"the controller {job} is gone without a last word; starting another one")
-    outcomes = []
-    for plan in plans:
-        register(plan.submission, runs_dir, ledger)
-        bring(cluster.head, plan.submission.submission_id, runs_dir, ledger, view.note)
-        view.close()
-        outcomes.append(finish(plan.submission, runs_dir, quiet))
-    return outcomes
+    runs_dir, head = ledger.path.parent, sending.cluster.head
+    if sending.grid is not None:
+        write_grid(ledger, sending.grid, [plan.submission.submission_id for plan in sending.plans])
+    ended: Frame = {"type": "end"}
+    if not all(plan.finished for plan in sending.plans):
+        ended = _control(sending, ledger, view)
+    unrehearsed = ended.get("unrehearsed")
+    for submission in sending.submissions():
+        register(submission, runs_dir, ledger)
+        if unrehearsed is None or submission.submission_id == unrehearsed:
+            bring(head, submission.submission_id, runs_dir, ledger, view.note)
+    view.close()
+    told = [plan.submission for plan in sending.plans]
+    if unrehearsed is not None:
+        view.note("the rehearsal did not come to its end: nothing that it was for was started")
+        told = [one.submission for one in sending.rehearsals() if one.submission.submission_id == unrehearsed]
+    return [finish(submission, runs_dir, quiet) for submission in told]
+
+
+def _control(sending: Sending, ledger: Ledger, view: View) -> Frame:
+    """Have a controller, and follow it to its last word. One that was lost with its head is started again."""
+    for _ in range(AGAIN):
+        job = send_order(sending, ledger, view)
+        follower = Follower(ledger, view)
+        follow(sending.cluster.head, job, follower)
+        if follower.ended is not None:
+            return follower.ended
+        view.note(f"the controller {job} is gone without a last word")
+    raise BackendFailure(f"the controller {job} was lost {AGAIN} times; look at its log in Ray's dashboard")

@@ -89,7 +89,7 @@ def submit(settings: Settings, request: Request) -> int:
             whole = (
                 _run_all(plans, grid, settings, request, ledger, outcomes)
                 if cluster is None
-                else _run_there(cluster, plans, settings, request, ledger, outcomes)
+                else _run_there(cluster, plans, grid, settings, request, ledger, outcomes)
             )
         finally:
             if grid is not None:
@@ -218,31 +218,24 @@ def _run_grid(
 def _run_there(
     cluster: "Cluster",
     plans: Sequence[Plan],
+    grid: Grid | None,
     settings: Settings,
     request: Request,
     ledger: Ledger,
     outcomes: list[Outcome],
 ) -> bool:
     """On the cluster; False where we left before the end."""
-    from orchestrator.remote_submit import detached, run_on_cluster
+    from orchestrator.remote_submit import Sending, detached, run_on_cluster
 
+    name = None if grid is None else grid.name
+    sending = Sending(cluster, plans, settings, name, request.retry_failed, request.parallel)
     view = make_view(sys.stderr)
-    spendings = [Spending(plan.cost, settings["budget"], request.parallel) for plan in plans]
     try:
-        outcomes += run_on_cluster(
-            cluster,
-            plans,
-            settings,
-            spendings,
-            retry_failed=request.retry_failed,
-            quiet=request.json or request.quiet,
-            ledger=ledger,
-            view=view,
-        )
+        outcomes += run_on_cluster(sending, request.json or request.quiet, ledger, view)
     except KeyboardInterrupt:
         view.close()
-        for plan in plans:
-            print(detached(plan.submission.submission_id, ledger.path.parent, cluster.server.url), file=sys.stderr)
+        what = name or plans[0].submission.submission_id[:SUBMISSION_DIGITS]
+        print(detached(what, ledger.path.parent, cluster.server.url), file=sys.stderr)
         return False
     finally:
         view.close()

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
             bundle = (state / sid[:SUBMISSION_DIGITS] / BUNDLE).read_text(encoding="utf-8")
             run_ids = [run["run_id"] for run in spec["runs"]]
             driven = ledger.holder(lease_of_submission(sid)) is not None
-            events = [event_to_dict(event) for event in events_of(ledger, sid, run_ids)]
+            events = [event_to_dict(event) for event in events_of(ledger, [sid], run_ids)]
             told |= {"spec": spec, "bundle": bundle, "driven": driven, "events": events}
     told["attempts"] = [
         _tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)
@@ -57,10 +57,10 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
     return 0
 
 
-def events_of(ledger: Ledger, submission_id: str, run_ids: Sequence[str], after: int = 0) -> list[Event]:
-    """Of a submission, and of its runs in other submissions."""
+def events_of(ledger: Ledger, submission_ids: Collection[str], run_ids: Collection[str], after: int = 0) -> list[Event]:
+    """Of submissions, and of their runs in others."""
     found = ledger.events(after=after)
-    return [event for event in found if event.submission_id == submission_id or event.run_id in run_ids]
+    return [event for event in found if event.submission_id in submission_ids or event.run_id in run_ids]
 
 
 def event_to_dict(event: Event) -> dict[str, typing.Any]:
