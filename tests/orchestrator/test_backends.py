@@ -7,6 +7,7 @@ import time
 import pytest
 
 from golf_core.rundir import RUN, SEAL, is_sealed, read_json, write_json
+from orchestrator.attempts import NODE
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend, Job, JobLost
 from orchestrator.backends.fake import Act, FakeBackend
@@ -179,6 +180,20 @@ def test_ranks_of_ray_are_not_slowed_down(backend, laid_down):
     assert os.getpriority(os.PRIO_PROCESS, bundle) == os.getpriority(os.PRIO_PROCESS, 0)
     backend.cancel(handle)
     until(lambda: backend.poll(handle).over, "the end")
+
+
+@pytest.mark.parametrize("kind", KINDS[3:], indirect=True)
+def test_an_actor_that_got_no_order_gets_it_from_who_finds_it(backend, laid_down):
+    """ray-cluster: its controller died between making it and telling it what to run."""
+    job = laid_down(toy_text())
+    (node, *_) = [view for view in backend.nodes.views() if view.gpus == 8]
+    handle = {"backend": backend.name, "attempt_id": job.attempt_id, "node": node.node_id, "host": node.host}
+    handle |= {"node_dir": backend.options.node_dir, "home": "h", "launch": "1a2b", "gpus": 8, "cpus": 0}
+    write_json(job.folder / NODE, handle)
+    backend._make_actor(handle, 60.0)
+    assert backend.find(job.attempt_id) == handle
+    until(lambda: backend.poll(handle).over, "the end")
+    assert is_sealed(job.folder, SEAL) and backend.poll(handle).phase == "ended"
 
 
 def parent(pid):

@@ -5,7 +5,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy import BACKOFF_SECONDS, MAX_RETRIES, OUTSIDE, Past, View, decide
+from orchestrator.policy import BACKOFF_SECONDS, MAX_REFUSALS, MAX_RETRIES, OUTSIDE, Past, View, decide
 
 OWN_FAULTS = ("user_error", "nan", "memory", "data", "artifact", "deadline", "silent")
 STATES = ("counted", "damaged", "void", "busy", "failed", "lost")
@@ -27,6 +27,8 @@ views = st.builds(
     train_faults=st.integers(0, MAX_RETRIES + 2),
     evaluate_faults=st.integers(0, MAX_RETRIES + 2),
     since_fault=st.floats(0, 100),
+    refusals=st.integers(0, MAX_REFUSALS + 2),
+    other_nodes=st.booleans(),
     slot_free=st.booleans(),
     elsewhere=st.booleans(),
     cancel=st.booleans(),
@@ -88,3 +90,10 @@ def test_retries_wait_longer_each_time_and_end():
         after = dataclasses.replace(before, since_fault=pause + 0.1)
         assert (decide(before).verb, decide(after).verb) == ("wait", "start")
     assert decide(View([], train_faults=MAX_RETRIES + 1, since_fault=1e9)).verb == "stop"
+
+
+@given(views)
+def test_nodes_are_tried_up_to_a_limit_and_this_machine_once(view):
+    """After a refusal nothing is started where there is no other node, nor after too many of them."""
+    if decide(view).verb == "start" or (decide(view).verb == "evaluate" and not view.retry_failed):
+        assert view.refusals <= (MAX_REFUSALS if view.other_nodes else 0)

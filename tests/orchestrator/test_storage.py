@@ -54,7 +54,7 @@ def test_a_training_comes_back_though_its_log_grew(uri, tmp_path):
 
 
 def test_a_damaged_copy_is_refused_and_leaves_nothing(tmp_path):
-    """A byte changed there: an error that names the file, and a folder as it was. Likewise a seal with foreign names."""
+    """A byte changed there: an error that names it, and a folder as it was. Likewise a seal with foreign names."""
     folder, back = ended(tmp_path, Act()), tmp_path / "back"
     back.mkdir()
     copies = Storage(f"file://{tmp_path}/kept", folder.name, "1a2b")
