@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,9 @@ from filelock import FileLock, Timeout
 from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
 from golf_core.data.shard_writer import write_shard
 from golf_core.data.shards import read_shard, shard_paths
+from golf_core.recipes import RECIPES
+from tests.golf_core.forked import ON_ONE_CORE, run_forked
+from tests.golf_core.tiny import every_recipe
 
 
 def made_together(factory: pytest.TempPathFactory, makes: Mapping[str, Callable[[Path], None]]) -> dict[str, Path]:
@@ -58,34 +59,28 @@ def small_data(embedded, tmp_path_factory) -> tuple[Path, Path]:
     return small, tokenizer
 
 
-def launch_worlds(processes: int, out: Path, data: Path) -> None:
-    """Run worlds.py in that many processes; old names of collectives are errors, as in the suite."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run(
-        [*command, str(ROOT / "tests" / "golf_core" / "worlds.py"), str(out), str(data)],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error::FutureWarning:torch.distributed.c10d_logger",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+def launch(world: int, names: Iterable[str], data: Path) -> Callable[[Path], None]:
+    """Fills a folder with what so many processes made of these recipes."""
+
+    def fill(out: Path) -> None:
+        script = ROOT / "tests" / "golf_core" / "worlds.py"
+        done = run_forked(script, out, data, *names, env={**os.environ, **ON_ONE_CORE}, world=world)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+    return fill
 
 
 @pytest.fixture(scope="session")
 def launched(tmp_path_factory, small_data) -> dict[int, Path]:
-    """The folder of what 1, 2 and 4 processes computed, for test_worlds.py and test_parallel_muon.py: one launch each,
-    since most of a launch is imports."""
-
-    def fill(world: int) -> Callable[[Path], None]:
-        return lambda out: launch_worlds(world, out, small_data[0])
-
-    folders = made_together(tmp_path_factory, {f"world{world}": fill(world) for world in (4, 2, 1)})
+    """The folder of what 1, 2 and 4 processes computed, for test_worlds.py and test_parallel_muon.py: of 4, of the
+    recipes; else of the grids' variants, too."""
+    makes = {world: launch(world, RECIPES if world == 4 else every_recipe(), small_data[0]) for world in (4, 2, 1)}
+    folders = made_together(tmp_path_factory, {f"world{world}": make for world, make in makes.items()})
     return {world: folders[f"world{world}"] for world in (1, 2, 4)}
+
+
+@pytest.fixture(scope="session")
+def launched_variants(tmp_path_factory, small_data) -> Path:
+    """The folder of what 4 processes made of the grids' variants."""
+    names = [name for name in every_recipe() if name not in RECIPES]
+    return made_together(tmp_path_factory, {"variants4": launch(4, names, small_data[0])})["variants4"]

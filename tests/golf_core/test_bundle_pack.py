@@ -17,7 +17,7 @@ from golf_core.config_io import override, to_dict
 from golf_core.recipes import RECIPES, load_recipe
 from results.bundle_config import frozen_config
 from results.requirements import imported_modules
-from tests.golf_core.test_pipeline import run_bundle, run_package, scores_of, tiny
+from tests.golf_core.test_pipeline import run_bundle, run_package, scores_of, start_bundle, tiny
 
 PROGRAM = '''"""A program: small."""
 
@@ -184,6 +184,11 @@ def test_all_forms_compute_the_same(small_data, tmp_path):
 @pytest.mark.slow
 def test_packed_runs_under_torchrun(small_data, tmp_path):
     """Two processes train and, having become new programs, score: argv, environment and the file's name hold."""
-    done = run_bundle(tmp_path, tiny("ship=packed"), small_data, processes=2)
+    done = start_bundle(tmp_path, tiny("ship=packed"), small_data, "--dtype", "bf16", processes=2)
     assert done.returncode == 0, done.stdout + done.stderr
+    begun = [line.split() for line in done.stdout.splitlines() if line.startswith("stage:")]
+    assert [(words[0], words[-1]) for words in begun] == [
+        ("stage:train", "dtype:bf16"),
+        ("stage:evaluate", "dtype:bf16"),
+    ]
     assert scores_of(tmp_path)["code_bytes"] == (tmp_path / "train_gpt.py").stat().st_size

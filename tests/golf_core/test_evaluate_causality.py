@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from golf_core.bundle import ROOT, build_bundle
+from golf_core.bundle import build_bundle
 from golf_core.config import TTTConfig
 from golf_core.data.shards import BOS_ID
 from golf_core.evaluate.chunk_ttt import evaluate_chunk_ttt
@@ -27,9 +25,10 @@ from golf_core.evaluate.lora_ttt import evaluate_lora_ttt
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.evaluate.unscored_ttt import evaluate_unscored_ttt, rate_groups, shared_steps
 from golf_core.fields import ConfigError
+from tests.golf_core.forked import run_forked
 from tests.golf_core.test_evaluate import quiet, stream
 from tests.golf_core.test_lora_ttt import TECHNIQUES, RecordingLedger, documents, trained
-from tests.golf_core.test_pipeline import environment, run_bundle, scores_of, tiny
+from tests.golf_core.test_pipeline import environment, run_both_stages, run_bundle, scores_of, tiny
 
 CONFIGS = {
     "chunk": TTTConfig(kind="chunk", chunk_tokens=24, lr=0.05, epochs=2, batch_seqs=2),
@@ -178,9 +177,7 @@ def test_uneven_ranks_neither_hang_nor_differ(tmp_path):
     rank knows the verdict."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", str(script)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(launch, env=env, capture_output=True, text=True, timeout=180)
+    done = run_forked(script, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, world=3)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("FOUND")]
     assert sorted(rank for rank, _ in found) == [0, 1, 2]
@@ -221,9 +218,7 @@ LEGAL = ("ttt.kind=lora", "ttt.lora_chunk_tokens=16", "ttt.lora_documents=16")
 def legal(small_data, tmp_path_factory) -> tuple[Path, str]:
     """The folder of a run that learns per document, and what it printed."""
     folder = tmp_path_factory.mktemp("legal")
-    done = run_bundle(folder, tiny(*LEGAL), small_data)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+    return folder, run_both_stages(folder, tiny(*LEGAL), small_data)
 
 
 def test_a_legal_run_says_so(legal):
@@ -254,14 +249,8 @@ def test_unscored_learning_without_the_flag_does_not_run(legal, small_data, tmp_
     text = text[:flag] + "diagnostic_only=False" + text[flag + len("diagnostic_only=True") :]
     # The check of the config, too, is taken out: the ledger must be enough.
     script.write_text(text.replace('self.ttt.kind != "unscored" or self.diagnostic_only', "True"))
-    artifact = str(legal[0] / "artifact.bin")
-    done = subprocess.run(
-        [sys.executable, str(script), "evaluate", "--artifact", artifact, "--out", str(tmp_path)],
-        env=environment(small_data, 1337),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    given = ("evaluate", "--artifact", legal[0] / "artifact.bin", "--out", tmp_path)
+    done = run_forked(script, *given, env=environment(small_data, 1337))
     assert done.returncode == 1
     assert "fatal:ledger ttt: tokens were had before they were scored" in done.stdout
     assert not (tmp_path / "scores.json").exists()

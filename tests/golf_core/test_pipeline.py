@@ -19,6 +19,7 @@ from golf_core.parts import load_parts
 from golf_core.process import Place
 from golf_core.recipes import load_recipe
 from golf_core.run import Run
+from tests.golf_core.forked import run_forked
 
 TINY = [
     *("model.layers=2", "model.width=32", "model.heads=2", "model.kv_heads=1"),
@@ -53,8 +54,9 @@ def environment(data: tuple[Path, Path], seed: int) -> dict[str, str]:
     }
 
 
-def run_bundle(folder: Path, config: Config, data, *arguments: str, processes: int = 1, seed: int = 1337):
-    """Write the bundle into `folder` and run it there; the finished process."""
+def start_bundle(folder: Path, config: Config, data, *arguments: str, processes: int = 1):
+    """Write the bundle into `folder` and start it there as a user does, alone or by torchrun: it trains, and becomes
+    the program that scores; finished."""
     script = folder / "train_gpt.py"
     script.write_text(build_bundle(config))
     launch = [sys.executable]
@@ -62,22 +64,36 @@ def run_bundle(folder: Path, config: Config, data, *arguments: str, processes: i
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run(
         [*launch, str(script), *arguments, "--out", str(folder)],
-        env=environment(data, seed),
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-
-
-def run_package(folder: Path, config: Config, data, *arguments: str):
-    """The same from the package; the finished process."""
-    return subprocess.run(
-        [sys.executable, "-c", PACKAGE_RUN, str(ROOT), json.dumps(to_dict(config)), *arguments, "--out", str(folder)],
         env=environment(data, 1337),
         capture_output=True,
         text=True,
         timeout=180,
     )
+
+
+def run_bundle(folder: Path, config: Config, data, verb: str, *arguments: str, world: int = 1, seed: int = 1337):
+    """Write the bundle into `folder` and run one stage of it there, in processes of its own (forked.py); finished."""
+    script = folder / "train_gpt.py"
+    script.write_text(build_bundle(config))
+    return run_forked(script, verb, *arguments, "--out", folder, env=environment(data, seed), world=world)
+
+
+def run_both_stages(folder: Path, config: Config, data, *arguments: str) -> str:
+    """Train, then score in another process; what both printed."""
+    said = ""
+    for verb in ("train", "evaluate"):
+        done = run_bundle(folder, config, data, verb, *arguments)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        said += done.stdout
+    return said
+
+
+def run_package(folder: Path, config: Config, data, verb: str):
+    """One stage from the package; the finished process."""
+    script = folder / "package_run.py"
+    script.write_text(PACKAGE_RUN)
+    given = (ROOT, json.dumps(to_dict(config)), verb, "--out", folder)
+    return run_forked(script, *given, env=environment(data, 1337))
 
 
 def scores_of(folder: Path) -> dict:
@@ -88,7 +104,7 @@ def scores_of(folder: Path) -> dict:
 def finished(tmp_path_factory, small_data):
     """A whole run of one process without a verb: the folder, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    done = run_bundle(folder, tiny(), small_data)
+    done = start_bundle(folder, tiny(), small_data)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -149,7 +165,7 @@ def test_two_processes_compute_what_one_does(finished, small_data, tmp_path):
     """Trained by two processes the losses agree with one's to rounding; scored by two, the same artifact's scores do,
     learning while scoring included."""
     alone = finished[0]
-    done = run_bundle(tmp_path, tiny(), small_data, "train", processes=2)
+    done = run_bundle(tmp_path, tiny(), small_data, "train", world=2)
     assert done.returncode == 0, done.stdout + done.stderr
 
     def losses(folder):
@@ -158,7 +174,7 @@ def test_two_processes_compute_what_one_does(finished, small_data, tmp_path):
 
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
     (tmp_path / "artifact.bin").write_bytes((alone / "artifact.bin").read_bytes())
-    done = run_bundle(tmp_path, tiny(), small_data, "evaluate", processes=2)
+    done = run_bundle(tmp_path, tiny(), small_data, "evaluate", world=2)
     assert done.returncode == 0, done.stdout + done.stderr
     for stage, score in scores_of(alone)["stages"].items():
         two = scores_of(tmp_path)["stages"][stage]

@@ -1,8 +1,6 @@
 """Every recipe and grid: its size, its bundle, a whole tiny run from that bundle, and a rehearsal at full size."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -19,7 +17,8 @@ from golf_core.inventory import take_inventory, tensor_shapes
 from golf_core.model.gpt import GPT
 from golf_core.parts import load_parts
 from golf_core.recipes import GRIDS, RECIPES, Recipe, default_recipe, load_grid, load_recipe
-from tests.golf_core.test_pipeline import environment, run_bundle, scores_of
+from tests.golf_core.forked import run_forked
+from tests.golf_core.test_pipeline import environment, run_both_stages, run_bundle, scores_of
 from tests.golf_core.tiny import tiny
 
 PARAMETERS = {
@@ -104,9 +103,18 @@ def test_a_bundle_holds_what_the_recipe_uses(name):
     assert inside & every_part == used & every_part
 
 
-@pytest.mark.parametrize("name", EVERY)
+def model_of(config: Config) -> tuple:
+    """What of a config makes the model: its section, and the modules behind it."""
+    return config.model, tuple(part for part in chosen_parts(config) if part[0].startswith("model."))
+
+
+DISTINCT = list({model_of(tiny(recipe.config)): name for name, recipe in reversed(EVERY.items())}.values())[::-1]
+
+
+@pytest.mark.parametrize("name", DISTINCT)
 def test_a_recipe_compiles_as_one_graph(name):
-    """The GPU's forward and backward pass is traced without a break (four layers, shapes only)."""
+    """The GPU's forward and backward pass is traced without a break (four layers, shapes only; recipes whose models are
+    then the same are one)."""
     config = tiny(EVERY[name].config)
     with torch.device("meta"):
         model = GPT(config.model, load_parts(config), torch.bfloat16)
@@ -143,8 +151,7 @@ def test_a_tiny_run_from_the_bundle_reloads_to_the_same_scores(name, small_data,
     """Trained, averaged, rounded, compressed, reloaded and scored by the bundle alone; scored again from the artifact
     the losses are the same, to the bit."""
     config = tiny(EVERY[name].config)
-    done = run_bundle(tmp_path, config, small_data)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run_both_stages(tmp_path, config, small_data)
     scores = scores_of(tmp_path)
     stages = ["roundtrip", *(["sliding"] if config.evaluate.stride < config.evaluate.seq_len else [])]
     assert list(scores["stages"]) == stages + (["ttt"] if config.ttt.kind != "none" else [])
@@ -200,8 +207,7 @@ def plain_artifacts(tmp_path_factory, small_data) -> dict[str, bytes]:
 def test_a_switch_runs_in_recipes_that_do_not_have_it(name, switch, plain_artifacts, small_data, tmp_path):
     """Techniques that no recipe names run whole in a plain recipe and in one with shared projections, and what is
     shipped is no more what it was."""
-    done = run_bundle(tmp_path, override(plain(name), SWITCHED[switch]), small_data)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run_both_stages(tmp_path, override(plain(name), SWITCHED[switch]), small_data)
     assert (tmp_path / "artifact.bin").read_bytes() != plain_artifacts[name]
     assert scores_of(tmp_path)["stages"]
 
@@ -218,8 +224,7 @@ IN_BF16 = {
 def test_a_tiny_run_in_the_dtype_of_gpus(name, small_data, tmp_path):
     """With activations in bf16, emulated here, training, calibration, export and learning while scoring run whole."""
     config = override(tiny(load_recipe(name).config), IN_BF16[name])
-    done = run_bundle(tmp_path, config, small_data, "--dtype", "bf16")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run_both_stages(tmp_path, config, small_data, "--dtype", "bf16")
     losses = [stage["val_loss"] for stage in scores_of(tmp_path)["stages"].values()]
     assert all(0 < loss < 8 for loss in losses)
 
@@ -235,13 +240,7 @@ def test_a_full_size_recipe_is_rehearsed_without_a_gpu(name, tmp_path, small_dat
     size is reported with the code's bytes."""
     script = tmp_path / "train_gpt.py"
     script.write_text(build_bundle(EVERY[name].config))
-    done = subprocess.run(
-        [sys.executable, str(script), "rehearse"],
-        env=environment(small_data, 1337),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_forked(script, "rehearse", env=environment(small_data, 1337), timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["parameters"] == take_inventory(EVERY[name].config).parameters

@@ -1,9 +1,11 @@
-"""Every recipe and every recipe of a grid, made tiny, trains the same with one process, two and four."""
+"""Every recipe and every recipe of a grid, made tiny, trains the same with one process, two and four (the grids' with
+four by `make test-whole`)."""
 
 import json
 
 import pytest
 
+from golf_core.recipes import RECIPES
 from tests.golf_core.tiny import every_recipe
 
 WORLDS = (1, 2, 4)
@@ -15,23 +17,34 @@ def results(launched) -> dict[int, dict]:
     return {world: json.loads((out / f"world{world}.json").read_text()) for world, out in launched.items()}
 
 
+def assert_trained_the_same(alone: dict, other: dict) -> None:
+    assert alone["steps"] == len(alone["losses"]) == 3
+    assert alone["losses"][-1] != alone["losses"][0]
+    assert other["same_on_all"]
+    assert other["rounding"] == alone["rounding"]
+    assert other["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    for which in ("last", "shipped"):
+        assert other[which].keys() == alone[which].keys()
+        for tensor, numbers in alone[which].items():
+            assert other[which][tensor] == pytest.approx(numbers, rel=2e-3, abs=2e-3), tensor
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(every_recipe()))
 def test_a_recipe_trains_the_same_in_every_world(results, name):
     """Losses of all steps, the last weights and the shipped ones agree between 1, 2 and 4 processes to rounding, and
     all processes of a world have the same weights to the bit."""
-    alone = results[1][name]
-    assert alone["steps"] == len(alone["losses"]) == 3
-    assert alone["losses"][-1] != alone["losses"][0]
-    for world in WORLDS[1:]:
-        other = results[world][name]
-        assert other["same_on_all"]
-        assert other["rounding"] == alone["rounding"]
-        assert other["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-        for which in ("last", "shipped"):
-            assert other[which].keys() == alone[which].keys()
-            for tensor, numbers in alone[which].items():
-                assert other[which][tensor] == pytest.approx(numbers, rel=2e-3, abs=2e-3), tensor
+    others = [world for world in WORLDS[1:] if name in results[world]]
+    assert others == ([2, 4] if name in RECIPES else [2])
+    for world in others:
+        assert_trained_the_same(results[1][name], results[world][name])
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", sorted(set(every_recipe()) - set(RECIPES)))
+def test_a_variant_of_a_grid_trains_the_same_in_four_processes(results, launched_variants, name):
+    """The same holds for the grids' variants with 4 processes."""
+    assert_trained_the_same(results[1][name], json.loads((launched_variants / "world4.json").read_text())[name])
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
-"""A program for test_worlds.py, one process of several: trains every recipe, made tiny, and writes what came out. Then
-the checks of parallel Muon for test_parallel_muon.py.
+"""A program for test_worlds.py, one process of several: trains recipes, made tiny, and writes what came out. Then the
+checks of parallel Muon for test_parallel_muon.py.
 
-python tests/golf_core/worlds.py OUT DATA, alone or by torchrun.
+python tests/golf_core/worlds.py OUT DATA NAME..., alone or as one of a group.
 """
 
 import json
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,12 +96,13 @@ def warmed_up(steps: int) -> Config:
     return override(config, [f"train.warmup_steps={steps}", "train.loader=coprime"])
 
 
-def main(out: Path, data: Path) -> None:
+def main(out: Path, data: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
+    warnings.filterwarnings("error", category=FutureWarning)  # old names of collectives, as in the suite
     with joined_group("fp32") as place:
-        results, trained = {}, {}
-        for name, recipe in every_recipe().items():
-            config = tiny(recipe.config)
+        results, trained, recipes = {}, {}, every_recipe()
+        for name in names:
+            config = tiny(recipes[name].config)
             alike = replace(config, name="any", evaluate=EvaluateConfig(), ttt=TTTConfig(), ship="readable")
             if alike not in trained:  # recipes that differ in their size alone are one when they are tiny
                 trained[alike] = train_tiny(config, data, place, out)
@@ -113,4 +115,4 @@ def main(out: Path, data: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
