@@ -27,38 +27,47 @@ class DataUnfit(Exception):
 def data_on_node(data: Mapping[str, typing.Any], cache: Path) -> dict[str, str]:
     """{path, tokenizer_path, stamp} of a run's `data` on this node. Raises DataUnfit."""
     cache.mkdir(parents=True, exist_ok=True)
-    with folder_lock(cache, PATIENCE):
-        if data["path"] == EMBEDDED_PATH:
-            said = _run(EMBEDDED, ["--cache", str(cache / "embedded")], "the embedded corpus")
-            path, tokenizer = Path(said["data_path"]), Path(said["tokenizer_path"])
-        else:
-            path, tokenizer = Path(data["path"]), Path(data["tokenizer_path"])
-        known = cache / f"checked-{content_id([str(path), str(tokenizer)])[:16]}.json"
-        try:
-            stamp = data_stamp(path, tokenizer)
-        except OSError as error:
-            raise DataUnfit(f"the data is not on this node: {error}") from None
-        if (found := _remembered(known, stamp)) is None:
-            said = _run(IDENTITY, ["--data", str(path), "--tokenizer", str(tokenizer)], f"data {path}")
-            found = (said["data_sha256"], said["tokenizer_sha256"])
-            if data_stamp(path, tokenizer) != stamp:
-                raise DataUnfit(f"the data in {path} was changed while it was checked")
-            write_json(known, {"stamp": stamp, "data_sha256": found[0], "tokenizer_sha256": found[1]})
     asked = (data["sha256"], data["tokenizer_sha256"])
-    if found != asked:
-        raise DataUnfit(
-            f"the data in {path} is not that of the run: sha256 {found[0][:12]}, tokenizer {found[1][:12]}; the run "
-            f"needs {asked[0][:12]}, {asked[1][:12]}"
-        )
-    return {"path": str(path), "tokenizer_path": str(tokenizer), "stamp": stamp}
+    with folder_lock(cache, PATIENCE):
+        known = cache / f"checked-{content_id([data['path'], data['tokenizer_path'], *asked])[:16]}.json"
+        if (found := _remembered(known)) is not None:
+            return found
+        found, said = _look(data, cache)
+        if said != asked:
+            raise DataUnfit(
+                f"the data in {found['path']} is not that of the run: sha256 {said[0][:12]}, tokenizer {said[1][:12]}; "
+                f"the run needs {asked[0][:12]}, {asked[1][:12]}"
+            )
+        write_json(known, found)
+        return found
 
 
-def _remembered(known: Path, stamp: str) -> tuple[str, str] | None:
+def _remembered(known: Path) -> dict[str, str] | None:
+    """What was found to be the run's data, if nobody touched it since."""
     try:
-        row = read_json(known)
-    except RunDirError:
-        return None
-    return (str(row["data_sha256"]), str(row["tokenizer_sha256"])) if row.get("stamp") == stamp else None
+        found = {key: str(value) for key, value in read_json(known).items()}
+        if data_stamp(Path(found["path"]), Path(found["tokenizer_path"])) == found["stamp"]:
+            return found
+    except (OSError, KeyError, RunDirError):
+        pass
+    return None
+
+
+def _look(data: Mapping[str, typing.Any], cache: Path) -> tuple[dict[str, str], tuple[str, str]]:
+    """Where the data lies, and the hashes of its content: every byte is read."""
+    path, tokenizer = Path(data["path"]), Path(data["tokenizer_path"])
+    if data["path"] == EMBEDDED_PATH:
+        said = _run(EMBEDDED, ["--cache", str(cache / "embedded")], "the embedded corpus")
+        path, tokenizer = Path(said["data_path"]), Path(said["tokenizer_path"])
+    try:
+        stamp = data_stamp(path, tokenizer)
+        said = _run(IDENTITY, ["--data", str(path), "--tokenizer", str(tokenizer)], f"data {path}")
+        if data_stamp(path, tokenizer) != stamp:
+            raise DataUnfit(f"the data in {path} was changed while it was checked")
+    except OSError as error:
+        raise DataUnfit(f"the data is not on this node: {error}") from None
+    where = {"path": str(path), "tokenizer_path": str(tokenizer), "stamp": stamp}
+    return where, (said["data_sha256"], said["tokenizer_sha256"])
 
 
 def _run(module: str, arguments: Sequence[str], what: str) -> dict[str, typing.Any]:
