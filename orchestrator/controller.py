@@ -241,7 +241,7 @@ class Controller:
         except Unavailable as error:
             now, why = self.clock(), str(error)
             case.no_node_since = now if case.no_node_since is None else case.no_node_since
-            if not any(other.live or other.fresh or other.sought for other in self.cases):
+            if not error.passing and not any(one.live or one.fresh or one.sought for one in self.cases):
                 raise BackendFailure(why) from error  # nothing was begun: said at once
             if isinstance(error, Refused) or now - case.no_node_since > NO_NODE_SECONDS:
                 self._end(case, Decision("stop", why))

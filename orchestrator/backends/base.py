@@ -26,7 +26,7 @@ class JobLost(BackendError):
 
 
 class Unavailable(BackendError):
-    pass
+    passing = False  # something ran there before: it may come back
 
 
 class Refused(Unavailable):

@@ -67,7 +67,9 @@ class RayClusterBackend:
         except AllRefused as error:
             raise Refused(str(error)) from error
         except Infeasible as error:
-            raise Unavailable(str(error)) from error
+            unavailable = Unavailable(str(error))
+            unavailable.passing = bool(self.followers)
+            raise unavailable from error
 
     def start(self, job: Job) -> Handle:
         if (live := self._live(job.attempt_id)) is not None:
