@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.backends.ray_survey import lost
 from orchestrator.errors import BackendFailure
 from orchestrator.finding import OK, WARNING, WRONG
-from orchestrator.lock import requirements
-from orchestrator.node_findings import NEEDED, survey_findings
+from orchestrator.lock import pinned, requirements
+from orchestrator.node_findings import NEEDED, refuse_unfit, survey_findings
 from orchestrator.node_look import look, look_at_data
 from orchestrator.spec import Data
 from orchestrator.survey import KERNELS, PACKAGES, NodeFacts, Survey
@@ -148,6 +149,32 @@ def test_a_cluster_without_gpus_runs_on_all_its_nodes():
     assert absent.name == "packages" and all(name in absent.found for name in NEEDED)
     without = node("n1", packages=INSTALLED | {"fsspec": None})
     assert troubles(without) == [] and "fsspec" in troubles(without, storage="s3://b")[0].found
+
+
+def test_a_submit_refuses_a_cluster_where_an_attempt_could_only_fail():
+    """One unfit node is enough, since any could be chosen; a silent one may come back; doubts refuse nothing."""
+    refuse_unfit(Survey(ray="2.60.0", python="3.11.7", nodes=(head(), node("n1"), node("n2", error="gone"))), ROOT)
+    refuse_unfit(Survey(ray="2.60.0", python="3.11.7", nodes=(node("n1", clock_offset=99.0, gpus=()),)), ROOT)
+    bare = node("n2", packages=INSTALLED | {"torch": None}, disk_error="/x: full")
+    with pytest.raises(BackendFailure, match=r"torch.*--install-packages\nand 1 more") as refused:
+        refuse_unfit(Survey(ray="2.60.0", python="3.11.7", nodes=(node("n1"), bare)), ROOT)
+    assert refused.value.exit_code == 5 and str(refused.value).startswith("n2 (n2n2n2n2)")
+
+
+def test_what_ray_installs_is_what_the_lock_says(tmp_path):
+    """By exact version; the least where the lock has none; a package that nobody asks for is no package."""
+    assert f"torch=={LOCKED['torch']}" in pinned(ROOT, NEEDED) and len(pinned(ROOT, NEEDED)) == len(NEEDED)
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["fsspec>=2025.1"]\n')
+    assert pinned(tmp_path, ["fsspec"]) == ["fsspec>=2025.1"]
+
+
+def test_a_lost_node_is_one_whose_place_nobody_took():
+    """A node that was started again under another id is there."""
+    row = {"NodeID": "a", "NodeName": "n1", "NodeManagerHostname": "h", "NodeManagerAddress": "10.0.0.1"}
+    gone = row | {"NodeID": "b", "NodeName": "n2"}
+    again = row | {"NodeID": "c"}
+    live = {"c": {"hostname": "n1", "address": "10.0.0.1"}}
+    assert lost([row, gone, again], live) == ("n2 (10.0.0.1)",)
 
 
 NODES = st.builds(
