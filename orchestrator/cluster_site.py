@@ -24,6 +24,7 @@ from orchestrator.preflight import ROOT, Check
 from orchestrator.remote import Head, checked
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import OWN_DTYPE, Data, Submission, Target
+from orchestrator.storage import check_storage
 from orchestrator.survey import NodeFacts, Survey
 from orchestrator.transfer import Seen, check_made_here
 
@@ -74,6 +75,8 @@ class Cluster:
         address = read_address(settings["address"], os.environ, insecure, settings.source("address"))
         if address.warning:
             print(f"warning: {address.warning}", file=sys.stderr)
+        if settings["storage"] is not None:
+            check_storage(settings["storage"])
         self.runs_dir = runs_dir
         self.server = JobServer(address)
         self.options = ClusterOptions(
