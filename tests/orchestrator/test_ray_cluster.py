@@ -54,17 +54,18 @@ def test_three_seeds_run_on_three_nodes_at_once_and_outlive_their_controller(clu
 
 
 @pytest.mark.chaos
-def test_a_node_lost_in_training_costs_the_attempt_and_not_the_run(cluster, data, tmp_path):
-    """The attempt is void as node_lost, the next one runs on another node and is counted."""
+@pytest.mark.parametrize("cls", ["node_lost", "preempted"])
+def test_a_node_lost_in_training_costs_the_attempt_and_not_the_run(cluster, data, tmp_path, cls):
+    """The attempt is void by its class, the next one runs on another node and is counted."""
     with Runs(cluster, submission(data, waiting("train2", tmp_path), seeds=(1,))) as runs:
         runs.start()
         until(lambda: runs.reaches(1, "step 1", file="log.txt"), "training")
         lost = runs.host(1)
-        cluster.kill_node(lost)
+        cluster.kill_node(lost) if cls == "node_lost" else cluster.preempt_node(lost)
         until(lambda: runs.attempt(1, 2), "the second attempt")
         (tmp_path / "go").touch()
         assert runs.finish() == {"1": ["done", "counted"]}
-        assert runs.states() == {1: [("void", "node_lost"), ("counted", "completed")]}
+        assert runs.states() == {1: [("void", cls), ("counted", "completed")]}
         assert runs.host(1, 2) != lost
         nothing_is_left(cluster)
 
