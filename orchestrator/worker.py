@@ -325,6 +325,9 @@ def main(folder: Path) -> int:
     except Locked as error:
         print(error, file=sys.stderr)
         return 3
+    except OSError as error:  # not even the result could be written: whoever looks finds that we are gone
+        print(f"error: {folder.name}: {error}", file=sys.stderr)
+        return 4
     return 0
 
 
