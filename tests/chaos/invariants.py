@@ -39,6 +39,16 @@ def scores_of(runs_dir):
     return {seeds[run]: (folders[0] / SCORES).read_bytes() for run, folders in counted_folders(runs_dir).items()}
 
 
+def expected(scores, text, *seeds):
+    """The scores of the same seeds (or of these alone) by another text of the toy, which tells its own length."""
+    length = len(text.encode())
+    return {
+        seed: json.dumps(json.loads(data) | {"code_bytes": length}).encode()
+        for seed, data in scores.items()
+        if not seeds or seed in seeds
+    }
+
+
 def tables_of(runs_dir):
     """The submission's scores.csv; None where no tables were made."""
     found = list(runs_dir.glob(f"{SIDS}/scores.csv"))
