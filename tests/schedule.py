@@ -12,10 +12,9 @@ import pytest
 
 # These take longest: begun first, so that no process is left alone with one of them at the end. The rest is short.
 FIRST = (
-    *("cluster", "ray"),
+    *("cluster", "ray", "worlds"),
     "tests/golf_core/test_recipes.py",
     "tests/orchestrator/test_cli.py",
-    "tests/golf_core/test_worlds.py",
     "tests/orchestrator/test_told.py",
     "tests/golf_core/test_bundle_pack.py",
     "tests/golf_core/test_pipeline.py",

@@ -14,6 +14,7 @@ from golf_core.recipes import load_recipe
 from tests.golf_core.parallel_ranks import STEPS, Matrices, gradients_of
 
 WORLDS = (1, 2, 4)
+pytestmark = pytest.mark.xdist_group("worlds")  # one launch for both files
 CHECKS = ("bare", "decay", "clip", "clip_above")
 
 

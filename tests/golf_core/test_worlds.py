@@ -9,6 +9,7 @@ from golf_core.recipes import RECIPES
 from tests.golf_core.tiny import every_recipe
 
 WORLDS = (1, 2, 4)
+pytestmark = pytest.mark.xdist_group("worlds")  # one launch for both files
 
 
 @pytest.fixture(scope="module")
