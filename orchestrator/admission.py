@@ -92,6 +92,8 @@ class Purse:
 
     def release(self) -> None:
         """Give back what was not needed."""
+        if self.account().reservations[self.terms.reservation].released:
+            return
         data = {"reservation": self.terms.reservation}
         self.ledger.append(RELEASED, lease=self.lease, submission_id=self.submission_id, data=data)
 
@@ -108,8 +110,8 @@ def worker_seconds(folder: Path) -> float | None:
 class Admission:
     """What a controller asks. Without a purse nothing is paid for; without a policy no canary goes first."""
 
-    def __init__(self, runs_dir: Path, purse: Purse | None, canary: Policy | None) -> None:
-        self.runs_dir, self.purse, self.canary = runs_dir, purse, canary
+    def __init__(self, runs_dir: Path, run_ids: Sequence[str], purse: Purse | None, canary: Policy | None) -> None:
+        self.runs_dir, self.run_ids, self.purse, self.canary = runs_dir, run_ids, purse, canary
         self._over: dict[Path, str] = {}  # what a counted attempt says does not change
 
     def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
@@ -131,7 +133,7 @@ class Admission:
         """Settle what has ended; give back what was not needed, unless something still runs where nobody looks now."""
         if self.purse is None:
             return
-        there = [one for case in cases for one in inspect_all(self.runs_dir, case.run.run_id)]
+        there = [one for run_id in self.run_ids for one in inspect_all(self.runs_dir, run_id)]
         with contextlib.suppress(Fenced):  # whoever took over settles
             self.purse.settle([one for one in there if one.state in FINAL])
             if all(one.state in FINAL for one in there):

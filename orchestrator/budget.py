@@ -75,6 +75,7 @@ class Execution:
     attempt_id: str
     run_id: str
     most_usd: float
+    at: str  # when it was to begin
     began: bool = False
     refused: bool = False  # by the backend: it never began
     spent_usd: float | None = None  # None: not settled
@@ -150,7 +151,7 @@ def account(events: Iterable[Event]) -> Account:
             under = current.get(str(event.submission_id))
             if under is not None and not under.released:
                 most = under.terms.attempt_usd
-                latest[attempt] = Execution(f"{attempt}/{starts[attempt]}", attempt, str(event.run_id), most)
+                latest[attempt] = Execution(f"{attempt}/{starts[attempt]}", attempt, str(event.run_id), most, event.at)
                 under.executions[latest[attempt].name] = latest[attempt]
         elif event.kind == STARTED and attempt in latest:
             latest[attempt].began = True

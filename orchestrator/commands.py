@@ -14,7 +14,7 @@ from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.errors import UsageError
 from orchestrator.grid_status import grids, status_of_grid
 from orchestrator.ledger import Ledger
-from orchestrator.money import spent_on
+from orchestrator.money import Meter, spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
@@ -52,7 +52,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         spec = spec_of(runs_dir, sid)
         runs = runs_of(spec)
         diagnostic = spec.get("config", {}).get("diagnostic_only") is True
-        overview, name = Overview(runs_dir, runs, diagnostic), lease_of_submission(sid)
+        overview, name = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid)), lease_of_submission(sid)
         if follow:
             view = make_view(sys.stderr if as_json else sys.stdout)
             try:

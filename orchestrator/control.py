@@ -28,7 +28,7 @@ from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.fleet import Fleet, Member, OpenBackend
 from orchestrator.grid_status import write_grid
 from orchestrator.ledger import Lease, Ledger
-from orchestrator.money import make_admission
+from orchestrator.money import Meter, make_admission
 from orchestrator.order import Order, Part
 from orchestrator.other_seeds import Asked
 from orchestrator.overview import Overview
@@ -196,7 +196,7 @@ class Teller:
 
     def _rows(self, member: Member, controlled: bool) -> None:
         sid = member.submission_id
-        overview = self.overviews.setdefault(sid, Overview(self.state, member.runs))
+        overview = self.overviews.setdefault(sid, Overview(self.state, member.runs, meter=Meter(self.ledger, sid)))
         notes = {case.run.seed: case.note for case in member.cases}
         rows = [row.to_dict() for row in overview.rows(controlled, notes)]
         if rows != self.rows.get(sid):

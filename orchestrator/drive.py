@@ -15,7 +15,7 @@ from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.ledger import Lease, Ledger
 from orchestrator.limits import limits_of
-from orchestrator.money import Spending
+from orchestrator.money import Meter, Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
 from orchestrator.other_seeds import Asked, find_other_seeds, refresh
 from orchestrator.overview import Overview
@@ -58,8 +58,8 @@ def spec_there(runs_dir: Path, submission: Submission) -> dict[str, typing.Any]:
     return read_json(path) if path.exists() else {}
 
 
-def make_overview(submission: Submission, runs_dir: Path) -> Overview:
-    return Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs], submission.diagnostic_only)
+def make_overview(submission: Submission, runs_dir: Path, meter: Meter | None = None) -> Overview:
+    return Overview(runs_dir, [(run.seed, run.run_id) for run in submission.runs], submission.diagnostic_only, meter)
 
 
 def drive_or_follow(
@@ -67,7 +67,7 @@ def drive_or_follow(
 ) -> None:
     """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
     runs_dir = Path(settings["runs_dir"])
-    overview = make_overview(submission, runs_dir)
+    overview = make_overview(submission, runs_dir, Meter(ledger, submission.submission_id))
     name = lease_of_submission(submission.submission_id)
     lease = ledger.acquire(name)
     if lease is None:

@@ -5,6 +5,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.admission import Admission, Purse, worker_seconds
@@ -12,6 +13,7 @@ from orchestrator.attempts import Attempt, counted
 from orchestrator.budget import (
     BARRED,
     CENT,
+    KINDS,
     RELEASED,
     RESERVED,
     SPENT,
@@ -26,7 +28,7 @@ from orchestrator.budget import (
 from orchestrator.cost import ATTEMPTS, Cost, expected_seconds, usd
 from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.gpu_request import is_planned
-from orchestrator.ledger import FILE, Lease, Ledger
+from orchestrator.ledger import FILE, Event, Lease, Ledger
 from orchestrator.limits import limits_of
 from orchestrator.prices import price_of
 from orchestrator.settings import Settings
@@ -93,7 +95,9 @@ def make_admission(
     if terms is not None:
         reserve_terms(ledger, lease, submission.submission_id, terms)
         purse = Purse(ledger, lease, submission.submission_id, terms)
-    return Admission(ledger.path.parent, purse, submission.policy if canary and len(submission.seeds) > 1 else None)
+    run_ids = [run.run_id for run in submission.runs]
+    first = submission.policy if canary and len(run_ids) > 1 else None
+    return Admission(ledger.path.parent, run_ids, purse, first)
 
 
 # --- before
@@ -187,6 +191,28 @@ def spent_on(ledger: Ledger, submission_id: str) -> Spent | None:
         reserved_usd=math.fsum(one.claim - one.spent for one in found),
         barred=any(event.kind == BARRED and event.seq > last for event in events),
     )
+
+
+class Meter:
+    """What each run has cost so far, for the eye: of what runs now by the clock on the wall."""
+
+    def __init__(self, ledger: Ledger, submission_id: str) -> None:
+        self.ledger, self.submission_id = ledger, submission_id
+        self.events: list[Event] = []
+        self.seen = 0
+
+    def __call__(self) -> dict[str, float]:
+        """By run id; empty where nothing is paid for."""
+        new = self.ledger.events(submission_id=self.submission_id, after=self.seen)
+        self.seen = new[-1].seq if new else self.seen
+        self.events += [event for event in new if event.kind in KINDS]
+        found: dict[str, float] = {}
+        for under in account(self.events).of(self.submission_id):
+            for one in under.executions.values():
+                seconds = (datetime.now(UTC) - datetime.fromisoformat(one.at)).total_seconds()
+                so_far = min(one.most_usd, max(0.0, seconds) * under.terms.usd_per_hour / 3600)
+                found[one.run_id] = found.get(one.run_id, 0.0) + (so_far if one.spent_usd is None else one.spent_usd)
+        return found
 
 
 def money_sentence(kind: str, data: Mapping[str, typing.Any]) -> str | None:

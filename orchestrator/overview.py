@@ -9,7 +9,7 @@ from pathlib import Path
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
 from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
 from orchestrator.ledger import Ledger
-from orchestrator.money import money_sentence
+from orchestrator.money import Meter, money_sentence
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE
@@ -33,6 +33,7 @@ class Row:
     folder: Path | None
     diagnostic_only: bool = False  # no BPB of it is a score
     score: float | None = None  # BPB that `results collect` has read in the log of a script
+    usd: float | None = None  # so far; None: nothing is paid for
 
     def to_dict(self) -> dict[str, typing.Any]:
         progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
@@ -48,11 +49,18 @@ class Row:
 class Overview:
     """Remembers what cannot change any more, so that looking often is cheap."""
 
-    def __init__(self, runs_dir: Path, runs: Sequence[tuple[int, str]], diagnostic_only: bool = False) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        runs: Sequence[tuple[int, str]],
+        diagnostic_only: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
         self.runs_dir, self.runs, self.diagnostic_only = runs_dir, runs, diagnostic_only
         self._settled: dict[Path, Attempt] = {}
         self._tails: dict[Path, Tail] = {}
         self._done: dict[str, Row] = {}
+        self.meter = meter
 
     def rows(
         self,
@@ -63,10 +71,12 @@ class Overview:
         """`controlled`: somebody drives the submission now. `notes`: what that somebody says of a seed. `there`: what
         `numbers_by_run` tells, where it was asked already."""
         there = numbers_by_run(self.runs_dir) if there is None else there
-        return [
+        rows = [
             self._row(seed, run_id, controlled, (notes or {}).get(seed, ""), there.get(key_of(run_id), ()))
             for seed, run_id in self.runs
         ]
+        cost = self.meter() if self.meter is not None else {}
+        return [replace(row, usd=cost.get(row.run_id)) for row in rows] if cost else rows
 
     def _row(self, seed: int, run_id: str, controlled: bool, note: str, numbers: Sequence[int]) -> Row:
         done = self._done.get(run_id)

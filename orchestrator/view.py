@@ -6,6 +6,7 @@ import time
 import typing
 from collections.abc import Sequence
 
+from orchestrator.cost import usd
 from orchestrator.overview import Row
 from orchestrator.progress import Progress
 from orchestrator.script import SCRIPT_STAGE
@@ -48,6 +49,8 @@ def describe(row: Row) -> str:
             parts.append(row.note)
     elif row.note != row.state and row.note:
         parts.append(row.note)
+    if row.usd is not None:
+        parts.append(usd(row.usd))
     return f"seed {row.seed}: " + " · ".join(parts)
 
 
@@ -132,7 +135,8 @@ class LiveView:
             return
         self.drawn = now
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for name in ("seed", "state", "stage", "", "step", "loss", "tokens/s", "BPB", "left"):
+        paid = ("USD",) * any(row.usd is not None for row in rows)
+        for name in ("seed", "state", "stage", "", "step", "loss", "tokens/s", "BPB", "left", *paid):
             words = name in ("state", "stage", "")
             width = 9 if name == "state" else None  # the column that gives way on a narrow terminal, but not wholly
             table.add_column(name, justify="left" if words else "right", no_wrap=name != "state", min_width=width)
@@ -153,6 +157,7 @@ class LiveView:
                 "" if p.tokens_per_s is None or not training else f"{p.tokens_per_s:,.0f}",
                 "" if p.bpb is None else f"{p.bpb:.4f}{_stamp(row)}",
                 _time(p) if running else "",
+                *(["" if row.usd is None else f"{row.usd:,.2f}"] if paid else []),
             )
         self.live.update(table, refresh=True)
 
