@@ -5,7 +5,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from golf_core.rundir import PHASES
+from golf_core.rundir import HARDWARE, HARDWARE_AGAIN, PHASES, read_json
 from results.attempt import Evidence
 from results.claims import claim_gates
 from results.content import FRESH, Fresh
@@ -17,6 +17,8 @@ from results.phases import COUNTED, edges_of, is_uninterrupted, seconds_of
 from results.rows import Row
 from results.script_evidence import ScriptEvidence, script_cells
 from results.spec import Spec, load_spec
+
+CHECKED = ("pass", "simulated", "unknown", "fail")  # how the worker's look at its GPUs ends, the worst last
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,20 @@ def _machine(evidence: Evidence) -> dict[str, typing.Any]:
         "worker_seconds": result.maybe_number("worker_seconds"),
         "hardware": ", ".join(_gpus(evidence)) or evidence.env.maybe_text("cpu"),
         "gpus_seen": len(_gpus_told(evidence)),
+        "hardware_check": _hardware_check(evidence),
         **_stamped(evidence),
         "torch": packages.maybe_text("torch") if packages else None,
         "started_at": result.maybe_text("started_at"),
         "ended_at": result.maybe_text("ended_at"),
     }
+
+
+def _hardware_check(evidence: Evidence) -> str | None:
+    """The worst verdict of the worker on its GPUs, before training and where evaluation alone ran later."""
+    files = evidence.seal.child("files")
+    told = [evidence.folder / name for name in (HARDWARE, HARDWARE_AGAIN) if files.has(name)]
+    found = [Facts(read_json(path), str(path)).text("verdict") for path in told]
+    return max(found, key=lambda one: CHECKED.index(one) if one in CHECKED else len(CHECKED), default=None)
 
 
 def _training(evidence: RecipeEvidence) -> dict[str, typing.Any]:

@@ -36,7 +36,10 @@ ATTEMPTS = "attempts"
 ATTEMPT_DIGITS = 16
 STAGES = ("roundtrip", "sliding", "ttt")
 # Classes of an end that is no fault of the code, as the orchestrator's policy has them.
-OUTSIDE = ("rank_killed", "worker_lost", "orphaned", "launch_error", "startup", "cancelled")
+OUTSIDE = (
+    *("rank_killed", "worker_lost", "orphaned", "launch_error", "startup", "cancelled", "node_lost", "preempted"),
+    *("disturbed_clock", "wrong_hardware", "slow_node", "node_setup"),
+)
 VERDICTS = ("TRACK_A", "SCORE_FIRST_OK", "ILLEGAL_TRAIN_BEFORE_SCORE")  # of a stage's ledger, the worst last
 SEALED = (RUN, BUNDLE, ENV, LOG, METRICS, ARTIFACT, SCORES, RESULT)  # read here, so each must be under the seal
 BPB_TOLERANCE = 1e-6  # relative, between a stage's BPB and the one that its loss, tokens and bytes give

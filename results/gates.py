@@ -224,6 +224,10 @@ def _hardware_gate(rows: Sequence[Row], policy: Mapping[str, typing.Any], target
     if silent := [row for row in counted if not row.gpus_seen]:
         note = f"{asked} was asked for; env.json of {silent[0].attempt_id} tells of no GPU that the worker saw"
         return _said("hardware", None, limit, UNKNOWN, note, silent[0].seed)
+    if doubtful := [row for row in counted if row.hardware_check not in (None, PASS)]:
+        verdict = FAIL if doubtful[0].hardware_check == FAIL else UNKNOWN
+        note = f"the worker's check of its GPUs ended with {doubtful[0].hardware_check!r:.20}: hardware.json of "
+        return _said("hardware", asked, limit, verdict, note + str(doubtful[0].attempt_id), doubtful[0].seed)
     if not counted:
         return _said("hardware", None, limit, UNKNOWN, f"{asked} was asked for; no worker has told yet what it saw")
     return _said("hardware", asked, limit, _complete(rows))

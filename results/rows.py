@@ -111,6 +111,9 @@ class Row:
     tokenizer_sha256: str = column("", "of the tokenizer file", required=True)
     hardware: str | None = column("", "GPU or processor as the worker saw it")
     gpus_seen: int | None = column("", "GPUs that the worker saw; 0: it told of none")
+    hardware_check: str | None = column(
+        "", "pass, unknown, fail or simulated, as the worker found its GPUs; empty: there is no hardware.json"
+    )
     torch: str | None = column("", "version of torch")
     started_at: str | None = column("", "UTC")
     ended_at: str | None = column("", "UTC")

@@ -253,7 +253,9 @@ def _check_target_class(facts: Facts, target: Facts) -> None:
     """The class follows from target and policy. Simulated hardware alone is only told, and passes nothing."""
     policy = facts.child("policy").values
     asked = policy.get("gpu") is not None and all(target.values.get(key) == policy.get(key) for key in ("gpu", "gpus"))
-    expected = "cpu" if target.values.get("device") == "cpu" else "record" if asked else "exploratory"
+    expected = "record" if asked else "exploratory"
+    if target.values.get("device") == "cpu":
+        expected = "simulated" if target.values.get("gpus") else "cpu"
     if facts.text("target_class") != "simulated":
         facts.expect("target_class", expected, "its target and policy")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.policy import load_policy
-from golf_core.rundir import PHASES
+from golf_core.rundir import HARDWARE, HARDWARE_AGAIN, PHASES, SEAL, RunDirError, read_json, write_json, write_seal
 from results.claims import other_text, scored_rows
 from results.collect import collect
 from results.dataset import FINEWEB_BYTES, FINEWEB_TARGETS, Text, same_text, text_of
@@ -87,6 +87,43 @@ def test_hardware_is_what_the_worker_of_every_seed_saw(tmp_path, seen, verdict, 
     gate = gates_of(runs)["hardware"]
     assert gate.verdict == verdict
     assert verdict == "pass" or (gate.seed == runs.seeds[which] and gate.note and "env.json" in gate.note)
+
+
+@pytest.mark.parametrize(
+    "told, again, verdict",
+    [
+        (None, None, "pass"),
+        ("pass", None, "pass"),
+        ("unknown", None, "unknown"),
+        ("fail", None, "fail"),
+        ("pass", "unknown", "unknown"),
+        ("pass", "fail", "fail"),
+        ("no such verdict", "pass", "unknown"),
+    ],
+)
+def test_the_workers_check_of_its_gpus_is_heard(tmp_path, told, again, verdict):
+    """The worse of the check before training and the one before a later evaluation alone; what is not under the seal,
+    as in attempts from before there was such a file, is nothing."""
+    runs = record(tmp_path / "runs").all_attempts()
+    folder = runs.attempt_folder(42)
+    sealed = read_json(folder / SEAL)["files"]
+    write_json(folder / HARDWARE, {"verdict": "fail"})  # not sealed yet
+    for name, said in ((HARDWARE, told), (HARDWARE_AGAIN, again)):
+        if said is not None:
+            write_json(folder / name, {"verdict": said})
+            sealed[name] = {}
+    write_seal(folder, SEAL, sealed, {})
+    gate = gates_of(runs)["hardware"]
+    assert gate.verdict == verdict
+    assert verdict == "pass" or (gate.seed == 42 and "hardware.json of" in gate.note)
+
+
+@pytest.mark.parametrize("said", ["cpu", "record", "exploratory"])
+def test_simulated_gpus_cannot_lose_their_stamp(tmp_path, said):
+    """A target of GPUs on a CPU is simulated, whatever spec.json says."""
+    runs = Runs(tmp_path / "runs", target={**TARGET, "device": "cpu", "launcher": "torchrun"}, target_class=said)
+    with pytest.raises(RunDirError, match="not 'simulated' as in its target and policy"):
+        collect(runs.folder)
 
 
 def test_seeds_on_different_texts_claim_nothing(tmp_path):
