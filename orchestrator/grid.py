@@ -1,4 +1,4 @@
-"""A grid: the variants of one question, planned together and run one after another by one command.
+"""A grid: the variants of one question, planned together and run side by side by one command.
 
 Each variant is a submission of its own, resumable by itself or by the same command again.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golf_core.recipes import Grid
+from orchestrator.cost import usd
 from orchestrator.errors import UsageError
 from orchestrator.gpu_request import is_asked
 from orchestrator.gpus import installed_gpus
@@ -17,6 +18,9 @@ from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Line, Plan, lines
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS
+
+SHOWN_WHOLE = 12  # variants; of more, each has a line
+IN_SHORT = ("submission", "recipe", "bundle", "parameters", "size", "cost", "rehearsal")  # what that line tells or sums
 
 
 def settings_of_grid(grid: Grid, settings: Settings, bundle: Path | None) -> Settings:
@@ -50,15 +54,47 @@ def plan_lines(rows: Sequence[Line], plan: Plan) -> list[str]:
 
 
 def grid_lines(grid: Grid, plans: Sequence[Plan], settings: Settings) -> list[str]:
-    """What all variants share once, then each with what is its own."""
+    """What all variants share once, how much it is together, then each with what is its own."""
     each = [lines(plan, settings) for plan in plans]
     shared = [line for line in each[0] if all(line in other for other in each)]
-    text = [f"{'grid':<12} {grid.name}: {grid.summary}  [{settings.source('recipe')}]"]
-    text += [f"{name:<12} {value}  [{source}]" for name, value, source in shared]
+    together = [("grid", f"{grid.name}: {grid.summary}", settings.source("recipe")), *_together(plans)]
+    text = [f"{name:<12} {value}  [{source}]" for name, value, source in together + shared]
+    width = max(len(plan.submission.recipe) for plan in plans)
     for number, (plan, own) in enumerate(zip(plans, each, strict=True), 1):
-        text += ["", variant_heading(plan, number, len(plans))]
-        text += plan_lines([line for line in own if line not in shared], plan)
+        its = [line for line in own if line not in shared]
+        if len(plans) <= SHOWN_WHOLE:
+            text += ["", variant_heading(plan, number, len(plans)), *plan_lines(its, plan)]
+        else:
+            text += [""] * (number == 1) + [_in_short(plan, width)]
+            text += [f"  {name}: {value}" for name, value, _ in its if name not in IN_SHORT]
     return [*text, ""]
+
+
+def _together(plans: Sequence[Plan]) -> list[Line]:
+    """How many runs, and what they cost."""
+    runs = [planned for plan in plans for planned in plan.runs]
+    done = sum(planned.done for planned in runs)
+    seeds = len(plans[0].runs)
+    each = f"{len(plans)} variants x {seeds} seed{'s' if seeds > 1 else ''}"
+    rows: list[Line] = [
+        ("runs", f"{each} = {len(runs):,} runs" + (f", {done:,} of them done" if done else ""), "counted")
+    ]
+    paid = [plan.cost for plan in plans if not plan.cost.free]
+    expected, worst_case = ([getattr(one, name) for one in paid] for name in ("expected_usd", "worst_usd"))
+    if paid and None not in expected + worst_case:
+        rows.append(("cost of all", f"{usd(sum(expected))} expected, {usd(sum(worst_case))} at worst", "their sum"))
+    return rows
+
+
+def _in_short(plan: Plan, width: int) -> str:
+    """A variant in a line, where there are many."""
+    submission, done = plan.submission, sum(planned.done for planned in plan.runs)
+    parts = [f"{submission.recipe:<{width}}", submission.submission_id[:SUBMISSION_DIGITS]]
+    if plan.size is not None:
+        parts.append(f"{plan.size.parameters:,} parameters, {plan.size.verdict}")
+    left = [planned.what for planned in plan.runs if planned.what.startswith(("nothing", "running"))]
+    parts += [f"{done} of {len(plan.runs)} done"] * bool(done) + left
+    return "  ".join(parts)
 
 
 def variant_heading(plan: Plan, number: int, count: int) -> str:
