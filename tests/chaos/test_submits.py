@@ -88,12 +88,12 @@ def test_a_killed_process_of_an_attempt(make_bench, calm, tally, tmp_path, victi
 # --- fault 5: the disk is full
 
 FILL = """    if what.startswith("fill "):
-        with open(what.removeprefix("fill "), "wb") as filler:
-            try:
+        try:
+            with open(what.removeprefix("fill "), "wb") as filler:
                 while filler.write(bytes(4096)):
                     filler.flush()
-            except OSError:
-                say(64 * "the disk is full ")
+        except OSError as error:  # full, or a folder of that name is in the way
+            say(64 * f"{error} ")
 """
 
 
@@ -129,7 +129,7 @@ def test_a_full_disk(small_disk, corpus, calm, tally, what):
         assert "No space left" in full.stderr or "disk is full" in full.stderr, full.stderr
         assert ledger_rows(bench.runs_dir), "the ledger cannot be read"
         filler.unlink()
-        filler.mkdir()  # nothing can fill the disk again
+        filler.mkdir()  # so that nothing fills the disk again
         again = bench.run("--seeds", "1", "--retry-failed")
         assert again.returncode == 0, again.stderr
         well(bench, calm, 1)
