@@ -17,6 +17,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.money import Meter, spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
+from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
 from orchestrator.view import describe, make_view
 
@@ -52,7 +53,8 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         spec = spec_of(runs_dir, sid)
         runs = runs_of(spec)
         diagnostic = spec.get("config", {}).get("diagnostic_only") is True
-        overview, name = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid)), lease_of_submission(sid)
+        settled, name = Settled(runs_dir), lease_of_submission(sid)
+        overview = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid), settled.inspect)
         if follow:
             view = make_view(sys.stderr if as_json else sys.stdout)
             try:
@@ -63,6 +65,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
                 view.close()
         holder = ledger.holder(name)
         rows = with_collected(overview.rows(controlled=holder is not None), runs_dir / sid[:SUBMISSION_DIGITS])
+        settled.save()
         events = story(ledger, sid, {run_id: seed for seed, run_id in runs}) if verbose else []
         spent = spent_on(ledger, sid)
     if as_json:

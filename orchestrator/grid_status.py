@@ -16,6 +16,7 @@ from orchestrator.case import lease_of_submission
 from orchestrator.ledger import Ledger
 from orchestrator.overview import Overview, Row, with_collected
 from orchestrator.preflight import SPEC
+from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS
 
 GRID_SUBMITTED = "grid_submitted"
@@ -40,6 +41,7 @@ class GridOverview:
 
     def __init__(self, runs_dir: Path, submission_ids: Sequence[str]) -> None:
         self.runs_dir = runs_dir
+        self.settled = Settled(runs_dir)
         self.names: dict[str, str] = {}  # submission id -> recipe
         self._overviews: dict[str, Overview] = {}
         for sid in submission_ids:
@@ -50,17 +52,19 @@ class GridOverview:
             runs = [(run["seed"], run["run_id"]) for run in spec["runs"]]
             diagnostic = spec.get("config", {}).get("diagnostic_only") is True
             self.names[sid] = spec["recipe"]
-            self._overviews[sid] = Overview(runs_dir, runs, diagnostic)
+            self._overviews[sid] = Overview(runs_dir, runs, diagnostic, look=self.settled.inspect)
 
     def rows(self, ledger: Ledger) -> dict[str, list[Row]]:
         there = numbers_by_run(self.runs_dir)
-        return {
+        rows = {
             sid: with_collected(
                 overview.rows(ledger.holder(lease_of_submission(sid)) is not None, there=there),
                 self.runs_dir / sid[:SUBMISSION_DIGITS],
             )
             for sid, overview in self._overviews.items()
         }
+        self.settled.save()
+        return rows
 
 
 def status_of_grid(ledger: Ledger, name: str, follow: bool, as_json: bool) -> int:

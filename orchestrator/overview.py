@@ -2,7 +2,7 @@
 
 import csv
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -55,8 +55,10 @@ class Overview:
         runs: Sequence[tuple[int, str]],
         diagnostic_only: bool = False,
         meter: Meter | None = None,
+        look: Callable[[Path, int], Attempt] = inspect,
     ) -> None:
-        self.runs_dir, self.runs, self.diagnostic_only = runs_dir, runs, diagnostic_only
+        """`look` is how an attempt is seen: by all its bytes, or by one who remembers some (Settled)."""
+        self.runs_dir, self.runs, self.diagnostic_only, self.look = runs_dir, runs, diagnostic_only, look
         self._settled: dict[Path, Attempt] = {}
         self._tails: dict[Path, Tail] = {}
         self._done: dict[str, Row] = {}
@@ -107,7 +109,7 @@ class Overview:
         known = self._settled.get(folder)
         if known is not None and (known.state == "void" or not (folder / VOID).exists()):
             return known
-        attempt = inspect(folder, number)
+        attempt = self.look(folder, number)
         if attempt.state in ("counted", "void"):
             self._settled[folder] = attempt
         return attempt

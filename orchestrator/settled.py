@@ -1,0 +1,80 @@
+"""Attempts that were found counted, remembered by the stamps of their files: a look at hundreds need not read all that
+is sealed again.
+
+For plans and views. Whoever makes a table, packs, or decides what runs next reads the bytes. As in git's index, what is
+remembered stands while device, inode, size, mtime and ctime of every file are what they were, and nothing was added or
+taken away; whoever changes a byte and sets the mtime back cannot set the ctime back. Files that were changed so shortly
+before the look that a second change could carry the same times are not remembered.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import typing
+from pathlib import Path
+
+from golf_core.rundir import RunDirError, canonical_json, read_json, write_bytes
+from orchestrator.attempts import Attempt, inspect
+
+REMEMBERED = ".settled"  # in the runs folder; may be deleted at any time
+RACY_NS = 2_000_000_000  # the coarsest clock of a file system that we know counts in two seconds (FAT)
+
+
+class Settled:
+    """One look at the attempts of a runs folder; where nothing can be written there, nothing is remembered."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._path = runs_dir / REMEMBERED
+        self._known = _read(self._path)
+        self._new: dict[str, tuple[str, str]] = {}
+        self._began = 0
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=runs_dir) as probe:
+            self._began = os.fstat(
+                probe.fileno()
+            ).st_mtime_ns  # by the clock of the file system, which stamps the files
+
+    def inspect(self, folder: Path, number: int) -> Attempt:
+        known = self._known.get(folder.name)
+        stamp, newest = _stamp(folder)
+        if known is not None and known[0] == stamp:
+            return Attempt(folder, number, "counted", "completed", message=known[1], train_sealed=True)
+        attempt = inspect(folder, number)
+        if attempt.state == "counted" and newest + RACY_NS < self._began and _stamp(folder)[0] == stamp:
+            self._new[folder.name] = stamp, attempt.message
+        return attempt
+
+    def save(self) -> None:
+        """Keep what this look has found. Of two that save at once one wins: the other's is found again."""
+        if self._new:
+            self._known |= self._new
+            self._new = {}
+            text = canonical_json(self._known)
+            content = {"version": 1, "sha256": hashlib.sha256(text).hexdigest(), "attempts": self._known}
+            with contextlib.suppress(OSError):
+                write_bytes(self._path, json.dumps(content, separators=(",", ":")).encode())
+
+
+def _stamp(folder: Path) -> tuple[str, int]:
+    """Of all files of a folder, and the time of the newest change."""
+    newest, parts = 0, []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
+            times = (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            parts.append((entry.name, *times))
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest(), newest
+
+
+def _read(path: Path) -> dict[str, tuple[str, str]]:
+    """What was remembered; nothing where the file is missing, damaged or not of this version."""
+    try:
+        kept: typing.Any = read_json(path)
+        attempts = kept["attempts"]
+        if kept["version"] != 1 or kept["sha256"] != hashlib.sha256(canonical_json(attempts)).hexdigest():
+            return {}
+        return {str(name): (str(stamp), str(message)) for name, (stamp, message) in attempts.items()}
+    except (RunDirError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
