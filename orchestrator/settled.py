@@ -16,7 +16,8 @@ import typing
 from pathlib import Path
 
 from golf_core.rundir import RunDirError, canonical_json, read_json, write_bytes
-from orchestrator.attempts import Attempt, inspect
+from orchestrator.attempts import ATTEMPTS, Attempt, inspect, key_of
+from orchestrator.spec import attempt_id
 
 REMEMBERED = ".settled"  # in the runs folder; may be deleted at any time
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system that we know counts in two seconds (FAT)
@@ -34,6 +35,11 @@ class Settled:
             self._began = os.fstat(
                 probe.fileno()
             ).st_mtime_ns  # by the clock of the file system, which stamps the files
+
+    def of(self, run_id: str, there: typing.Mapping[str, typing.Sequence[int]]) -> list[Attempt]:
+        """All attempts of a run, of those that `numbers_by_run` tells."""
+        folders = [(n, self._path.parent / ATTEMPTS / attempt_id(run_id, n)) for n in there.get(key_of(run_id), ())]
+        return [self.inspect(folder, number) for number, folder in folders if folder.is_dir()]
 
     def inspect(self, folder: Path, number: int) -> Attempt:
         known = self._known.get(folder.name)

@@ -13,7 +13,6 @@ from golf_core.config import Config
 from golf_core.recipes import Grid, Recipe
 from orchestrator import errors
 from orchestrator.attempts import counted, inspect_all, numbers_by_run
-from orchestrator.attempts import key_of as attempt_key
 from orchestrator.backends import check_backend, warm_up
 from orchestrator.budget import check
 from orchestrator.catalogue import find
@@ -35,6 +34,7 @@ from orchestrator.plan import Plan, check_sizes, lines, make_plan
 from orchestrator.preflight import Prepared, check_folder, check_here, make_target, prepare, prepare_script
 from orchestrator.rehearsal import has_run, key_of, plan_rehearsal, write_rehearsed
 from orchestrator.settings import Settings
+from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS
 from orchestrator.view import View, make_view
 
@@ -147,12 +147,12 @@ def make_plans(
     runs_dir = Path(settings["runs_dir"])
     plans: list[Plan] = []
     there = None if cluster is None else cluster.attempts([one.submission for one in prepared])
-    here, asked = numbers_by_run(runs_dir), Asked(runs_dir)
+    here, asked, settled = numbers_by_run(runs_dir), Asked(runs_dir), Settled(runs_dir)
     for one in prepared:
         check_folder(runs_dir, one.submission)
         run_ids = [run.run_id for run in one.submission.runs]
         attempts = (
-            {run_id: inspect_all(runs_dir, run_id) for run_id in run_ids if attempt_key(run_id) in here}
+            {run_id: settled.of(run_id, here) for run_id in run_ids}
             if there is None
             else {run_id: there[run_id] for run_id in run_ids}
         )
