@@ -28,18 +28,16 @@ class OtherSeed:
 
 
 class Asked:
-    """What every attempt of a runs folder was asked, by what it runs. Each is read once, however many submissions ask:
-    a folder that has been laid down says the same for ever."""
+    """What every attempt of a runs folder was asked, by what it runs: one look, however many submissions ask."""
 
     def __init__(self, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
-        self._read: set[str] = set()
-        self._by_bundle: dict[str, list[dict[str, typing.Any]]] = {}
+        self._by_bundle: dict[str, list[dict[str, typing.Any]]] | None = None
 
     def of(self, bundle_sha256: str) -> list[dict[str, typing.Any]]:
-        for folder in attempt_folders(self.runs_dir):
-            if folder.name not in self._read:
-                self._read.add(folder.name)
+        if self._by_bundle is None:
+            self._by_bundle = {}
+            for folder in attempt_folders(self.runs_dir):
                 asked = _asked(folder)
                 kept = {"seed": asked.get("seed"), "run_id": asked.get("run_id")}
                 self._by_bundle.setdefault(str(asked.get("bundle_sha256")), []).append(kept)
