@@ -9,11 +9,12 @@ All of it is events, and an `Account` follows from them alone. Those that come f
 carry the reservation's own name, so that the same money is never counted twice.
 """
 
+import bisect
 import math
 import secrets
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 from orchestrator.cost import Cost, usd
 from orchestrator.errors import BudgetRefused
@@ -196,9 +197,10 @@ def check(costs: Sequence[tuple[str, Cost]], found: Account, budget: float | Non
 
 def refusal(worst: float, left: float, budget: float, found: Account, costs: Sequence[Cost]) -> str:
     """The numbers, and what would fit."""
-    one = costs[0]
+    one = max(costs, key=lambda cost: cost.worst_usd or 0.0)
     what = f"{one.seeds} seed{'s' if one.seeds > 1 else ''} x {one.attempts} attempts x {one.attempt_s:,.0f} s"
-    more = f" and {len(costs) - 1} other submissions" if len(costs) > 1 else ""
+    others = len(costs) - 1
+    more = f", and {others} other submission{'s' if others > 1 else ''}" if others else ""
     text = (
         f"budget refused: {usd(worst)} at worst ({what} at {one.price.usd_per_hour:,.2f} USD an hour{more}), and "
         f"{usd(max(0.0, left))} of the budget of {usd(budget)} are left ({usd(found.spent)} spent, "
@@ -211,15 +213,22 @@ def refusal(worst: float, left: float, budget: float, found: Account, costs: Seq
 
 def fitting(left: float, costs: Sequence[Cost]) -> list[str]:
     """Other ways to ask, each of which would pass."""
-    cost, found = costs[0], []
-    if len(costs) > 1 or cost.attempt_usd is None or cost.attempt_usd <= 0:
-        return []
-    if (attempts := int((left + CENT) / (cost.attempt_usd * cost.seeds))) >= 1:
+
+    def most(highest: int, change: Callable[[Cost, int], Cost]) -> int:
+        """The largest number below `highest` with which all of it fits; 0 where none does."""
+
+        def total(number: int) -> float:
+            return math.fsum(change(cost, number).worst_usd or 0.0 for cost in costs)
+
+        return bisect.bisect_right(range(1, highest), left, key=total)
+
+    found, longest = [], math.ceil(max(cost.attempt_s for cost in costs))
+    least = max(cost.seconds.whole for cost in costs)  # less would end what is expected
+    if attempts := most(max(cost.attempts for cost in costs), lambda c, n: replace(c, attempts=min(n, c.attempts))):
         found.append(f"--max-attempts {attempts}")
-    if (seeds := int((left + CENT) / (cost.attempt_usd * cost.attempts))) >= 1:
+    if seeds := most(max(cost.seeds for cost in costs), lambda c, n: replace(c, whole=min(n, c.seeds), evaluations=0)):
         found.append(f"{seeds} seed{'s' if seeds > 1 else ''}")
-    seconds = math.floor(cost.attempt_s * left / (cost.worst_usd or math.inf))
-    if seconds > cost.seconds.whole:  # less would end what is expected
+    if (seconds := most(longest, lambda c, n: replace(c, attempt_s=min(n, c.attempt_s)))) > least:
         found.append(f"--dead-man-seconds {seconds}")
     return found
 
@@ -241,7 +250,7 @@ def reserve_terms(
     lease: Lease,
     submission_id: str,
     terms: Terms,
-    allow: typing.Callable[[Account], None] = lambda found: None,
+    allow: Callable[[Account], None] = lambda found: None,
 ) -> None:
     """Write a reservation once, however often it is asked for: a controller that was started again goes on under it."""
     found = read_account(ledger)

@@ -110,10 +110,11 @@ class Cost:
             why = self.price.source if self.price.free else "all is done already"
             return [("cost", "none" if self.price.free else "nothing more", why.removeprefix("none: "))]
         if self.price.usd_per_hour is None:
-            spent = f"{self.expected_s / 3600:.2f} hours of its GPUs expected; {self._worst()}"
-            return [("cost", self.price.source, "prices"), ("GPU time", spent, self.seconds.how)]
+            spent = f"{self.expected_s / 3600:.2f} hours of its GPUs expected; at worst {self._worst()}"
+            return [("time", spent, self.seconds.how), ("cost", self.price.source, "prices.toml")]
         told = f"{usd(self.expected_usd)} expected, {usd(self.worst_usd)} at worst"
-        return [("cost", told, self.price.describe()), ("at worst", self._worst(), self.seconds.how)]
+        time = f"{min(self.seconds.whole, self.attempt_s) / 60:.0f} min a seed expected; at worst {self._worst()}"
+        return [("time", time, self.seconds.how), ("cost", told, self.price.describe())]
 
     def _worst(self) -> str:
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"

@@ -97,7 +97,7 @@ def plan_rehearsal(
         return Rehearsal("an edited bundle has its config in it, and cannot be shortened from here")
     gpus = submission.target.gpus
     hourly = cost.price.usd_per_hour
-    price = Price(None if hourly is None else hourly / gpus, f"one of {gpus} GPUs: {cost.price.source}")
+    price = cost.price if hourly is None else Price(hourly / gpus, f"one of {gpus} GPUs: {cost.price.source}")
     seconds = Seconds(train=EXPECTED_SECONDS / 2, evaluate=EXPECTED_SECONDS / 2, how="a guess")
     mine = Cost(
         price=price, seconds=seconds, attempt_s=min(REHEARSAL_SECONDS, cost.attempt_s), attempts=cost.attempts, whole=1

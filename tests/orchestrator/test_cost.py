@@ -91,7 +91,7 @@ def test_an_unknown_price_is_said_and_gives_no_amounts():
     """Seconds of GPUs are told all the same."""
     unknown = cost(hourly=None)
     assert unknown.expected_usd is unknown.worst_usd is None and not unknown.free
-    assert unknown.rows()[1][1].startswith("1.07 hours of its GPUs expected; 3 seeds x 3 attempts")
+    assert unknown.rows()[0][1] == "1.07 hours of its GPUs expected; at worst 3 seeds x 3 attempts x 2,520 s"
 
 
 def test_the_worst_case_is_what_the_worker_is_told():
