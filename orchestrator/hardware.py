@@ -31,7 +31,7 @@ from orchestrator.hardware_check import (
     judge_probe,
     verdict_of,
 )
-from orchestrator.speed_probe import PROBE, run_probe
+from orchestrator.speed_probe import Launch, probe_command, run_probe
 from orchestrator.stage import STOPPED, Ended, Stop
 
 SCHEMA_VERSION = 1
@@ -47,7 +47,7 @@ class Eyes:
 
     nvml: Callable[[], Library | None] = nvml_library
     kernel: Path = KERNEL
-    probe: Sequence[str] = PROBE
+    probe: Launch = probe_command
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def verify(asked: Mapping[str, typing.Any], env: Mapping[str, str], marker: str,
         if failure_of(findings) is not None or not want.strict or want.thresholds is None:
             return Verified(report, _end(findings))
         watch = Watch(used, nvml)
-        probed = run_probe(eyes.probe, want.gpus, env, marker, want.thresholds.probe_seconds, stop, watch)
+        probed = run_probe(eyes.probe(want.gpus), env, marker, want.thresholds.probe_seconds, stop, watch)
     if probed.stopped:
         return Verified(report, Ended(probed.stopped, STOPPED.get(probed.stopped, probed.stopped), None))
     if probed.told is None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,14 @@ from orchestrator.stage import EXCEPTION, POLL, Stop
 from orchestrator.watch import VARIABLE, kill_carriers
 
 ROOT = Path(__file__).resolve().parents[1]
-PROBE = ("-m", "golf_core.probe", "--device", "cuda")
+Launch = Callable[[int], Sequence[str]]  # the command for so many processes
 LOADED = "matmul_tflops"  # the part whose clocks count
 LAST_WORDS = 400  # letters of a message
+
+
+def probe_command(processes: int, device: str = "cuda") -> list[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return [sys.executable, *launch, "-m", "golf_core.probe", "--device", device]
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ class Probed:
 
 
 def run_probe(
-    probe: Sequence[str],
-    processes: int,
+    command: Sequence[str],
     env: Mapping[str, str],
     marker: str,
     seconds: float,
@@ -46,9 +50,8 @@ def run_probe(
     watch: Watch,
 ) -> Probed:
     """Run it to its end. When this returns no process with the marker is left."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     process = subprocess.Popen(
-        [sys.executable, *launch, *probe],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -108,7 +108,9 @@ class _Execution:
                 ended = self.data_changed() or self.script()
             elif is_sealed(self.folder, TRAIN_SEAL):
                 cut_to_train_seal(self.folder)
-                ended = self.data_changed() or self.hardware(HARDWARE_AGAIN) or Ended("completed", "", 0)
+                ended = self.data_changed() or Ended("completed", "", 0)
+                if ended.cls == "completed" and (refused := self.hardware(HARDWARE_AGAIN)) is not None:
+                    stage, ended = "evaluate", refused  # the training stays
             else:
                 ended = self.data_changed() or self.train(Path(scratch))
             if stage == "train" and ended.cls == "completed":
