@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, RESULT, RUN, TRAIN_SEAL, VOID, RunDirError, read_json, verify_seal, write_json
+from golf_core.rundir import BUNDLE, RESULT, RUN, TRAIN_SEAL, RunDirError, read_json, verify_seal, write_json
 from orchestrator.attempts import ATTEMPTS, NODE
 from orchestrator.backends import ray_node
 from orchestrator.backends.base import BackendError, Handle, Job, JobLost, Refused, State, SubmitError, Unavailable
@@ -41,7 +41,7 @@ class RayClusterBackend:
         self.options = options
         self.nodes = Nodes(address, node_ip)
         self.followers: dict[str, Follower] = {}
-        self.refused = dict(refused_nodes(self.attempts))
+        self.refused: dict[str, str] = {}  # node id -> why: as long as this process lives, since nodes are mended
         self.faults: Counter[str] = Counter()
         self.ended: set[str] = set()
 
@@ -265,16 +265,3 @@ def files_to_send(folder: Path, stage: str) -> dict[str, bytes]:
         names = [*verify_seal(folder, TRAIN_SEAL)["files"], TRAIN_SEAL]
         names += [path.name for path in folder.glob("evaluate-*.void.log")]
     return {name: (folder / name).read_bytes() for name in names}
-
-
-def refused_nodes(attempts: Path) -> list[tuple[str, str]]:
-    """(node id, why) of the nodes that attempts here found wanting, under whatever controller."""
-    found = []
-    for mark in attempts.glob(f"*/{VOID}"):
-        try:
-            void, handle = read_json(mark), read_json(mark.with_name(NODE))
-        except RunDirError:
-            continue
-        if void.get("class") in OF_THE_NODE:
-            found.append((str(handle.get("node")), str(void.get("message"))))
-    return found

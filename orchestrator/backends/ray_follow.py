@@ -22,6 +22,7 @@ from orchestrator.proc import folder_lock
 from orchestrator.storage import Storage, StorageError
 
 PAUSE_SECONDS = 1.0  # between looks
+RELEASE_SECONDS = 0.05  # between looks whether an actor that was released has ended
 WAIT_SECONDS = 1.0  # for an answer, before it is looked whether the node lives
 START_SECONDS = 600.0  # for the actor to stand: Ray may have to set its packages up first
 SILENT_SECONDS = 10.0  # without an answer, before that is told
@@ -121,6 +122,7 @@ class Follower(threading.Thread):
         with contextlib.suppress(Gone):  # when it is, its GPUs are free and its name too
             while self.actor is not None:
                 self._ask(lambda: self.actor.release.remote())
+                self._sleep(RELEASE_SECONDS)
         self.actor = None
         return state
 

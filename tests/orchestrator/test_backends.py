@@ -9,7 +9,7 @@ import pytest
 from golf_core.rundir import RUN, SEAL, is_sealed, read_json, write_json
 from orchestrator.attempts import NODE
 from orchestrator.backends import load_backend
-from orchestrator.backends.base import Backend, Job, JobLost
+from orchestrator.backends.base import Backend, Job, JobLost, Unavailable
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.backends.private_ray import clear_homes, home_name, tighten
 from orchestrator.backends.ray_cluster import RayClusterBackend
@@ -26,6 +26,7 @@ KINDS = [
 HANGING = toy_text({"train3": "hang"})
 CRASHING = toy_text({"train2": "crash"})
 each = pytest.mark.parametrize("kind", KINDS, indirect=True)
+on_cluster = pytest.mark.parametrize("kind", KINDS[3:], indirect=True)
 on_rays = pytest.mark.parametrize("kind", KINDS[2:], indirect=True)
 
 
@@ -61,6 +62,8 @@ def backend(kind, tmp_path):
     name, shared = kind
     if shared is not None:
         shared.attempts = (runs_dir / "attempts").resolve()
+        if isinstance(shared, RayClusterBackend):
+            shared.followers.clear()  # attempts have the same names in every test
         yield shared
         return
     made = FakeBackend(runs_dir) if name == "fake" else load_backend(name, runs_dir)
@@ -181,7 +184,20 @@ def test_ranks_of_ray_are_not_slowed_down(backend, laid_down):
     until(lambda: backend.poll(handle).over, "the end")
 
 
-@pytest.mark.parametrize("kind", KINDS[3:], indirect=True)
+@on_cluster
+def test_what_a_cluster_can_never_take_is_told_with_what_it_has(backend, tmp_path):
+    """ray-cluster: nine GPUs on one node, another model, more than is allowed; what it can take is not held."""
+    never = {
+        "no node has 9x H100; the cluster has .*n1: 8x H100": (9, "H100"),
+        "no node has 8x B200": (8, "NVIDIA B200"),
+    }
+    for told, (gpus, gpu) in never.items():
+        with pytest.raises(Unavailable, match=told):
+            backend.hold(Job("0" * 16 + "-a1", tmp_path, 1, gpus, gpu))
+    assert backend.hold(Job("0" * 16 + "-a1", tmp_path, 1, 8, "H100")) is None
+
+
+@on_cluster
 def test_an_actor_that_got_no_order_gets_it_from_who_finds_it(backend, laid_down):
     """ray-cluster: its controller died between making it and telling it what to run."""
     job = laid_down(toy_text())

@@ -127,12 +127,3 @@ def test_a_lost_node_loses_nothing_that_was_copied_to_the_storage(cluster, data,
         runs.start()
         assert runs.finish() == {"1": ["done", "counted"]}
         assert runs.states() == {1: [("counted", "completed")]} and len(runs.events("attempt_started")) == 1
-
-
-def test_a_cluster_that_cannot_ever_take_it_is_told_at_once(cluster, data):
-    """Nine GPUs on one node, or another model: refused with what there is, before anything is created."""
-    for asked, told in ({"gpus": 9}, "no node has 9x H100"), ({"gpu": "NVIDIA B200"}, "no node has 8x B200"):
-        with Runs(cluster, submission(data, seeds=(1,), **asked)) as runs:
-            assert runs.start().wait(timeout=60) != 0
-            said = "\n".join(runs.said())
-            assert told in said and "n1: 8x H100" in said and runs.attempt(1) is None
