@@ -315,7 +315,8 @@ class Controller:
         done = counted(case.attempts)
         if done is not None:
             events = self.ledger.events(run_id=case.run.run_id, kind="attempt_counted")
-            if not events and self._take(case):
+            told = events[-1].attempt_id if events else None  # another one, where that was damaged since
+            if told != done.attempt_id and self._take(case):
                 self._write("attempt_counted", case, done.attempt_id)
         self._let_go(case)
 

@@ -1,8 +1,20 @@
 """What the tests of faults on a cluster share: the undisturbed scores, and the look at head and nodes afterwards."""
 
+from orchestrator.drive import register
+from orchestrator.ledger import Ledger
 from tests.chaos.invariants import check
 from tests.cluster import command_line, until
-from tests.orchestrator.cluster_runs import trainings
+from tests.orchestrator.cluster_runs import Runs, trainings
+
+
+class Submitted(Runs):
+    """Registered in its runs folder, as a submit does before a controller begins."""
+
+    def __enter__(self):
+        super().__enter__()
+        with Ledger.create(self.runs_dir) as ledger:
+            register(self.asked, self.runs_dir, ledger)
+        return self
 
 
 def golf_actors(cluster):

@@ -97,7 +97,8 @@ def ledger_rows(runs_dir):
 
 
 def _ledger(runs_dir, submission_id, counted):
-    """Fencing: no token of a lease writes after a later one has; what is called counted is what is counted."""
+    """Fencing: no token of a lease writes after a later one has. What is called counted is what is counted, and another
+    one is so only after the first was voided."""
     last, told, registered = {}, {}, set()
     for _, kind, submission, run, attempt, lease, token, data in ledger_rows(runs_dir):
         json.loads(data)
@@ -107,7 +108,10 @@ def _ledger(runs_dir, submission_id, counted):
             assert token >= last.get(lease, 0), f"a stale token of {lease} has written"
             last[lease] = token
         if kind == "attempt_counted":
-            told.setdefault(run, set()).add(attempt)
+            assert told.get(run) in (None, attempt), f"I1: {told[run]} and {attempt} are counted"
+            told[run] = attempt
+        if kind == "attempt_voided" and told.get(run) == attempt:
+            del told[run]
     assert submission_id in registered, "the submission is not in the ledger: no command would find it"
-    for run, attempts in told.items():
-        assert run not in counted or attempts == {counted[run]}, f"I1: the ledger counts {attempts}"
+    for run, attempt in told.items():
+        assert counted.get(run, attempt) == attempt, f"I1: the ledger counts {attempt}"

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from orchestrator.policy import OUTSIDE
-from tests.chaos.cluster_faults import all_is_well, at_work
+from tests.chaos.cluster_faults import Submitted, all_is_well, at_work
 from tests.chaos.invariants import expected, scores_of
 from tests.cluster import HEAD, NODES, until
-from tests.orchestrator.cluster_runs import Runs, real_data, submission
+from tests.orchestrator.cluster_runs import real_data, submission
 from tests.orchestrator.toy import toy_text
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -28,7 +28,7 @@ def calm(whole_cluster, data):
     """The scores of three seeds that nothing disturbed, and how long that took."""
     whole_cluster.mend()
     began = time.monotonic()
-    with Runs(whole_cluster, submission(data, toy_text(steps=3))) as runs:
+    with Submitted(whole_cluster, submission(data, toy_text(steps=3))) as runs:
         runs.start()
         assert runs.finish(), "\n".join(runs.said())
         return scores_of(runs.runs_dir), time.monotonic() - began
@@ -49,7 +49,7 @@ def test_a_controller_killed_at_random_moments(cluster, calm, data, tally, kills
     scores, takes = calm
     while count.injected < kills:
         text = toy_text(steps=3, pause=1.0 if kills > 10 else 0.4)
-        with Runs(cluster, submission(data, text)) as runs:
+        with Submitted(cluster, submission(data, text)) as runs:
             fired = 0
             for _ in range(min(10, kills - count.injected)):
                 count.injected += 1
@@ -77,7 +77,7 @@ def test_a_killed_process_of_an_attempt(cluster, calm, data, tally, tmp_path, pl
     """The actor in which the worker lives, or the rank: void or evaluated again, as its class says."""
     count = tally(f"2 {victim} killed in {place} (cluster)")
     text = toy_text({PLACES[place]: f"hang:{tmp_path}"}, steps=3)
-    with Runs(cluster, submission(data, text, seeds=(1,))) as runs:
+    with Submitted(cluster, submission(data, text, seeds=(1,))) as runs:
         runs.start()
         until(lambda: list(tmp_path.glob(f"{PLACES[place]}-1-*")), "the place")
         host = until(lambda: runs.attempt(1) and runs.host(1), "its node")
@@ -110,7 +110,7 @@ def test_a_node_that_goes_away_in_training(cluster, calm, data, tally, tmp_path,
     act, number = BREAKS[kind]
     count = tally(f"{number} {kind} in training")
     text = toy_text({"train2": f"hang:{tmp_path}"}, steps=3)
-    with Runs(cluster, submission(data, text, seeds=(1,))) as runs:
+    with Submitted(cluster, submission(data, text, seeds=(1,))) as runs:
         runs.start()
         until(lambda: runs.reaches(1, "step 1", file="log.txt"), "training")
         name = runs.host(1)
@@ -131,7 +131,7 @@ def test_the_whole_head_dies_and_starts_again(cluster, calm, data, tally, tmp_pa
     """Ray knows nothing of before; the ledger and the attempts' folders do. Same submission again: one counted each."""
     count = tally("3 head killed and started again in training")
     text = toy_text({"train2": f"hang:{tmp_path}"}, steps=3)
-    with Runs(cluster, submission(data, text)) as runs:
+    with Submitted(cluster, submission(data, text)) as runs:
         runs.start()
         until(lambda: all(runs.reaches(seed, "step 1", file="log.txt") for seed in SEEDS), "training")
         count.injected += 1
@@ -150,7 +150,7 @@ def test_the_head_dies_while_an_attempt_is_evaluated(cluster, calm, data, tally,
     """What was sealed before on the head is not trained again."""
     count = tally("3 head killed and started again in evaluation")
     text = toy_text({"sliding": f"hang:{tmp_path}"}, steps=3)
-    with Runs(cluster, submission(data, text, seeds=(1,))) as runs:
+    with Submitted(cluster, submission(data, text, seeds=(1,))) as runs:
         runs.start()
         until(lambda: runs.reaches(1, "files", file="MANIFEST.train.json"), "the sealed training on the head")
         count.injected += 1
@@ -170,7 +170,7 @@ def test_a_stopped_controller_wakes_after_its_replacement(cluster, calm, data, t
     """Stopped, so long that its lease is taken, and continued: it cannot write, and ends nothing that runs."""
     count = tally("17 stopped controller continued after its replacement (cluster)")
     text = toy_text({"train2": f"wait {tmp_path}/go"}, steps=3)
-    with Runs(cluster, submission(data, text)) as runs:
+    with Submitted(cluster, submission(data, text)) as runs:
         stale = runs.start()
         until(lambda: all(runs.reaches(seed, "step 1", file="log.txt") for seed in SEEDS), "training")
         count.injected += 1
