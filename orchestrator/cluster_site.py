@@ -162,6 +162,6 @@ class Cluster:
 
     def attempts(self, submissions: Sequence[Submission]) -> Mapping[str, Sequence[Attempt]]:
         run_ids = [run.run_id for one in submissions for run in one.runs]
-        self.seen = self.head.look(run_ids=run_ids)
+        self.seen = self.head.look_at_runs(run_ids)
         check_made_here(self.runs_dir, run_ids, self.seen.origin)
         return self.seen.of_runs(run_ids)

@@ -36,12 +36,13 @@ from orchestrator.parcel import ORDER
 from orchestrator.rehearsal import has_run, write_rehearsed
 from orchestrator.wire import Sender, say
 
+DRIVE = (sys.executable, "-m", "orchestrator.control", "drive")
 RESTARTS = 5
 FIRST_WAIT = 1.0  # seconds before the first of them; doubles
 EVENT_SECONDS, ROW_SECONDS = 0.5, 2.0  # at most so often
 
 
-def supervise() -> int:
+def supervise(command: Sequence[str] = DRIVE) -> int:
     """Keep a controller alive. One that ends by itself has said why; one that is killed or crashes is started again."""
     child: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +58,7 @@ def supervise() -> int:
             wait = FIRST_WAIT * 2 ** (number - 1)
             print(f"the controller ended with code {code}; it starts again in {wait:g} s ({number} of {RESTARTS})")
             time.sleep(wait)
-        child = subprocess.Popen([sys.executable, "-m", "orchestrator.control", "drive"], stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         if (code := child.wait()) == 0:
             return 0
     say(
@@ -236,7 +237,7 @@ def command(asked: typing.Mapping[str, typing.Any]) -> int:
     if verb == "cancel":
         return commands.cancel(state, prefix, None if asked["seeds"] is None else tuple(asked["seeds"]))
     if verb == "look":
-        return transfer.look(state, prefix, asked["run_ids"])
+        return transfer.look(state, prefix, asked["run_ids"], asked["here"])
     if verb == "send":
         return transfer.send(state, asked["files"])
     raise UsageError(f"control: there is no verb {verb!r}")

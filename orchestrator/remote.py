@@ -87,9 +87,14 @@ class Head:
         """A verb of control.py, in the state folder."""
         return self.run(control_command(verb, self.state_dir, **facts))
 
-    def look(self, prefix: str | None = None, run_ids: Sequence[str] | None = None) -> Seen:
-        found = self.command("look", submission=prefix, run_ids=None if run_ids is None else list(run_ids))
+    def look(self, prefix: str | None, here: Sequence[str] | None = None) -> Seen:
+        """A submission as it stands there; `here`: attempts that need not be sent, None: nothing is to be sent."""
+        found = self.command("look", submission=prefix, run_ids=None, here=None if here is None else list(here))
         return Seen.from_bytes(checked(found).data)
+
+    def look_at_runs(self, run_ids: Sequence[str]) -> Seen:
+        """Attempts of runs that nobody may have asked for yet."""
+        return Seen.from_bytes(checked(self.command("look", run_ids=list(run_ids), here=None)).data)
 
     def send(self, pieces: Sequence[Sequence[typing.Any]]) -> bytes:
         for left in reversed(range(READ_TRIES)):

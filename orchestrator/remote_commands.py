@@ -19,7 +19,7 @@ from orchestrator.remote import Answer, Head, control_command
 from orchestrator.remote_submit import Follower, follow
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
-from orchestrator.transfer import check_made_here
+from orchestrator.transfer import check_made_here, sealed_here
 from orchestrator.transfer import fetch as fetch_attempts
 from orchestrator.view import make_view
 
@@ -113,7 +113,7 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
     """Bring what is sealed into the runs folder, which may never have seen the submission, and make its tables."""
     runs_dir = Path(settings["runs_dir"])
     head = open_head(place, insecure)
-    seen = head.look(place.submission)
+    seen = head.look(place.submission, sealed_here(runs_dir))
     submission = seen.submission()
     check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
     with Ledger.create(runs_dir) as ledger:

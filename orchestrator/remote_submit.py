@@ -29,7 +29,7 @@ from orchestrator.plan import Plan
 from orchestrator.remote import Head
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
-from orchestrator.transfer import Seen, event_from_dict, fetch
+from orchestrator.transfer import Seen, event_from_dict, fetch, sealed_here
 from orchestrator.view import View
 from orchestrator.wire import Frame
 
@@ -174,7 +174,7 @@ def _failure(frame: Frame) -> BackendFailure:
 
 def bring(head: Head, submission_id: str, runs_dir: Path, ledger: Ledger, note: typing.Callable[[str], None]) -> Seen:
     """Every attempt that is over, from the head into this runs folder."""
-    seen = head.look(submission_id)
+    seen = head.look(submission_id, sealed_here(runs_dir))
     ledger.replicate(seen.origin, seen.events)
     fetch(seen, runs_dir, ledger, head.send, note)
     return seen

@@ -11,16 +11,15 @@ import shutil
 import sys
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from golf_core.rundir import BUNDLE, SEAL, RunDirError, file_sha256, verify_seal
-from orchestrator.attempts import ATTEMPTS, Attempt, folders_of, inspect
+from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of, inspect
 from orchestrator.case import lease_of_submission
 from orchestrator.commands import chosen, spec_of
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.ledger import Event, Ledger
-from orchestrator.ledger_rebuild import mend
 from orchestrator.proc import folder_lock
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.wire import sha256
@@ -30,6 +29,7 @@ FETCHED = "attempt_fetched"
 OVER = ("counted", "void", "failed", "damaged")  # what will not change by itself
 PIECE_BYTES = 16 << 20  # that one command brings: its log passes through the head's memory
 EVENT_FACTS = ("seq", "at", "kind", "submission_id", "run_id", "attempt_id", "token", "data")
+TRIES = 2
 PATIENCE = 600.0  # seconds that another fetch into the same folder may take
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -37,9 +37,9 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 # --- on the head
 
 
-def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
-    """Print what is there: of one submission, or of runs that somebody plans."""
-    mend(state, lambda line: print(line, file=sys.stderr))
+def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None, here: Sequence[str] | None) -> int:
+    """Print what is there: of one submission, or of runs that somebody plans. With `here`, the attempts that the asker
+    has whole, small files of the others follow at once: each command costs seconds."""
     with Ledger.create(state) as ledger:
         told: dict[str, typing.Any] = {"schema_version": SCHEMA_VERSION, "origin": ledger.name, "state_dir": str(state)}
         if run_ids is None:
@@ -50,11 +50,22 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None) -> int:
             driven = ledger.holder(lease_of_submission(sid)) is not None
             events = [event_to_dict(event) for event in events_of(ledger, [sid], run_ids)]
             told |= {"spec": spec, "bundle": bundle, "driven": driven, "events": events}
-    told["attempts"] = [
-        _tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)
-    ]
-    sys.stdout.write(json.dumps(told))
-    return 0
+    attempts = [_tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)]
+    follow = [] if here is None else _inline([one for one in attempts if one["attempt_id"] not in here])
+    sys.stdout.write(json.dumps(told | {"attempts": attempts, "inline": follow}) + "\n")
+    sys.stdout.flush()
+    return send(state, follow)
+
+
+def _inline(attempts: Sequence[Mapping[str, typing.Any]]) -> list[tuple[str, str, int, int]]:
+    """Whole files, as far as one command brings them."""
+    pieces, room = [], PIECE_BYTES
+    for one in attempts:
+        for name, entry in one["files"].items():
+            if entry["size"] <= room:
+                pieces.append((one["attempt_id"], name, 0, entry["size"]))
+                room -= entry["size"]
+    return pieces
 
 
 def events_of(ledger: Ledger, submission_ids: Collection[str], run_ids: Collection[str], after: int = 0) -> list[Event]:
@@ -130,18 +141,22 @@ class Seen:
     bundle: str = ""
     driven: bool = False
     events: tuple[Event, ...] = ()
+    inline: Mapping[tuple[str, str], bytes] = field(default_factory=dict)  # (attempt, file) -> its bytes
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Seen":
         try:
-            told = json.loads(data)
+            line, _, rest = data.partition(b"\n")
+            told = json.loads(line)
             if told["schema_version"] != SCHEMA_VERSION:
                 raise BackendFailure(f"the head speaks version {told['schema_version']!r}, not {SCHEMA_VERSION}")
             attempts = tuple(_there(Path(told["state_dir"]), one) for one in told["attempts"])
             spec, bundle = told.get("spec"), str(told.get("bundle", ""))
             events = tuple(event_from_dict(one) for one in told.get("events", ()))
-            driven = bool(told.get("driven"))
-            return cls(str(told["origin"]), str(told["state_dir"]), attempts, spec, bundle, driven, events)
+            driven, inline = bool(told.get("driven")), {}
+            for name, file, _, size in told["inline"]:
+                inline[str(name), str(file)], rest = rest[:size], rest[size:]
+            return cls(str(told["origin"]), str(told["state_dir"]), attempts, spec, bundle, driven, events, inline)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
 
@@ -186,6 +201,11 @@ def check_made_here(runs_dir: Path, run_ids: Sequence[str], origin: str) -> None
             )
 
 
+def sealed_here(runs_dir: Path) -> list[str]:
+    """Attempts that will not change any more."""
+    return [folder.name for folder in attempt_folders(runs_dir) if (folder / SEAL).exists()]
+
+
 Send = Callable[[Sequence[Sequence[typing.Any]]], bytes]
 
 
@@ -205,7 +225,7 @@ def fetch(seen: Seen, runs_dir: Path, ledger: Ledger, ask: Send, tell: Callable[
                     f"{folder} is sealed here, and the head ({seen.state_dir}) tells of another content; neither was "
                     "touched: look at both"
                 )
-            scratch = _bring(folder, one, ask, tell)
+            scratch = _bring(folder, one, seen.inline, ask, tell)
             # Before it is in place: a folder of which nothing was written is taken for one that was made here.
             ledger.append(FETCHED, run_id=one.run_id, attempt_id=folder.name, data={"origin": seen.origin})
             _swap(scratch, folder)
@@ -224,14 +244,36 @@ def _has(path: Path, size: int, digest: str) -> bool:
     return whole and file_sha256(path, size) == digest
 
 
-def _bring(folder: Path, there: There, ask: Send, tell: Callable[[str], None]) -> Path:
+def _bring(
+    folder: Path, there: There, inline: Mapping[tuple[str, str], bytes], ask: Send, tell: Callable[[str], None]
+) -> Path:
     """The attempt, whole and checked, in a scratch folder, which outlives us where we are cut off."""
     scratch = folder.with_name(f".{folder.name}.fetch")
     scratch.mkdir(exist_ok=True)
     for name in os.listdir(scratch):
         if name not in there.files:
             (scratch / name).unlink()
+    for name in there.files:
+        if (data := inline.get((folder.name, name))) is not None:
+            (scratch / name).write_bytes(data)
     tell(f"fetching {folder.name}: {there.size / 1e6:,.1f} MB")
+    for left in reversed(range(TRIES)):
+        _receive(scratch, there, ask)
+        if not (wrong := [name for name, told in there.files.items() if not _has(scratch / name, *told)]):
+            break
+        for name in wrong:  # of an earlier state, or damaged: from its beginning
+            (scratch / name).unlink(missing_ok=True)
+        if not left:
+            raise BackendFailure(f"{wrong[0]} of {folder.name} is not what the head told; it may be changing there")
+    if SEAL in there.files and there.attempt.state == "counted":
+        try:
+            verify_seal(scratch)
+        except RunDirError as error:
+            raise BackendFailure(f"{folder.name} does not match its seal: {error}") from None
+    return scratch
+
+
+def _receive(scratch: Path, there: There, ask: Send) -> None:
     for pieces in _pieces(scratch, there):
         data = ask(pieces)
         if len(data) != sum(size for *_, size in pieces):
@@ -241,17 +283,6 @@ def _bring(folder: Path, there: There, ask: Send, tell: Callable[[str], None]) -
                 file.seek(offset)
                 file.write(data[:size])
             data = data[size:]
-    for name, (size, digest) in there.files.items():
-        if not _has(scratch / name, size, digest):
-            (scratch / name).unlink(missing_ok=True)
-            raise BackendFailure(f"{name} of {folder.name} is not what the head told; it is fetched anew the next time")
-    if SEAL in there.files:
-        try:
-            verify_seal(scratch)
-        except RunDirError as error:
-            if there.attempt.state == "counted":
-                raise BackendFailure(f"{folder.name} does not match its seal: {error}") from None
-    return scratch
 
 
 def _pieces(scratch: Path, there: There) -> Iterator[list[tuple[str, str, int, int]]]:
