@@ -238,7 +238,7 @@ def _follow(
 STOPPED = {
     "cancelled": "ended by `cancel`",
     "orphaned": "the submitting process is gone",
-    "preempted": "this machine is being taken away",
+    "preempted": "the worker was told to end, as when its machine is taken away",
     DISTURBED: "this machine slept, and its monotonic clock did not count it: nobody can say how long anything took",
 }
 

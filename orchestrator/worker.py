@@ -318,7 +318,7 @@ def main(folder: Path) -> int:
 
     def terminated(signum: int, frame: object) -> None:
         nonlocal said
-        said = said or "orphaned"
+        said = said or "preempted"  # the machine goes down, or is taken away, and gives us a moment
 
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: meant for the submitting process

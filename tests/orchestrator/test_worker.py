@@ -211,7 +211,7 @@ def test_the_watchdog_clears_after_a_killed_worker(tmp_path, processes, launcher
     assert not (folder / "result.json").exists() and not is_locked(folder)
 
 
-@pytest.mark.parametrize("how, cls", [("close", "orphaned"), ("cancel", "cancelled"), ("terminate", "orphaned")])
+@pytest.mark.parametrize("how, cls", [("close", "orphaned"), ("cancel", "cancelled"), ("terminate", "preempted")])
 def test_a_worker_hears_its_parent(tmp_path, how, cls):
     """The end of the parent's pipe, a cancel through it and SIGTERM each end the attempt with their class."""
     folder = attempt_folder(tmp_path, toy_text({"train3": "hang"}))
