@@ -27,25 +27,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.idle import idle_text  # noqa: E402
+
 SEEDS = "1,2"
 MEGABYTE = 1e6
 CLAIMS = {"plan": 2.0, "status": 0.5}  # wall seconds at 300 runs
 MEMORY = 500.0  # MB of the controller, at 300 runs
 GROWTH = 1.15  # exponent of the runs that CPU-seconds may follow
-IDLE = """
-import json, os, pathlib, sys
-out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
-os.write(1, f"phase:begin {sys.argv[1]}\\nphase:end {sys.argv[1]}\\n".encode())
-if sys.argv[1] == "train":
-    (out / "metrics.jsonl").touch()
-    (out / "artifact.bin").write_bytes(b"idle")
-else:
-    stage = {"val_loss": 0.6931471805599453, "val_bpb": 1.0, "tokens": 1000, "bytes": 1000, "seconds": 1.0}
-    text = {"schema_version": 1, "seed": int(os.environ["SEED"]), "final_stage": "roundtrip", "parameters": 1}
-    text |= {"stages": {"roundtrip": stage}, "model_bytes": 4, "artifact_sha256": "", "code_bytes": 1}
-    (out / "scores.json").write_text(json.dumps(text))
-    (out / "score_ledger.bin").write_bytes(b"")
-"""
 
 
 def write_grid(path: Path, runs: int) -> None:
@@ -66,7 +54,7 @@ def submit_here(folder: Path, places: int, processes: bool) -> int:
 
     grid_run.finish = untabled  # type: ignore[assignment]
     if processes:
-        preflight.build = lambda config: f"# {config.name}\n{IDLE}"  # type: ignore[assignment]
+        preflight.build = lambda config: idle_text(0.0, config.name)  # type: ignore[assignment]
     else:
         grid_run.slots_of = lambda target: places  # type: ignore[assignment]
         grid_run.load_backend = lambda name, runs_dir: FakeBackend(runs_dir)  # type: ignore[assignment]
