@@ -16,7 +16,7 @@ from pathlib import Path
 
 from golf_core.rundir import APPENDED, RESULT, SEAL, TRAIN_SEAL, file_sha256, write_bytes
 from orchestrator.backends import ray_node
-from orchestrator.backends.base import BackendError, Handle, State
+from orchestrator.backends.base import Handle, State
 from orchestrator.backends.ray_nodes import Nodes
 from orchestrator.proc import folder_lock
 from orchestrator.storage import Storage, StorageError
@@ -81,17 +81,16 @@ class Follower(threading.Thread):
         while True:
             try:
                 return self._accompany() or self._settle()
-            except (OSError, BackendError) as error:  # of this machine, such as a full disk: the attempt is well
-                self._tell(str(error))
+            except _Closed:
+                raise
+            except Exception as error:  # of this machine, such as a full disk, or of Ray: the attempt may be well
+                self._tell(f"cannot follow it now: {error}")
                 self._sleep(5 * PAUSE_SECONDS)
 
     def _accompany(self) -> State | None:
         """While there is an actor; None where it was gone before everything had been brought."""
-        began = time.monotonic()
         try:
             while self.actor is not None:
-                if not self.answered and (self.cancelled or time.monotonic() - began > START_SECONDS):
-                    self.nodes.ray.kill(self.actor)
                 seen = self._ask(lambda: self.actor.look.remote(self._have()))
                 if self.cancelled and not self.answered:
                     self.actor.end.remote("cancelled")
@@ -145,7 +144,8 @@ class Follower(threading.Thread):
                     seen = self._ask(lambda: self._task(ray_node.look, self._have()))
                 self._bring_all()
                 return State("ended")
-            except Gone:
+            except Gone as gone:
+                self._tell(f"what it left on {self.handle['host']} cannot be read: {gone}")
                 self._sleep(PAUSE_SECONDS)
 
     def _without_result(self, seen: Mapping[str, typing.Any]) -> State:
@@ -203,9 +203,10 @@ class Follower(threading.Thread):
                 raise _Closed
             if self.nodes.death(self.node_id) is not None:
                 raise Gone("the node is gone")
-            if not self.answered and self.cancelled and self.actor is not None:
+            silent = time.monotonic() - began
+            if self.actor is not None and not self.answered and (self.cancelled or silent > START_SECONDS):
                 self.nodes.ray.kill(self.actor)
-            if (silent := time.monotonic() - began) > SILENT_SECONDS:
+            if silent > SILENT_SECONDS:
                 self._tell(f"{self.handle['host']} has not answered for {silent:.0f} s")
 
     def _task(self, function: Callable[..., typing.Any], *arguments: typing.Any) -> typing.Any:
