@@ -24,7 +24,8 @@ RESERVED, SPENT, RELEASED = "budget_reserved", "attempt_spent", "budget_released
 BARRED = "budget_barred"  # a run gets no other attempt; it changes no amount
 # The controller's own: money is at stake from the first on, and is not where the last follows without the second.
 STARTING, STARTED, ENDED = "attempt_starting", "attempt_started", "attempt_ended"
-KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED)
+REBUILT = "ledger_rebuilt"  # in place of a damaged one: what its lost events cost is not known
+KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED, REBUILT)
 CENT = 1e-6  # USD that a sum may differ by rounding
 
 
@@ -118,6 +119,7 @@ class Account:
     """Of a runs folder: every reservation that was ever made there, by its name."""
 
     reservations: dict[str, Reservation] = field(default_factory=dict)
+    unpriced: int = 0  # attempts on GPUs whose money was lost with a damaged ledger
 
     @property
     def spent(self) -> float:
@@ -164,6 +166,8 @@ def account(events: Iterable[Event]) -> Account:
                 execution.spent_usd, execution.exact = float(event.data["usd"]), bool(event.data["exact"])
         elif event.kind == RELEASED and event.data["reservation"] in found.reservations:
             found.reservations[event.data["reservation"]].released = True
+        elif event.kind == REBUILT:
+            found.unpriced += int(event.data.get("unpriced", 0))
     return found
 
 
@@ -189,6 +193,11 @@ def check(costs: Sequence[tuple[str, Cost]], found: Account, budget: float | Non
     for _, cost in paid:
         if cost.price.usd_per_hour is None:
             raise BudgetRefused(f"budget refused: the price is {cost.price.source}. Without one no budget can hold")
+    if found.unpriced:
+        raise BudgetRefused(
+            f"budget refused: this runs folder's ledger was damaged and made anew, and what {found.unpriced} attempts "
+            "before that cost is not known. A new folder has a budget of its own: --runs-dir"
+        )
     worst = math.fsum(cost.worst_usd or 0.0 for _, cost in paid)
     left = budget - found.spent - found.reserved + math.fsum(freed(found, sid) for sid in {sid for sid, _ in paid})
     if worst > left + CENT:

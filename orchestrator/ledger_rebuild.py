@@ -14,13 +14,13 @@ from pathlib import Path
 
 from golf_core.rundir import write_bytes
 from orchestrator.attempts import Attempt, inspect
+from orchestrator.budget import REBUILT
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger import FILE, Damaged, Ledger, check_ownership, making
 from orchestrator.ledger_chain import COLUMNS, TIP, Row, kept, mark_leases
 from orchestrator.ledger_schema import APPLICATION_ID
 from orchestrator.runs_folder import attempts_in, submissions_in
 
-REBUILT = "ledger_rebuilt"
 ASIDE = "ledger.damaged-"  # the beginning of the names that a damaged ledger is kept under
 PARTS = (FILE, f"{FILE}-wal", f"{FILE}-shm", TIP)
 USER_PATIENCE = 5.0  # seconds for others to be done with the damaged one
@@ -129,6 +129,7 @@ def _fill(ledger: Ledger, runs_dir: Path, events: list[Row], aside: Path | None)
     known = {(row[2], row[3] if row[2] == "submission_registered" else row[5]) for row in events}
     added = _registered(ledger, runs_dir, known) + _attempts(ledger, runs_dir, known)
     data = {
+        "unpriced": _unpriced(runs_dir, known),
         "kept": len(events),
         "added": added,
         "damaged": aside.name if aside is not None else None,
@@ -149,6 +150,12 @@ def _registered(ledger: Ledger, runs_dir: Path, known: Known) -> int:
             ledger.append("submission_registered", submission_id=sid, data=data | {"rebuilt": True})
             added += 1
     return added
+
+
+def _unpriced(runs_dir: Path, known: Known) -> int:
+    """Attempts on GPUs that no event tells to have begun: what they cost went with the events."""
+    found = [folder for folder, asked in attempts_in(runs_dir) if (asked.get("target") or {}).get("gpus")]
+    return sum(("attempt_starting", folder.name) not in known for folder in found)
 
 
 def _attempts(ledger: Ledger, runs_dir: Path, known: Known) -> int:

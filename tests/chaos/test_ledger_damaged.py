@@ -8,14 +8,16 @@ import sys
 
 import pytest
 
+from orchestrator import budget
 from orchestrator.attempts import inspect_all, write_void
 from orchestrator.case import lease_of_submission
-from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.errors import BackendFailure, BudgetRefused, UsageError
 from orchestrator.ledger import FILE, Damaged, Ledger, LedgerError
 from orchestrator.ledger_chain import TIP
 from orchestrator.ledger_rebuild import ASIDE, REBUILT, mend
 from tests.chaos.controllers import Controllers
 from tests.chaos.invariants import check, scores_of, spec_of
+from tests.orchestrator.test_budget import cost
 
 SEEDS = (1, 2)
 
@@ -192,6 +194,19 @@ def test_what_is_added_is_what_the_folders_show(finished, tmp_path):
         assert told == [*first, ("attempt_created", second.name), ("attempt_voided", second.name)]
         assert next(e for e in ledger.events(kind="attempt_voided")).data["class"] == "node_lost"
         assert ledger.submissions() == [spec_of(runs_dir)["submission_id"]]
+
+
+def test_money_that_went_with_the_ledger_is_not_taken_for_nothing(finished, tmp_path):
+    """Attempts on GPUs whose reservations are lost: no budget holds in that folder any more, and none is promised."""
+    runs_dir = copy(finished, tmp_path, "money")
+    for path in (runs_dir / "attempts").glob("*/run.json"):
+        path.write_text(path.read_text().replace('"gpus": 0', '"gpus": 8'))
+    (runs_dir / FILE).unlink()
+    mend(runs_dir, lambda line: None)
+    with Ledger.open(runs_dir) as ledger:
+        assert budget.read_account(ledger).unpriced == 2
+        with pytest.raises(BudgetRefused, match="2 attempts"):
+            budget.check([("sid", cost())], budget.read_account(ledger), 1e6)
 
 
 def test_leases_come_back_without_owners_and_with_greater_tokens(finished, tmp_path):
