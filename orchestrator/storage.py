@@ -87,6 +87,17 @@ def check_storage(uri: str) -> None:
         raise UsageError(f"--storage {shown(uri)}: credentials do not belong in it; give them to the nodes themselves")
 
 
+def told_of(uri: str | None) -> str:
+    """For the plan: what a lost node loses.
+
+    >>> told_of("s3://bucket/golf")
+    's3://bucket/golf: sealed stages are copied there'
+    """
+    if uri is None:
+        return "none: sealed attempts lie on their node until they are brought; a node that is lost first loses them"
+    return f"{shown(uri)}: sealed stages are copied there"
+
+
 def shown(uri: str) -> str:
     """The URI without what could be a secret in it.
 
