@@ -97,15 +97,15 @@ class LineView:
 
     def __init__(self, stream: typing.TextIO) -> None:
         self.stream = stream
-        self.shown: dict[int, tuple[typing.Any, ...]] = {}
+        self.shown: dict[str, tuple[typing.Any, ...]] = {}  # by run: several submissions may have the same seeds
 
     def update(self, rows: Sequence[Row]) -> None:
         for row in rows:
             p = row.progress
             tenth = int(p.fraction * 10) if p.fraction is not None and row.state == "running" else 0
             key = (row.state, row.attempt, p.phase if row.state == "running" else "", tenth)
-            if self.shown.get(row.seed) != key:
-                self.shown[row.seed] = key
+            if self.shown.get(row.run_id) != key:
+                self.shown[row.run_id] = key
                 print(describe(row), file=self.stream, flush=True)
 
     def note(self, text: str) -> None:
