@@ -13,7 +13,7 @@ from golf_core.fields import ConfigError
 from golf_core.policy import load_policy
 from golf_core.recipes import Grid, Recipe
 from orchestrator.errors import UsageError
-from orchestrator.gpus import installed_gpus, visible
+from orchestrator.gpus import installed_gpus, silence, visible
 from orchestrator.placement import short_name
 from orchestrator.settings import DEFAULT, Settings
 
@@ -130,7 +130,7 @@ def gpus_here(request: GpuRequest | None, settings: Settings) -> list[str]:
     installed = installed_gpus()
     names = [gpu.name for gpu in visible(installed, os.environ)]
     if not names:
-        hidden = f"{len(installed)} are hidden by the environment" if installed else "NVML and rocm-smi name none"
+        hidden = f"{len(installed)} are hidden by the environment" if installed else silence()
         cpu = "--device cpu" if request is None else "--gpus 0 for this CPU"
         raise UsageError(
             f"{place}: no GPU is visible here ({hidden}); use {cpu}, --dry-run to plan for it, or a machine with a GPU "

@@ -65,6 +65,13 @@ def installed_gpus(library: Callable[[], Library | None] | None = None) -> list[
     return _from_nvml((library or nvml_library)()) or _from_rocm_smi()
 
 
+def silence(library: Callable[[], Library | None] | None = None) -> str:
+    """Why no GPU is named here."""
+    if (library or nvml_library)() is None:
+        return f"nvidia-ml-py is not installed for {sys.executable}, and rocm-smi names none"
+    return "NVML and rocm-smi name none"
+
+
 def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Gpu]:
     """Those that a program started with this environment sees. Raises UsageError for a number that is none of them."""
     variables = HIDING[gpus[0].source] if gpus else ()

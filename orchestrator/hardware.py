@@ -16,7 +16,7 @@ from golf_core.policy import Hardware, hardware_from
 from golf_core.rundir import read_jsonl
 from orchestrator.errors import UsageError
 from orchestrator.gpu_health import Health, Watch, healths
-from orchestrator.gpus import Gpu, Library, installed_gpus, nvml_library, opened, visible
+from orchestrator.gpus import Gpu, Library, installed_gpus, nvml_library, opened, silence, visible
 from orchestrator.hardware_check import (
     FAIL,
     NOTE,
@@ -66,7 +66,7 @@ def verify(asked: Mapping[str, typing.Any], env: Mapping[str, str], marker: str,
         return Verified(None)
     want = _asked(asked)
     with opened(eyes.nvml()) as nvml:
-        findings, used, states = _look(want, nvml, env, eyes.kernel, stop)
+        findings, used, states = _look(want, nvml, env, eyes, stop)
         report = _report(want, findings) | {"gpus": [_told(*one) for one in zip(used, states, strict=True)]}
         if failure_of(findings) is not None or not want.strict or want.thresholds is None:
             return Verified(report, _end(findings))
@@ -90,7 +90,7 @@ def _asked(asked: Mapping[str, typing.Any]) -> Asked:
 
 
 def _look(
-    want: Asked, nvml: Library | None, env: Mapping[str, str], kernel: Path, stop: Stop
+    want: Asked, nvml: Library | None, env: Mapping[str, str], eyes: Eyes, stop: Stop
 ) -> tuple[list[Finding], list[Gpu], list[Health]]:
     """What is there. Somebody else on the GPUs may be an attempt that was killed a moment ago: it is waited for."""
     installed = installed_gpus(lambda: nvml)
@@ -98,7 +98,7 @@ def _look(
         seen = visible(installed, env)
     except UsageError as error:
         return [Finding("count", FAIL, str(error), WRONG)], [], []
-    findings = judge_identity(want, seen, len(installed) - len(seen))
+    findings = judge_identity(want, seen, len(installed) - len(seen), silence(eyes.nvml))
     if failure_of(findings) is not None:
         return findings, [], []
     used = seen[: want.gpus]
@@ -106,7 +106,7 @@ def _look(
     while any(state.processes for state in states) and time.monotonic() < until and stop() is None:
         time.sleep(0.2)
         states = healths(used, nvml)
-    return findings + _judge_kernel(used, kernel) + judge_health(want, used, states), used, states
+    return findings + _judge_kernel(used, eyes.kernel) + judge_health(want, used, states), used, states
 
 
 def _judge_kernel(used: Sequence[Gpu], path: Path) -> list[Finding]:

@@ -65,14 +65,14 @@ def failure_of(findings: Sequence[Finding]) -> tuple[str, str] | None:
     return failed[0].cls, "; ".join(one.message for one in failed if one.cls == failed[0].cls)
 
 
-def judge_identity(asked: Asked, seen: Sequence[Gpu], hidden: int) -> list[Finding]:
-    """Number and model: the run's id names both."""
+def judge_identity(asked: Asked, seen: Sequence[Gpu], hidden: int, silence: str) -> list[Finding]:
+    """Number and model: the run's id names both. `silence`: why none is named, where none is."""
     want = f"{asked.gpus}x {asked.gpu or 'GPU'}"
     if len(seen) < asked.gpus:
         here = (
             f"{len(seen)} GPU{'s are' if len(seen) != 1 else ' is'} visible here" if seen else "no GPU is visible here"
         )
-        more = f", {hidden} hidden by the environment" if hidden else "" if seen else " (NVML and rocm-smi name none)"
+        more = f", {hidden} hidden by the environment" if hidden else "" if seen else f" ({silence})"
         return [Finding("count", FAIL, f"{here}{more}; the run is for {want}", WRONG)]
     found = [Finding("count", PASS, f"{len(seen)} visible, {asked.gpus} used")]
     others = {number: gpu.name for number, gpu in enumerate(seen[: asked.gpus]) if gpu.name != asked.gpu}

@@ -15,11 +15,13 @@ from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
 from orchestrator.power import Power, power_of
 from orchestrator.preflight import Prepared
+from orchestrator.reference import describe as describe_hardware
 from orchestrator.rehearsal import Rehearsal
 from orchestrator.script import Script, hints
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.size import Size, estimate
 from orchestrator.spec import SUBMISSION_DIGITS, Run, Submission, Target, attempt_id, target_class
+from orchestrator.storage import told_of
 
 Line = tuple[str, str, str]  # name, value, where the value came from
 
@@ -166,14 +168,24 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
         *_also_run(plan.other_seeds),
         ("data", corpus + submission.data.describe(), plan.sources["data"]),
         ("target", target, _target(plan)),
+        *_looked_at(submission),
         ("policy", f"{submission.policy.name}: {_caps(submission)}", plan.sources["policy"]),
         *([] if plan.power is None else plan.power.rows()),
         ("backend", str(settings["on"]), plan.sources["on"]),
         ("runs folder", str(settings["runs_dir"]), plan.sources["runs_dir"]),
+        *([("storage", told_of(settings["storage"]), settings.source("storage"))] if settings["address"] else []),
         *plan.cost.rows(),
         *([] if plan.rehearsal is None else plan.rehearsal.rows()),
     ]
     return rows + _warnings(plan)
+
+
+def _looked_at(submission: Submission) -> list[Line]:
+    """What the worker holds its GPUs against before it trains on them."""
+    if submission.hardware is None:
+        return []
+    is_record = target_class(submission.target, submission.policy) == "record"
+    return [("node check", describe_hardware(submission.hardware, is_record), f"policy {submission.policy.name}")]
 
 
 def _also_run(found: tuple[OtherSeed, ...]) -> list[Line]:

@@ -38,3 +38,17 @@ def _timed(config: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
     parts = {name: config.get(name) for name in PARTS}
     train = {key: value for key, value in (parts["train"] or {}).items() if key not in NO_MATTER}
     return parts | {"train": train}
+
+
+def describe(hardware: Mapping[str, typing.Any], is_record: bool) -> str:
+    """What a worker will look at before it trains, for the plan. `hardware`: of run.json."""
+    limits, reference = hardware["thresholds"], hardware["reference"]
+    if limits is None or not is_record:
+        return "number and model of the GPUs, memory errors; nothing of speed"
+    text = (
+        f"model, links, errors, who else is there; {limits['matmul_tflops']:g} TFLOPS, {limits['copy_gb_s']:g} and "
+        f"{limits['all_reduce_gb_s']:g} GB/s; "
+    )
+    if not reference["step_ms"] or not limits["step_factor"]:
+        return text + f"no step is judged: {reference.get('why', 'the policy sets no factor')}"
+    return text + f"first steps in {limits['step_factor']:g} x {reference['step_ms']:g} ms"

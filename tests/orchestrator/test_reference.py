@@ -1,4 +1,4 @@
-"""What a run's hardware is held against: the policy's thresholds, and a step time that was published for what it runs."""
+"""What a run's hardware is held against: the policy's thresholds, and a step time published for what it runs."""
 
 import dataclasses
 from dataclasses import asdict
@@ -10,6 +10,7 @@ from golf_core.fields import ConfigError
 from golf_core.policy import Hardware, load_policy, policy_from, policy_names
 from golf_core.recipes import GRIDS, RECIPES, load_recipe
 from orchestrator.catalogue import base_of
+from orchestrator.reference import describe
 from orchestrator.spec import Target
 from tests.orchestrator.toy import limits, submission
 
@@ -63,6 +64,14 @@ def test_a_step_time_of_something_else_is_no_reference(changed, why):
 def test_what_changes_no_step_keeps_the_reference(free):
     """Length, logging, what ships and how it is scored have no part in the time of a step."""
     assert asked(overrides=[free])["reference"]["step_ms"] == 83.9
+
+
+def test_the_plan_says_what_will_be_looked_at():
+    """With the reference, without it and why, and on other hardware than the policy's."""
+    assert describe(asked(), True).endswith("500 TFLOPS, 2300 and 200 GB/s; first steps in 2 x 83.9 ms")
+    assert "no step is judged: no step time was published" in describe(asked("long_context_4096"), True)
+    assert "nothing of speed" in describe(asked(), False)
+    assert "nothing of speed" in describe(asked(policy=load_policy("exploration")), True)
 
 
 def test_a_cpu_is_held_against_nothing():
