@@ -1,6 +1,7 @@
 """A fleet over the fake backend: whose turn it is, what is shared, what is kept, and who may interfere."""
 
 import gc
+import io
 import weakref
 from collections import Counter
 
@@ -12,6 +13,7 @@ from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.fleet import Fleet, Member
+from orchestrator.fleet_view import FleetView
 from orchestrator.ledger import Ledger
 from orchestrator.overview import Overview
 from tests.orchestrator.toy import TOY, limits, submission
@@ -230,3 +232,19 @@ def test_living_attempts_are_looked_after_at_once(runs_dir, ledger):
     assert again.made == list(range(6))
     again.finish()
     assert again.states() == {"counted": 12} and len(again.backend.started) == 6
+
+
+def test_the_view_tells_each_change_once_and_counts_all(runs_dir, ledger, monkeypatch):
+    """A line when a run starts and when it ends, by its variant; what has ended is counted and not looked at again."""
+    monkeypatch.setattr("orchestrator.fleet_view.LOOK_SECONDS", 0.0)
+    bench, stream = Bench(runs_dir, ledger, 3, seeds=(1, 2), script=[Act("user_error")]), io.StringIO()
+    view = FleetView(runs_dir, 6, stream)
+    bench.fleet.on_end = view.ended
+    while not bench.fleet.round():
+        view.update(bench.fleet)
+        assert len(view._overviews) <= 3
+    bench.fleet.close()
+    lines = stream.getvalue().splitlines()
+    assert view.over == {"failed": 1, "done": 5} and not view._overviews and not view._shown
+    assert sum("failed" in line for line in lines) == 1 and sum(": done" in line for line in lines) == 5
+    assert len(lines) == len(set(lines)) and {line.split()[0] for line in lines} == {"v0", "v1", "v2"}

@@ -106,6 +106,12 @@ def test_each_variant_becomes_a_submission(make_bench):
     assert specs[0]["base"]["config"] == specs[1]["base"]["config"] == specs[0]["config"]
     quiet = run(bench, "--seeds", "1,2", "-q").stdout.split()
     assert quiet == [one["submission_id"] for one in machine["submissions"]]
+    whole = bench.run("pair", verb="status")
+    head, *lines = whole.stdout.splitlines()
+    assert whole.returncode == 0 and head == "grid pair: 2 variants, 4 runs: 4 done", whole.stderr
+    assert [line.split()[:2] for line in lines] == [[f"pair.{n}", sid[:12]] for n, sid in zip("ab", quiet, strict=True)]
+    told = json.loads(bench.run("pair", "--json", verb="status").stdout)
+    assert [one["submission_id"] for one in told["submissions"]] == quiet
 
 
 def test_a_variant_that_fails_stops_no_other(make_bench):
