@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from golf_core.bundle_pack import pack_source
 from golf_core.config_io import to_dict
+from golf_core.policy import load_policy
 from golf_core.recipes import RECIPES
 from golf_core.rundir import RunDirError, read_json
 from orchestrator.attempts import create
 from orchestrator.catalogue import build
 from orchestrator.ledger import Ledger
 from orchestrator.limits import REHEARSAL_SECONDS, limits_of
+from orchestrator.money import spent_on
+from orchestrator.plan import Plan
 from orchestrator.rehearsal import (
     STEPS,
     VALIDATION_TOKENS,
@@ -29,9 +32,11 @@ from orchestrator.script import Script
 from orchestrator.settings import Settings
 from orchestrator.short_data import HEADER_BYTES, lay_out_short
 from orchestrator.spec import Data, Submission, Target
+from orchestrator.submit import Request, _rehearse
+from orchestrator.view import make_view
 from orchestrator.worker import run_attempt
 from tests.orchestrator.test_cost import EIGHT, cost
-from tests.orchestrator.toy import limits, submission
+from tests.orchestrator.toy import limits, submission, toy_text
 
 DEMO = RECIPES["demo"]().config
 SIMULATED = Target(device="cpu", gpu="H100", gpus=8, processes=2)
@@ -145,3 +150,24 @@ def test_the_demo_is_rehearsed_end_to_end(tmp_path, corpus):
     stages = read_json(folder / "scores.json")["stages"]
     assert list(stages) == ["roundtrip", "sliding", "ttt"]
     assert {one["tokens"] for one in stages.values()} == {VALIDATION_TOKENS - 1}
+
+
+@pytest.mark.parametrize("behaviour, went_well", [({}, True), ({"compress": "crash"}, False)])
+def test_what_is_rehearsed_on_this_machine(tmp_path, monkeypatch, corpus, behaviour, went_well):
+    """Its end is remembered; where it fails, its outcome is that of the submit, and what it was for never begins."""
+    monkeypatch.setattr("orchestrator.rehearsal.build", lambda config: toy_text(behaviour))
+    monkeypatch.setattr("orchestrator.finish.results_command", lambda *arguments: 0)
+    given = {"runs_dir": str(tmp_path / "runs"), "on": "process", "price": 36.0, "startup_seconds": 60.0}
+    flags = Settings.resolve(given, {}, Path("/nowhere"))
+    data = replace(submission().data, path=corpus["data_path"], tokenizer_path=corpus["tokenizer_path"])
+    target = replace(SIMULATED, launcher="python", processes=1)
+    main = asked(target=target, data=data, policy=load_policy("demo"))
+    plan = Plan(submission=main, runs=(), sources={}, size=None, meant_for=None, cost=cost(), rehearsal=planned(main))
+    with Ledger.create(tmp_path / "runs") as ledger:
+        outcome = _rehearse(plan, flags, Request(), ledger, make_view())
+        assert ledger.submissions() == [plan.rehearsal.submission.submission_id]
+        found = spent_on(ledger, ledger.submissions()[0])
+    assert found.exact and 0 < found.usd < 1 and found.reserved_usd == pytest.approx(0)
+    assert (outcome is None) == went_well == has_run(tmp_path / "runs", plan.rehearsal.submission)
+    if outcome is not None:
+        assert outcome.exit_code == 1 and outcome.spent == found
