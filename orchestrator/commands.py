@@ -1,6 +1,7 @@
 """The commands that look at what is there, and cancel: status, logs, cancel. Each returns its exit code."""
 
 import json
+import os
 import sys
 import time
 import typing
@@ -23,6 +24,7 @@ from orchestrator.view import describe, make_view
 
 FOLLOW_SECONDS = 0.5
 CANCEL_PATIENCE = 30.0
+BLOCK = 1 << 20  # bytes of a log at a time
 
 
 def chosen(ledger: Ledger, prefix: str | None) -> str:
@@ -110,11 +112,7 @@ def logs(
         if number not in folders:
             raise UsageError(f"--attempt {number}: there are {', '.join(map(str, folders))}")
         path = folders[number] / LOG
-        data = path.read_bytes() if path.exists() else b""
-        offset = len(data)
-        if tail is not None:
-            data = b"".join(data.splitlines(keepends=True)[-tail:] if tail else [])
-        _write(data)
+        offset = _write_from(path, 0 if tail is None else start_of_last(path, tail))
         while follow and ledger.holder(lease_of_submission(sid)) is not None:
             time.sleep(FOLLOW_SECONDS)
             offset = _write_from(path, offset)
@@ -123,18 +121,33 @@ def logs(
     return errors.OK
 
 
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+def start_of_last(path: Path, lines: int) -> int:
+    """Where the last lines of a file begin, read from its end: a log may be long."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        size = start = file.seek(0, os.SEEK_END)
+        left = lines
+        while left > 0 and start > 0:
+            end, start = start, max(0, start - BLOCK)
+            file.seek(start)
+            block = file.read(end - start)
+            at = len(block)
+            while (at := block.rfind(b"\n", 0, at)) >= 0:
+                if start + at + 1 < size and not (left := left - 1):  # behind the file's last byte no line begins
+                    return start + at + 1
+    return start
 
 
 def _write_from(path: Path, offset: int) -> int:
+    """Pass on what a file holds from there on, a block at a time; where it ended."""
     if not path.exists():
         return offset
     with path.open("rb") as file:
         file.seek(min(offset, path.stat().st_size))
-        data = file.read()
-        _write(data)
+        while block := file.read(BLOCK):
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
         return file.tell()
 
 
