@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import commands, errors, transfer
+from orchestrator.abandoned import cancel_abandoned
 from orchestrator.admission import Admission
 from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends.base import Backend, Unavailable
@@ -235,7 +236,8 @@ def command(asked: typing.Mapping[str, typing.Any]) -> int:
     if verb == "logs":
         return commands.logs(state, prefix, asked["seed"], asked["attempt"], asked["follow"], asked["tail"])
     if verb == "cancel":
-        return commands.cancel(state, prefix, None if asked["seeds"] is None else tuple(asked["seeds"]))
+        seeds = None if asked["seeds"] is None else tuple(asked["seeds"])
+        return errors.OK if cancel_abandoned(state, prefix, seeds) else commands.cancel(state, prefix, seeds)
     if verb == "look":
         return transfer.look(state, prefix, asked["run_ids"], asked["here"])
     if verb == "send":

@@ -1,12 +1,14 @@
 """Submits to a real cluster: the laptop may leave and come back, any machine may ask, and nothing is done twice."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 
 import pytest
 
+from tests.cluster import HEAD, command_line
 from tests.orchestrator.remote import PATIENCE, Laptop, interrupt_default, scores
 from tests.orchestrator.toy import toy_text, until
 
@@ -18,7 +20,7 @@ SLOW = toy_text(steps=8, pause=0.5)
 @pytest.fixture
 def make_laptop(make_bench, cluster):
     def make(text=SLOW, name="laptop", **kwargs):
-        return make_bench(text, name, Laptop, cluster=cluster, **kwargs)
+        return make_bench(text, name, Laptop, cluster=cluster, flags=("-y", "--parallel", "--no-rehearsal"), **kwargs)
 
     return make
 
@@ -35,11 +37,12 @@ def leave(laptop, when="running, attempt 1"):
         env=laptop.environment(),
     )
     said = []
-    for line in process.stderr:
-        said.append(line)
-        if when in line:
-            process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 130, "".join(said)
+    with process:
+        for line in process.stderr:
+            said.append(line)
+            if when in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130, "".join(said)
     return "".join(said)
 
 
@@ -60,3 +63,36 @@ def test_a_laptop_leaves_and_another_machine_brings_it_home(make_laptop):
     local = laptop.run(sid, "-v", "--json", verb="status")
     story = "\n".join(json.loads(local.stdout)["story"])
     assert story.count("is counted") == 2 and story.count("a controller began") == 1
+
+
+@pytest.mark.chaos
+def test_attempts_that_nobody_controls_are_cancelled(make_laptop, cluster):
+    """Supervisor and controller killed together: attempts go on, `cancel` from elsewhere ends them within its own
+    command, and the same submit runs the rest."""
+    laptop = make_laptop(toy_text({"train3": f"hang:{cluster.folder}"}, steps=5))
+    submit = laptop.start()
+    try:
+        until(lambda: hanging(laptop), "both hang in training", PATIENCE)
+    finally:
+        submit.send_signal(signal.SIGKILL)
+        submit.communicate()
+    for pid in cluster.processes(HEAD):
+        if "orchestrator.control" in command_line(pid):
+            os.kill(pid, signal.SIGKILL)
+    assert golf_actors(cluster)
+    said = laptop.there(verb="cancel")
+    assert said.returncode == 0 and "ran without a controller" in said.stderr, said.stderr
+    until(lambda: not golf_actors(cluster), "the attempts have ended", 60)
+    done = laptop.run()
+    assert done.returncode == 0, done.stderr
+    assert len(scores(laptop.runs_dir)) == 2 and len(laptop.controllers()) == 2
+
+
+def golf_actors(cluster):
+    return [row["name"] for row in cluster.actors() if str(row["name"]).startswith("golf:")]
+
+
+def hanging(laptop):
+    """Whether every attempt of the state folder says so in its log."""
+    logs = list((laptop.state / "attempts").glob("[0-9a-f]*/log.txt"))
+    return len(logs) == 2 and all("hanging in train3" in log.read_text() for log in logs)
