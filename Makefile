@@ -46,9 +46,10 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_OPTIONS)
 
-# What `make test` takes a slice of: every variant of every grid, and the slowest codecs at full size.
+# What `make test` takes a slice of: every variant of every grid, the slowest codecs at full size, and properties on ten
+# times as many examples.
 test-whole: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m whole $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "whole or hypothesis" --hypothesis-profile whole $(PYTEST_OPTIONS)
 
 # Every fault on purpose, with the counts of each: injected, fired, survived, seconds until recovered.
 chaos: setup

@@ -1,4 +1,5 @@
-"""For all tests: properties are tried without a deadline, since machines are shared, and in CI always the same ones."""
+"""For all tests: properties are tried without a deadline, since machines are shared, and in CI always the same ones;
+on fewer examples than `make test-whole` tries them on."""
 
 import os
 
@@ -8,7 +9,10 @@ from tests.chaos.tally import pytest_terminal_summary, tally  # noqa: F401
 from tests.cluster import cluster, whole_cluster  # noqa: F401  (fixtures for every folder of tests)
 from tests.schedule import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
-settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.register_profile(
+    "house", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True, max_examples=50
+)
+settings.register_profile("whole", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("house")
 
 # A worker of pytest-xdist is told the width of its terminal; what the tests start is not at one.

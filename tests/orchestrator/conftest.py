@@ -5,12 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import settings
 
 from tests.orchestrator.toy import ROOT, TOY, Bench
-
-settings.register_profile("shared machine", deadline=None)  # a busy machine is no failed property
-settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 from golf_core.rundir import read_json
+from results.cli import app
 from results.collect import collect
 from results.pack import NotFinished, pack, verify
 from results.project import Project, ProjectError, load_project
@@ -53,6 +55,13 @@ def results(*arguments, folder, **environment):
         check=False,
         env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
     )
+
+
+def exit_code(*arguments, **environment):
+    """Of the same command in this process and its working directory."""
+    done = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code
 
 
 def test_the_folder_holds_what_a_reviewer_needs(runs, packed):
@@ -243,15 +252,13 @@ def test_each_format_goes_to_stdout(runs, form, tmp_path):
         assert form == "table" or done.stdout == (runs.folder / expected[form]).read_text()
 
 
-def test_exit_codes_are_the_documented_ones(tmp_path):
+def test_exit_codes_are_the_documented_ones(tmp_path, monkeypatch):
     """0 ok, 1 a run failed, 2 usage, 3 not finished, 4 a gate failed, 5 damaged files."""
     runs = Runs(tmp_path / "runs")
-    where = ("--runs-dir", runs.runs_dir)
+    monkeypatch.chdir(tmp_path)
 
     def code(*arguments):
-        done = results(*arguments, *where, folder=tmp_path)
-        assert "Traceback" not in done.stderr
-        return done.returncode
+        return exit_code(*arguments, "--runs-dir", runs.runs_dir)
 
     assert code("collect", "zzz") == 2 and code("collect", runs.submission_id, "--format", "xml") == 2
     assert code("collect", runs.submission_id) == 3 and code("pack", runs.submission_id) == 3
@@ -266,16 +273,21 @@ def test_exit_codes_are_the_documented_ones(tmp_path):
     assert code("collect", runs.submission_id) == 5 and code("verify", tmp_path / "absent") == 5
 
 
-def test_runs_dir_comes_from_flag_environment_or_project(runs, tmp_path):
+def test_runs_dir_comes_from_flag_environment_or_project(runs, tmp_path, monkeypatch):
     """Flag over environment over golf.toml over the default."""
-    assert results("collect", runs.submission_id, folder=tmp_path).returncode == 0  # ./runs
+    asked = ("collect", runs.submission_id)
+    monkeypatch.delenv("GOLF_RUNS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*asked) == 0  # ./runs
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert results("collect", runs.submission_id, folder=elsewhere).returncode == 2
-    assert results("collect", runs.submission_id, folder=elsewhere, GOLF_RUNS_DIR=str(runs.runs_dir)).returncode == 0
+    monkeypatch.chdir(elsewhere)
+    assert exit_code(*asked) == 2
+    assert exit_code(*asked, GOLF_RUNS_DIR=str(runs.runs_dir)) == 0
     (elsewhere / "golf.toml").write_text(f'runs_dir = "{runs.runs_dir}"\n')
-    assert results("collect", runs.submission_id, folder=elsewhere).returncode == 0
-    assert results("collect", runs.submission_id, folder=elsewhere, GOLF_RUNS_DIR="absent").returncode == 2
+    assert exit_code(*asked) == 0
+    assert exit_code(*asked, GOLF_RUNS_DIR="absent") == 2
+    assert exit_code(*asked, "--runs-dir", runs.runs_dir, GOLF_RUNS_DIR="absent") == 0
 
 
 def test_eight_at_once_leave_one_whole_folder(runs, tmp_path):
