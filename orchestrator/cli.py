@@ -290,7 +290,7 @@ def cancel(
         if (place := place_of(settings, submission)) is not None:
             from orchestrator.remote_commands import cancel as cancel_there
 
-            return cancel_there(place, chosen, insecure)
+            return cancel_there(settings, place, chosen, insecure)
         from orchestrator.commands import cancel as cancel_here
 
         return cancel_here(Path(settings["runs_dir"]), submission, chosen)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from orchestrator.gpu_request import Offer, choose, read_request
 from orchestrator.lock import pinned
 from orchestrator.node_data import EMBEDDED_PATH
 from orchestrator.node_findings import NEEDED, refuse_unfit
+from orchestrator.node_look import version
+from orchestrator.plan import Line
 from orchestrator.preflight import ROOT, Check
 from orchestrator.remote import Head, checked
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import OWN_DTYPE, Data, Submission, Target
-from orchestrator.storage import check_storage
+from orchestrator.storage import check_storage, told_of
 from orchestrator.survey import NodeFacts, Survey
 from orchestrator.transfer import Seen, check_made_here
 
@@ -165,3 +168,39 @@ class Cluster:
         self.seen = self.head.look_at_runs(run_ids)
         check_made_here(self.runs_dir, run_ids, self.seen.origin)
         return self.seen.of_runs(run_ids)
+
+    def rows(self, settings: Settings) -> list[Line]:
+        """For the plan."""
+        count = len(self.survey.nodes)
+        given = Counter(_gives(node) for node in self.survey.nodes)
+        nodes = ", ".join(f"{number} with {what}" for what, number in given.items())
+        ray = f"Ray {self.survey.ray}, Python {self.survey.python}"
+        if (here := version("ray")) is not None and here != self.survey.ray:
+            ray += f" (Ray {here} here: only nodes must be alike, the job server is spoken to over HTTP)"
+        state = f"{self.options.state_dir} on the head, {self.options.node_dir} on each node"
+        return [
+            ("cluster", f"{self.server.url}, {ray}; {_nodes(count)}: {nodes}", settings.source("address")),
+            ("folders", state, _source(settings, "state_dir", "node_dir")),
+            ("storage", told_of(self.options.storage), settings.source("storage")),
+        ]
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return {"address": self.server.url, "options": self.options.to_dict(), "survey": self.survey.to_dict()}
+
+
+def _gives(node: NodeFacts) -> str:
+    if not node.answered:
+        return "no answer"
+    names = sorted({str(gpu["name"]) for gpu in node.gpus})
+    if names:
+        return f"{len(node.gpus)}x {' and '.join(names)}"
+    return f"{node.declared_gpus} GPUs that are declared and not there" if node.declared_gpus else "no GPU"
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' if count != 1 else ''}"
+
+
+def _source(settings: Settings, *names: str) -> str:
+    given = [f"{name}: {settings.source(name)}" for name in names if settings.source(name) != DEFAULT]
+    return ", ".join(given) or DEFAULT

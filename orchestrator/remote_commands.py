@@ -11,7 +11,7 @@ from orchestrator import commands, errors
 from orchestrator.backends.job_server import JobServer
 from orchestrator.cluster_address import read_address
 from orchestrator.drive import make_overview, register
-from orchestrator.errors import BackendFailure
+from orchestrator.errors import CommandError
 from orchestrator.finish import finish
 from orchestrator.ledger import Ledger
 from orchestrator.place import REMOTE, Place, remembered
@@ -49,8 +49,8 @@ def status(settings: Settings, place: Place, follow_it: bool, verbose: bool, as_
         if follow_it:
             _follow(head, settings, place, sys.stderr if as_json else sys.stdout)
         return _pass_on(head.command("status", submission=place.submission, verbose=verbose, json=as_json))
-    except BackendFailure as error:
-        if not place.here:
+    except CommandError as error:
+        if not place.here or error.exit_code != errors.BACKEND:
             raise
         print(f"error: {error}\nwhat this machine knows of it:", file=sys.stderr)
         commands.status(runs_dir, place.submission, False, verbose, as_json)
@@ -81,7 +81,8 @@ def _follow(head: Head, settings: Settings, place: Place, stream: typing.TextIO)
     view = make_view(stream)
     ledger = Ledger.open(Path(settings["runs_dir"])) if place.here else None
     try:
-        if not follow(head, job.job, Follower(ledger, view)):
+        several = len(job.metadata.get("golf_submissions", "").split()) > 1
+        if not follow(head, job.job, Follower(ledger, view, several)):
             view.note(f"the controller {job.job} is gone; the same submit starts another one")
     finally:
         view.close()
@@ -104,9 +105,15 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def cancel(place: Place, seeds: tuple[int, ...] | None, insecure: bool) -> int:
+def cancel(settings: Settings, place: Place, seeds: tuple[int, ...] | None, insecure: bool) -> int:
     head = open_head(place, insecure)
-    return _pass_on(head.command("cancel", submission=place.submission, seeds=None if seeds is None else list(seeds)))
+    asked = None if seeds is None else list(seeds)
+    code = _pass_on(head.command("cancel", submission=place.submission, seeds=asked))
+    if place.here and code == errors.OK:  # what it cost, and what is given back, counts here
+        seen = head.look(place.submission)
+        with Ledger.open(Path(settings["runs_dir"])) as ledger:
+            ledger.replicate(seen.origin, seen.events)
+    return code
 
 
 def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure: bool) -> int:

@@ -30,7 +30,7 @@ from orchestrator.remote import Head
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.transfer import Seen, event_from_dict, fetch, sealed_here
-from orchestrator.view import View
+from orchestrator.view import View, describe
 from orchestrator.wire import Frame
 
 AGAIN = 3  # controllers that this process starts where one is lost with its head
@@ -135,10 +135,10 @@ def _leases(submissions: Sequence[Submission], ledger: Ledger) -> dict[str, Leas
 class Follower:
     """Takes in what a controller tells: events into the ledger, where there is one, rows to the view."""
 
-    def __init__(self, ledger: Ledger | None, view: View) -> None:
-        self.ledger, self.view = ledger, view
+    def __init__(self, ledger: Ledger | None, view: View, several: bool = False) -> None:
+        self.ledger, self.view, self.several = ledger, view, several
         self.origin = ""
-        self.rows: dict[str, list[Row]] = {}
+        self.shown: dict[tuple[str, int], tuple[str, int]] = {}
         self.ended: Frame | None = None  # the last word of the controller
 
     def take(self, frame: Frame) -> None:
@@ -148,12 +148,24 @@ class Follower:
             elif frame["type"] == "event" and self.ledger is not None:
                 self.ledger.replicate(str(frame["origin"]), [event_from_dict(frame)])
             elif frame["type"] == "rows":
-                self.rows[str(frame["submission_id"])] = [Row.from_dict(row) for row in frame["rows"]]
-                self.view.update([row for rows in self.rows.values() for row in rows])
+                self._show(
+                    str(frame["submission_id"]), str(frame["name"]), [Row.from_dict(row) for row in frame["rows"]]
+                )
             elif frame["type"] in ("end", "error"):
                 self.ended = frame
         except (KeyError, TypeError, ValueError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
+
+    def _show(self, submission_id: str, name: str, rows: Sequence[Row]) -> None:
+        """Of one submission all that moves; of many, side by side, a line where a run's state changes."""
+        if not self.several:
+            self.view.update(rows)
+            return
+        for row in rows:
+            key, now = (submission_id, row.seed), (row.state, row.attempt)
+            if row.state != "queued" and self.shown.get(key) != now:
+                self.shown[key] = now
+                self.view.note(f"{name} {describe(row)}")
 
 
 def follow(head: Head, job: str, follower: Follower) -> bool:
@@ -213,7 +225,7 @@ def _control(sending: Sending, ledger: Ledger, view: View) -> Frame:
     """Have a controller, and follow it to its last word. One that was lost with its head is started again."""
     for _ in range(AGAIN):
         job = send_order(sending, ledger, view)
-        follower = Follower(ledger, view)
+        follower = Follower(ledger, view, several=len(sending.submissions()) > 1)
         follow(sending.cluster.head, job, follower)
         if follower.ended is not None:
             return follower.ended

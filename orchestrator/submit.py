@@ -41,6 +41,8 @@ from orchestrator.view import View, make_view
 if typing.TYPE_CHECKING:
     from orchestrator.cluster_site import Cluster
 
+OF_A_CLUSTER = ("state_dir", "node_dir", "storage")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -75,7 +77,7 @@ def submit(settings: Settings, request: Request) -> int:
     settings = settings_of_request(settings) if cluster is None else cluster.settings(settings)
     settings, grid, prepared = prepare_all(settings, request, cluster)
     plans = make_plans(prepared, settings, request, cluster)
-    print_plan(plans, grid, settings, request)
+    print_plan(plans, grid, settings, request, cluster)
     if request.dry_run:
         return errors.OK
     check_sizes(plans)
@@ -104,6 +106,10 @@ def submit(settings: Settings, request: Request) -> int:
 def open_cluster(settings: Settings, request: Request) -> "Cluster | None":
     """The cluster that is to run it; None: this machine does."""
     if settings["address"] is None:
+        given = [f"--{name.replace('_', '-')}" for name in OF_A_CLUSTER if settings.source(name).startswith("--")]
+        given += ["--install-packages"] * request.install_packages + ["--insecure"] * request.insecure
+        if given:
+            raise UsageError(f"{given[0]} is of a cluster, and --address names none")
         return None
     if settings["on"] != "ray":
         raise UsageError(f"{settings.source('address')}: a cluster is Ray's; use --on ray, not {settings['on']}")
@@ -285,18 +291,23 @@ def check_script_flags(settings: Settings, request: Request) -> None:
         raise UsageError(f"--script {request.script} excludes {given[0]}: {why[given[0]]}")
 
 
-def print_plan(plans: Sequence[Plan], grid: Grid | None, settings: Settings, request: Request) -> None:
+def print_plan(
+    plans: Sequence[Plan], grid: Grid | None, settings: Settings, request: Request, cluster: "Cluster | None" = None
+) -> None:
     """On stdout where it is all that was asked for, else on stderr."""
     stream = sys.stdout if request.dry_run else sys.stderr
     if request.json and request.dry_run:
         told = plans[0].to_dict() if grid is None else grid_plan(grid, plans)
-        print(json.dumps(told, indent=1), file=stream)
+        more = {} if cluster is None else {"cluster": cluster.to_dict()}
+        print(json.dumps(told | more, indent=1), file=stream)
         return
     bundle = f"--bundle {request.bundle}" if request.bundle else None
     text = (
         plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
     )
-    text += [f"{name:<12} {value}  [{source}]" for name, value, source in budget_rows(costs_of(plans), settings)]
+    there = [] if cluster is None else cluster.rows(settings)
+    for name, value, source in [*there, *budget_rows(costs_of(plans), settings)]:
+        text.append(f"{name:<12} {value}  [{source}]")
     for line in text:
         print(line, file=stream)
     stream.flush()
