@@ -3,22 +3,18 @@
 import csv
 import io
 import json
-import os
 import random
-import subprocess
-import sys
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from golf_core.rundir import ARTIFACT, write_json
+from results.cli import app
 from results.content import HEAD, REMEMBERED
 from results.overview import look_at_all, write_overview
 from results.rows import COLUMNS
 from tests.results.attempts import CODE, Runs, stage
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(runs_dir, name, bpb, grid=None, seeds=(1337, 42)):
@@ -41,11 +37,11 @@ def grid(tmp_path):
 NAMES = (("worse", 1.6, 3), ("base", 1.5, 1), ("better", 1.4, 2))
 
 
-def results(runs_dir, *arguments, columns=None):
-    env = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"PYTHONPATH": str(ROOT)}
-    env |= {"COLUMNS": str(columns)} if columns else {}
-    command = [sys.executable, "-m", "results", "collect", *arguments, "--runs-dir", str(runs_dir)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+def results(runs_dir, *arguments, columns=None, verb="collect"):
+    env = {"COLUMNS": str(columns) if columns else None}
+    done = CliRunner().invoke(app, [verb, *arguments, "--runs-dir", str(runs_dir)], env=env)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
 
 
 def test_the_overview_does_not_depend_on_order_or_time(tmp_path):
@@ -71,12 +67,12 @@ def test_the_overview_does_not_depend_on_order_or_time(tmp_path):
 def test_all_prints_rows_and_lists_what_is_damaged(grid):
     """results.csv holds what can be read; the rest is named on stderr and in JSON, and the exit code is 5."""
     runs_dir = grid["base"].runs_dir
-    assert results(runs_dir, "--all").returncode == 0
+    assert results(runs_dir, "--all").exit_code == 0
     (grid["better"].folder / "spec.json").write_text("{}")
     (grid["worse"].attempt_folder(42) / ARTIFACT).write_bytes(b"other")
     (runs_dir / ("0" * 12)).mkdir()
     done = results(runs_dir, "--all", "--json")
-    assert done.returncode == 5, done.stderr
+    assert done.exit_code == 5, done.stderr
     told = json.loads(done.stdout)
     assert [row["status"] for row in told["rows"]].count("counted") == 3 and len(told["rows"]) == 4
     for folder in (grid["better"].folder, grid["worse"].folder, runs_dir / ("0" * 12)):
@@ -92,7 +88,7 @@ def test_several_submissions_give_an_ablation_table(grid):
     """Against the grid's first, or the chosen one; the tables of each are written; 80 columns are enough."""
     runs_dir, ids = grid["base"].runs_dir, [one.submission_id[:12] for one in grid.values()]
     done = results(runs_dir, *ids, columns=80)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines if "2/2" in line] == ["base", "better", "worse"]
     assert max(map(len, lines)) <= 80 and "base (base)" in done.stdout and "-0.1" in done.stdout
@@ -116,10 +112,10 @@ def test_a_base_that_was_not_named_is_taken_along(grid):
 def test_an_empty_folder_gives_an_empty_table(tmp_path, table):
     """JSON with no rows, a results.csv of one line, exit code 0; a folder that is none is told."""
     told = results(tmp_path, "--all", "--json", *table)
-    assert told.returncode == 0 and json.loads(told.stdout)["rows"] == []
+    assert told.exit_code == 0 and json.loads(told.stdout)["rows"] == []
     assert (tmp_path / "results.csv").read_text().splitlines() == [",".join(COLUMNS)]
     missing = results(tmp_path / "none", "--all", "--json", *table)
-    assert missing.returncode == 5 and "there are no submissions" in missing.stderr and not (tmp_path / "none").exists()
+    assert missing.exit_code == 5 and "there are no submissions" in missing.stderr and not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -138,18 +134,18 @@ def test_an_empty_folder_gives_an_empty_table(tmp_path, table):
 def test_usage_errors_say_what_there_is(grid, arguments, says):
     """Exit code 2, one line, nothing on stdout."""
     done = results(grid["base"].runs_dir, *arguments)
-    assert (done.returncode, done.stdout) == (2, "") and says in done.stderr
+    assert (done.exit_code, done.stdout) == (2, "") and says in done.stderr
 
 
 def test_one_submission_keeps_its_exit_codes(grid, tmp_path):
     """0 finished, 3 not finished, 1 failed; a seed table can be had as a page."""
     runs_dir = grid["base"].runs_dir
     page = results(runs_dir, grid["base"].submission_id[:12], "--format", "html")
-    assert page.returncode == 0 and page.stdout.startswith("<!doctype html>") and "<caption>g.base" in page.stdout
+    assert page.exit_code == 0 and page.stdout.startswith("<!doctype html>") and "<caption>g.base" in page.stdout
     waiting = Runs(runs_dir, recipe="w", code="# w\n")
-    assert results(runs_dir, waiting.submission_id[:12]).returncode == 3
+    assert results(runs_dir, waiting.submission_id[:12]).exit_code == 3
     waiting.failed(42)
-    assert results(runs_dir, waiting.submission_id[:12], grid["base"].submission_id[:12]).returncode == 1
+    assert results(runs_dir, waiting.submission_id[:12], grid["base"].submission_id[:12]).exit_code == 1
 
 
 def test_pack_verify_and_a_submissions_own_table_read_every_byte(grid):
@@ -167,7 +163,6 @@ def test_pack_verify_and_a_submissions_own_table_read_every_byte(grid):
     short = runs.submission_id[:12]
     own = results(runs.runs_dir, short, "--json")
     assert [row["status"] for row in json.loads(own.stdout)["rows"]] == ["counted", "damaged"]
-    command = [sys.executable, "-m", "results", "pack", short, "--runs-dir", str(runs.runs_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 3 and "42 (damaged)" in done.stderr
-    assert results(runs.runs_dir, "--all", "--rehash").returncode == 5
+    done = results(runs.runs_dir, short, verb="pack")
+    assert done.exit_code == 3 and "42 (damaged)" in done.stderr
+    assert results(runs.runs_dir, "--all", "--rehash").exit_code == 5
