@@ -193,8 +193,8 @@ class Cluster:
         return node
 
     def wait_for(self, names):
-        """Until the head knows all of these, and their ids are ours to give. Ray gives a node thirty seconds to start: on
-        a busy machine it is tried again."""
+        """Until the head knows all of these, and their ids are ours to give. Ray gives a node thirty seconds to start:
+        on a busy machine it is tried again."""
         tries = dict.fromkeys(names, STARTS)
 
         def there():

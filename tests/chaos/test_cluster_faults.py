@@ -109,7 +109,7 @@ def test_a_node_that_goes_away_in_training(cluster, calm, data, tally, tmp_path,
     """Its attempt is void by its class, another node trains; what comes back late is not counted."""
     act, number = BREAKS[kind]
     count = tally(f"{number} {kind} in training")
-    text = toy_text({"train2": f"hang:{tmp_path}"}, steps=3)
+    text = toy_text({"train2": f"chatter:{tmp_path}"}, steps=3)  # a hang would be ended as silent first
     with Submitted(cluster, submission(data, text, seeds=(1,))) as runs:
         runs.start()
         until(lambda: runs.reaches(1, "step 1", file="log.txt"), "training")
@@ -130,7 +130,7 @@ def test_a_node_that_goes_away_in_training(cluster, calm, data, tally, tmp_path,
 def test_the_whole_head_dies_and_starts_again(cluster, calm, data, tally, tmp_path):
     """Ray knows nothing of before; the ledger and the attempts' folders do. Same submission again: one counted each."""
     count = tally("3 head killed and started again in training")
-    text = toy_text({"train2": f"hang:{tmp_path}"}, steps=3)
+    text = toy_text({"train2": f"chatter:{tmp_path}"}, steps=3)  # a hang would be ended as silent first
     with Submitted(cluster, submission(data, text)) as runs:
         runs.start()
         until(lambda: all(runs.reaches(seed, "step 1", file="log.txt") for seed in SEEDS), "training")
