@@ -17,7 +17,7 @@ REMOTE = "remote_controller"  # the event that says so
 
 @dataclass(frozen=True)
 class Place:
-    """A submission on a cluster. `submission`: a prefix of its id, or None for the latest there."""
+    """A submission on a cluster. `submission`: a prefix of its id, or a grid's name; None for the latest there."""
 
     url: str
     state_dir: str
@@ -38,6 +38,9 @@ def place_of(settings: Settings, prefix: str | None) -> Place | None:
                 found = remembered(ledger, variants[0])
                 return None if found is None else replace(found, submission=prefix, here=False)
             try:
+                if prefix is not None and (variants := grids(ledger).get(prefix)):
+                    found = remembered(ledger, variants[0])
+                    return None if found is None else replace(found, submission=prefix)
                 sid = commands.chosen(ledger, prefix)
             except UsageError:
                 if settings["address"] is None:

@@ -10,16 +10,19 @@ from pathlib import Path
 from orchestrator import commands, errors
 from orchestrator.backends.job_server import JobServer
 from orchestrator.cluster_address import read_address
-from orchestrator.drive import make_overview, register
+from orchestrator.drive import register
 from orchestrator.errors import CommandError
 from orchestrator.finish import finish
+from orchestrator.grid_status import grids, write_grid
 from orchestrator.ledger import Ledger
+from orchestrator.outcome import worst
+from orchestrator.overview import Overview
 from orchestrator.place import REMOTE, Place, remembered
 from orchestrator.remote import Answer, Head, control_command
 from orchestrator.remote_submit import Follower, follow
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Submission
-from orchestrator.transfer import check_made_here, sealed_here
+from orchestrator.spec import Submission
+from orchestrator.transfer import Seen, check_made_here, sealed_here
 from orchestrator.transfer import fetch as fetch_attempts
 from orchestrator.view import make_view
 
@@ -57,19 +60,12 @@ def status(settings: Settings, place: Place, follow_it: bool, verbose: bool, as_
         return errors.BACKEND
 
 
-def _all_here(runs_dir: Path, submission_id: str) -> bool:
+def _all_here(runs_dir: Path, submission: str) -> bool:
     """Whether every seed was brought home: nobody has to be asked then."""
     with Ledger.open(runs_dir) as ledger:
-        sid = commands.chosen(ledger, submission_id)
-    submission = read_submission(runs_dir, sid)
-    return all(row.state == "done" for row in make_overview(submission, runs_dir).rows(controlled=False))
-
-
-def read_submission(runs_dir: Path, submission_id: str) -> Submission:
-    folder = runs_dir / submission_id[:SUBMISSION_DIGITS]
-    return Submission.from_dict(
-        commands.spec_of(runs_dir, submission_id), (folder / "train_gpt.py").read_text(encoding="utf-8")
-    )
+        sids = grids(ledger).get(submission) or [commands.chosen(ledger, submission)]
+    runs = [run for sid in sids for run in commands.runs_of(commands.spec_of(runs_dir, sid))]
+    return all(row.state == "done" for row in Overview(runs_dir, runs).rows(controlled=False))
 
 
 def _follow(head: Head, settings: Settings, place: Place, stream: typing.TextIO) -> None:
@@ -121,18 +117,29 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
     runs_dir = Path(settings["runs_dir"])
     head = open_head(place, insecure)
     seen = head.look(place.submission, sealed_here(runs_dir))
-    submission = seen.submission()
-    check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
+    outcomes = []
     with Ledger.create(runs_dir) as ledger:
-        ledger.replicate(seen.origin, seen.events)
-        register(submission, runs_dir, ledger)
-        if remembered(ledger, submission.submission_id) is None:
-            data = {"address": head.server.url, "state_dir": head.state_dir}
-            ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
-        fetch_attempts(seen, runs_dir, ledger, head.send, _tell)
-        outcome = finish(submission, runs_dir, as_json or quiet)
+        if seen.variants and seen.variants != tuple(grids(ledger).get(str(place.submission), ())):
+            write_grid(ledger, str(place.submission), seen.variants)
+        for number, sid in enumerate(seen.variants or [seen.submission_id]):
+            outcomes.append(_bring(seen if not number else head.look(sid, sealed_here(runs_dir)), head, ledger))
+    done = [finish(submission, runs_dir, as_json or quiet) for submission in outcomes]
     if as_json:
-        print(json.dumps({"schema_version": 1} | outcome.to_dict()))
+        told = [outcome.to_dict() for outcome in done]
+        print(json.dumps({"schema_version": 1} | ({"submissions": told} if seen.variants else told[0])))
     elif quiet:
-        print(submission.submission_id)
-    return outcome.exit_code
+        print(*[outcome.submission.submission_id for outcome in done], sep="\n")
+    return worst(outcome.exit_code for outcome in done)
+
+
+def _bring(seen: Seen, head: Head, ledger: Ledger) -> Submission:
+    """Attempts, events and the folder of one submission."""
+    submission, runs_dir = seen.submission(), ledger.path.parent
+    check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
+    ledger.replicate(seen.origin, seen.events)
+    register(submission, runs_dir, ledger)
+    if remembered(ledger, submission.submission_id) is None:
+        data = {"address": head.server.url, "state_dir": head.state_dir}
+        ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
+    fetch_attempts(seen, runs_dir, ledger, head.send, _tell)
+    return submission

@@ -19,6 +19,7 @@ from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of
 from orchestrator.case import lease_of_submission
 from orchestrator.commands import chosen, spec_of
 from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.grid_status import grids
 from orchestrator.ledger import Event, Ledger
 from orchestrator.proc import folder_lock
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
@@ -43,7 +44,9 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None, here: S
     with Ledger.create(state) as ledger:
         told: dict[str, typing.Any] = {"schema_version": SCHEMA_VERSION, "origin": ledger.name, "state_dir": str(state)}
         if run_ids is None:
-            sid = chosen(ledger, prefix)
+            variants = grids(ledger).get(prefix or "", [])
+            sid = variants[0] if variants else chosen(ledger, prefix)
+            told["variants"] = variants
             spec = spec_of(state, sid)
             bundle = (state / sid[:SUBMISSION_DIGITS] / BUNDLE).read_text(encoding="utf-8")
             run_ids = [run["run_id"] for run in spec["runs"]]
@@ -138,6 +141,7 @@ class Seen:
     state_dir: str
     attempts: tuple[There, ...]
     spec: Mapping[str, typing.Any] | None = None
+    variants: tuple[str, ...] = ()  # of a grid that was asked for by its name: this submission is the first of them
     bundle: str = ""
     driven: bool = False
     events: tuple[Event, ...] = ()
@@ -156,7 +160,17 @@ class Seen:
             driven, inline = bool(told.get("driven")), {}
             for name, file, _, size in told["inline"]:
                 inline[str(name), str(file)], rest = rest[:size], rest[size:]
-            return cls(str(told["origin"]), str(told["state_dir"]), attempts, spec, bundle, driven, events, inline)
+            return cls(
+                origin=str(told["origin"]),
+                state_dir=str(told["state_dir"]),
+                attempts=attempts,
+                spec=spec,
+                variants=tuple(map(str, told.get("variants", ()))),
+                bundle=bundle,
+                driven=driven,
+                events=events,
+                inline=inline,
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
 
