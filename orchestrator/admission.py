@@ -10,7 +10,7 @@ from pathlib import Path
 
 from golf_core.policy import Policy
 from golf_core.rundir import RESULT, RunDirError, read_json
-from orchestrator.attempts import Attempt, counted, inspect_all
+from orchestrator.attempts import NODE, Attempt, counted, inspect_all
 from orchestrator.budget import BARRED, CENT, KINDS, RELEASED, SPENT, Account, Execution, Reservation, Terms, account
 from orchestrator.canary import CANCELLED, COUNTED, ENDED, OPEN, Seen, measured, release
 from orchestrator.case import Barred, Case
@@ -135,8 +135,8 @@ class Admission:
             return
         there = [one for run_id in self.run_ids for one in inspect_all(self.runs_dir, run_id)]
         with contextlib.suppress(Fenced):  # whoever took over settles
-            self.purse.settle([one for one in there if one.state in FINAL])
-            if all(one.state in FINAL for one in there):
+            self.purse.settle([one for one in there if _over(one)])
+            if all(map(_over, there)):
                 self.purse.release()
 
     def _seen(self, case: Case, policy: Policy) -> Seen:
@@ -149,6 +149,11 @@ class Admission:
             return Seen(case.run.seed, OPEN)
         state = CANCELLED if case.end.reason in OURS_TO_STOP else ENDED
         return Seen(case.run.seed, state, why=case.end.reason)
+
+
+def _over(attempt: Attempt) -> bool:
+    """Whether it costs nothing more. One that was sent to a node may go on there, whatever is seen from here."""
+    return attempt.state in FINAL or (attempt.state == "lost" and not (attempt.folder / NODE).exists())
 
 
 def _not_live(case: Case, states: Sequence[str]) -> list[Attempt]:

@@ -12,10 +12,11 @@ from golf_core.rundir import LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_run, lease_of_submission
+from orchestrator.cost import usd
 from orchestrator.errors import UsageError
 from orchestrator.grid_status import grids, status_of_grid
 from orchestrator.ledger import Ledger
-from orchestrator.money import Meter, spent_on
+from orchestrator.money import Meter, give_back, spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.settled import Settled
@@ -162,7 +163,9 @@ def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) ->
         name = lease_of_submission(sid)
         short = sid[:SUBMISSION_DIGITS]
         if ledger.holder(name) is None:
-            print(f"nothing of {short} is running", file=sys.stderr)
+            freed = give_back(ledger, sid, list(runs.values()))
+            also = f"; {usd(freed)} that were reserved for it are given back" if freed > 0 else ""
+            print(f"nothing of {short} is running{also}", file=sys.stderr)
             return errors.OK
         ledger.append("cancel_requested", submission_id=sid, data={"seeds": list(wanted)})
         overview = Overview(runs_dir, [(seed, runs[seed]) for seed in wanted])

@@ -25,6 +25,7 @@ from orchestrator.budget import (
     reserve,
     reserve_terms,
 )
+from orchestrator.case import lease_of_submission
 from orchestrator.cost import ATTEMPTS, Cost, expected_seconds, usd
 from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.gpu_request import is_planned
@@ -98,6 +99,22 @@ def make_admission(
     run_ids = [run.run_id for run in submission.runs]
     first = submission.policy if canary and len(run_ids) > 1 else None
     return Admission(ledger.path.parent, run_ids, purse, first)
+
+
+def give_back(ledger: Ledger, submission_id: str, run_ids: Sequence[str]) -> float:
+    """USD that a driver which died had reserved, and that nothing needs any more. Nothing where somebody drives."""
+    open_ones = [
+        one for one in account(ledger.events(submission_id=submission_id)).of(submission_id) if not one.released
+    ]
+    if not open_ones or (lease := ledger.acquire(lease_of_submission(submission_id))) is None:
+        return 0.0
+    before = read_account(ledger)
+    try:
+        for one in open_ones:
+            Admission(ledger.path.parent, run_ids, Purse(ledger, lease, submission_id, one.terms), None).close(())
+    finally:
+        ledger.release(lease)
+    return before.reserved - read_account(ledger).reserved
 
 
 # --- before

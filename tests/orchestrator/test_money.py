@@ -174,3 +174,19 @@ def test_an_interrupted_submit_gives_its_money_back(make_bench):
     with Ledger.open(bench.runs_dir) as ledger:
         found = read_account(ledger)
     assert found.reserved == pytest.approx(0) and 0 < found.spent < 1
+
+
+def test_what_a_killed_driver_had_reserved_is_given_back_by_cancel(make_bench):
+    """SIGKILL leaves the worst case reserved, since nobody knows what will come; `cancel` says that nothing will. What
+    ran is paid by its worker's seconds."""
+    bench = make_bench(text=toy_text({"train3": "hang"}))
+    process = bench.start("--seeds", "1", *PAID, "-y")
+    try:
+        bench.reaches(1, '"train"')
+    finally:
+        stop(process)
+    bench.nobody_is_left()
+    assert spent(bench).reserved_usd == pytest.approx(3)
+    given = bench.run(verb="cancel")
+    assert "USD that were reserved for it are given back" in given.stderr and given.returncode == 0
+    assert spent(bench).reserved_usd == pytest.approx(0) and 0 < spent(bench).usd < 1 and spent(bench).exact
