@@ -57,11 +57,15 @@ def results(*arguments, folder, **environment):
     )
 
 
-def exit_code(*arguments, **environment):
-    """Of the same command in this process and its working directory."""
+def called(*arguments, **environment):
+    """The same command in this process and its working directory."""
     done = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code
+    return done
+
+
+def exit_code(*arguments, **environment):
+    return called(*arguments, **environment).exit_code
 
 
 def test_the_folder_holds_what_a_reviewer_needs(runs, packed):
@@ -239,10 +243,10 @@ def test_the_command_line_writes_prints_and_packs(runs, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "md", "json"])
-def test_each_format_goes_to_stdout(runs, form, tmp_path):
+def test_each_format_goes_to_stdout(runs, form):
     """One table in four forms; nothing but the data on stdout."""
-    done = results("collect", runs.submission_id, "--runs-dir", runs.runs_dir, "--format", form, folder=tmp_path)
-    assert done.returncode == 0
+    done = called("collect", runs.submission_id, "--runs-dir", runs.runs_dir, "--format", form)
+    assert done.exit_code == 0
     if form == "json":
         found = json.loads(done.stdout)
         assert found["schema_version"] == 1 and len(found["rows"]) == 3 and found["val_bpb"]["n"] == 3

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from results.cli import app
 from results.report.html import Markup, escaped, table, tag
 from results.report.make import charts_of, report_object
 from results.report.page import section
@@ -229,8 +231,8 @@ def test_a_script_of_its_own_has_a_page(tmp_path, dialect):
 def test_json_says_what_the_page_says(tmp_path):
     """The command prints one object without NaN, writes no page, and its verdicts are the gates'."""
     runs = submission(tmp_path)
-    command = [sys.executable, "-m", "results", "report", runs.folder.name, "--runs-dir", str(tmp_path)]
-    said = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = CliRunner().invoke(app, ["report", runs.folder.name, "--runs-dir", str(tmp_path), "--json"])
+    assert said.exit_code == 0
     told = json.loads(said.stdout, parse_constant=lambda name: pytest.fail(name))
     (one,) = told["submissions"]
     assert told["schema_version"] == 1 and one["verdict"] == "pass" and len(one["gates"]) == 11
@@ -257,11 +259,10 @@ def test_an_unfinished_submission_is_not_finished(tmp_path):
     """The page is written and the exit code says that seeds are missing; an unknown id writes nothing."""
     runs = Runs(tmp_path)
     runs.attempt(42)
-    command = [sys.executable, "-m", "results", "report", "--runs-dir", str(tmp_path)]
-    said = subprocess.run([*command, runs.folder.name], cwd=ROOT, capture_output=True, text=True)
-    assert said.returncode == 3 and (runs.folder / "report.html").is_file()
-    unknown = subprocess.run([*command, "f" * 12], cwd=ROOT, capture_output=True, text=True)
-    assert unknown.returncode == 2 and runs.folder.name in unknown.stderr
+    said = CliRunner().invoke(app, ["report", runs.folder.name, "--runs-dir", str(tmp_path)])
+    assert said.exit_code == 3 and (runs.folder / "report.html").is_file()
+    unknown = CliRunner().invoke(app, ["report", "f" * 12, "--runs-dir", str(tmp_path)])
+    assert unknown.exit_code == 2 and runs.folder.name in unknown.stderr
 
 
 def test_a_table_scrolls_in_its_own_frame():

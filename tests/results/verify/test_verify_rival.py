@@ -1,14 +1,13 @@
 """Which frontier row a folder is held against, and the exit codes and texts of the verb."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from golf_core.policy import load_policy
+from results.cli import app
 from results.untrusted import Folder
 from results.verify.check import check_logs
 from results.verify.rival import Asked
@@ -82,21 +81,20 @@ def test_nothing_stood_before_the_first(tmp_path):
 
 
 def verb(*words):
-    command = [sys.executable, "-m", "results", "verify", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
+    return CliRunner().invoke(app, ["verify", *map(str, words)], env={"COLUMNS": "120"})
 
 
 def test_unknown_may_be_allowed_and_failed_may_not(tmp_path):
     """4 without, 0 with --allow-unknown, which hides no count; 4 again where a number is wrong; 2 for no such row."""
     folder = OLD.write(tmp_path / "true")
-    assert verb(folder).returncode == 4
+    assert verb(folder).exit_code == 4
     allowed = verb(folder, "--allow-unknown")
-    assert allowed.returncode == 0 and "0 failed, " in allowed.stdout.splitlines()[0]
+    assert allowed.exit_code == 0 and "0 failed, " in allowed.stdout.splitlines()[0]
     assert "unknown allowed, which is no pass" in allowed.stdout.splitlines()[0]
     wrong = replace(OLD, changes={"date": "2026-04-10", "val_bpb": 1.05}).write(tmp_path / "wrong")
-    assert verb(wrong, "--allow-unknown").returncode == 4
+    assert verb(wrong, "--allow-unknown").exit_code == 4
     refused = verb(folder, "--against", "99999")
-    assert refused.returncode == 2 and "99999" in refused.stderr and refused.stdout == ""
+    assert refused.exit_code == 2 and "99999" in refused.stderr and refused.stdout == ""
 
 
 @pytest.mark.parametrize("form", ["table", "md", "json"])
