@@ -17,7 +17,7 @@ from orchestrator.cluster_address import read_address
 from orchestrator.cluster_options import ClusterOptions
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import BackendFailure, UsageError
-from orchestrator.gpu_request import Offer, choose, read_request
+from orchestrator.gpu_request import Offer, choose, offers_of, read_request
 from orchestrator.lock import pinned
 from orchestrator.node_data import EMBEDDED_PATH
 from orchestrator.node_findings import NEEDED, refuse_unfit
@@ -113,20 +113,8 @@ class Cluster:
             if given == "cuda":
                 raise UsageError(f"device=cuda: say how many GPUs of {self.server.url} with --gpus MODEL:COUNT")
             return settings.for_device("cpu", f"--gpus, on {self.server.url}")
-        self.offer = choose(request, self._offers(), place, given)
+        self.offer = choose(request, offers_of(self.survey.nodes), place, given)
         return settings.for_device("cuda" if self.offer.real else "cpu", f"--gpus, on {self.server.url}")
-
-    def _offers(self) -> list[Offer]:
-        """What each node could give to one seed. A node with a driver has what the driver shows, but no more than was
-        declared to Ray."""
-        offers = []
-        for node in (node for node in self.survey.nodes if node.answered and node.declared_gpus):
-            names = Counter(str(gpu["name"]) for gpu in node.gpus)
-            for name, there in sorted(names.items()):
-                offers.append(Offer(node.short(), name, min(there, node.declared_gpus), real=True))
-            for label in () if names else node.models or (None,):
-                offers.append(Offer(node.short(), label, node.declared_gpus, real=False))
-        return offers
 
     def target(self, settings: Settings, config: Config | None) -> Target:
         request = read_request(settings)

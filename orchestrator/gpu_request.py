@@ -6,6 +6,7 @@ and says that nothing of it was checked.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gpus import installed_gpus, silence, visible
 from orchestrator.placement import short_name
 from orchestrator.settings import DEFAULT, Settings
+from orchestrator.survey import NodeFacts
 
 MAX_GPUS = 1024
 ANY = "any"
@@ -151,6 +153,19 @@ def gpus_here(request: GpuRequest | None, settings: Settings) -> list[str]:
     if request.count > 1 and " MIG " in names[0]:
         raise UsageError(f"{place}: {names[0]} is a part of a GPU, and parts do not work together; use any:1")
     return names[: request.count]
+
+
+def offers_of(nodes: Sequence[NodeFacts]) -> list[Offer]:
+    """What each node of a cluster could give to one seed: what its driver shows, but no more than was declared to Ray;
+    where the driver shows nothing, what was declared."""
+    offers: list[Offer] = []
+    for node in (node for node in nodes if node.answered and node.declared_gpus):
+        names = Counter(str(gpu["name"]) for gpu in node.gpus)
+        for name, there in sorted(names.items()):
+            offers.append(Offer(node.short(), name, min(there, node.declared_gpus), real=True))
+        for label in () if names else node.models or (None,):
+            offers.append(Offer(node.short(), label, node.declared_gpus, real=False))
+    return offers
 
 
 def choose(request: GpuRequest, offers: Sequence[Offer], place: str, device: str | None = None) -> Offer:

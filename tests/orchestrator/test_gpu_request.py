@@ -1,5 +1,6 @@
 """What --gpus asks for, here and of a cluster; a dry run where there is no GPU: what it plans for and says of it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,10 +10,19 @@ from golf_core.config_io import override
 from golf_core.policy import load_policy
 from orchestrator.catalogue import find
 from orchestrator.errors import UsageError
-from orchestrator.gpu_request import GpuRequest, Offer, choose, read_request, settings_of_plan, settings_of_request
+from orchestrator.gpu_request import (
+    GpuRequest,
+    Offer,
+    choose,
+    offers_of,
+    read_request,
+    settings_of_plan,
+    settings_of_request,
+)
 from orchestrator.preflight import make_target
 from orchestrator.settings import Settings
 from orchestrator.submit import Request, submit
+from orchestrator.survey import NodeFacts
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 
 H100 = load_policy("record-2026-03").gpu
@@ -178,3 +188,23 @@ def test_a_cluster_gives_one_model_or_says_what_it_has(asked, nodes, device, exp
         return
     with pytest.raises(UsageError, match=f"^--gpus=x: .*{expected}"):
         choose(request, offers, "--gpus=x", device)
+
+
+NODE = NodeFacts(node_id="ab" * 14, hostname="n1", address="10.0.0.1", declared_gpus=8, models=("H100",))
+SEEN = {
+    "real": (NODE, ({"name": H100},) * 8, [(H100, 8, True)]),
+    "fewer declared": (dataclasses.replace(NODE, declared_gpus=4), ({"name": H100},) * 8, [(H100, 4, True)]),
+    "fewer there": (NODE, ({"name": H100},) * 7, [(H100, 7, True)]),
+    "two models": (NODE, ({"name": "B"}, {"name": "A"}, {"name": "A"}), [("A", 2, True), ("B", 1, True)]),
+    "declared alone": (NODE, (), [("H100", 8, False)]),
+    "declared without a label": (dataclasses.replace(NODE, models=()), (), [(None, 8, False)]),
+    "none declared": (dataclasses.replace(NODE, declared_gpus=0), ({"name": H100},) * 8, []),
+    "no answer": (dataclasses.replace(NODE, error="late"), (), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("node, gpus, expected", SEEN.values(), ids=SEEN)
+def test_a_node_offers_what_is_there_and_declared(node, gpus, expected):
+    """The driver's names where it shows any; GPUs are simulated only where the node answered and has none."""
+    offers = offers_of([dataclasses.replace(node, gpus=gpus)])
+    assert [(offer.model, offer.count, offer.real) for offer in offers] == expected
