@@ -103,14 +103,16 @@ def _lines(text: bytes) -> list[str]:
 
 
 def _read(lines: Sequence[str], code: int) -> Probed:
+    """Its one object. Libraries may have their say after it."""
     if code == 0 and lines:
-        try:
-            told = json.loads(lines[-1])
-        except ValueError:
-            told = None
-        if isinstance(told, dict):
-            return Probed(told)
-        return Probed(trouble=f"its last line is no JSON: {lines[-1][:LAST_WORDS]}")
+        for line in reversed(lines):
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(told, dict):
+                return Probed(told)
+        return Probed(trouble=f"no line of it is an object; it said last: {lines[-1][:LAST_WORDS]}")
     said = [match[1] for line in lines if (match := EXCEPTION.match(line)) and "ChildFailedError" not in line]
     last = re.sub(r"\s+", " ", (said or list(lines) or ["no output"])[-1])
     return Probed(trouble=f"exit code {code}: {last[:LAST_WORDS]}")

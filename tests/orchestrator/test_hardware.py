@@ -48,7 +48,8 @@ def program(text):
 SPEEDS = "'matmul_tflops': [700.0] * WORLD, 'copy_gb_s': [2900.0] * WORLD, 'all_reduce_gb_s': [360.0] * WORLD"
 QUICK = program(
     "import json, time; print('probe:begin matmul_tflops', flush=True); time.sleep(0.15);"
-    f"print('probe:end matmul_tflops'); print(json.dumps({{'name': '{H100}', 'device': 'cuda', {SPEEDS}}}))"
+    f"print('probe:end matmul_tflops'); print(json.dumps({{'name': '{H100}', 'device': 'cuda', {SPEEDS}}}));"
+    "print('[rank0] Warning: a library says goodbye')"
 )
 NO_PROBE = program("raise SystemExit('the probe was started')")
 HANG = program("import time; print('probe:begin matmul_tflops', flush=True); time.sleep(1000)")
@@ -249,7 +250,7 @@ PROBES = {
     "an exception": (program("raise RuntimeError('CUDA error: unspecified')"), WRONG, "RuntimeError: CUDA error"),
     "an exit": (program("raise SystemExit(3)"), WRONG, "exit code 3"),
     "no words": (program(""), WRONG, "no output"),
-    "no JSON": (program("print('hello')"), WRONG, "its last line is no JSON: hello"),
+    "no JSON": (program("print('hello')"), WRONG, "no line of it is an object; it said last: hello"),
     "another card": (program('print(\'{"device": "cuda", "name": "A10"}\')'), WRONG, "torch works on 'A10'"),
     "too late": (HANG, SLOW, "did not end in 0.3 s"),
 }
