@@ -10,6 +10,9 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import os
+import subprocess
+import sys
 import time
 import typing
 import urllib.error
@@ -27,7 +30,8 @@ UPLOAD_SECONDS = 120.0
 TRIES, WAIT_SECONDS = 6, 0.5  # of a request; the wait doubles
 PING_SECONDS = 60.0  # on the connection that a log is followed by
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
-ALREADY = "already exists"  # in the words of the server, whatever status it gives them
+# A process of its own: Ray reads how it is to authenticate once, when it is imported.
+ASK_RAY = "from ray.dashboard.utils import get_address_for_submission_client as ask; print(ask('auto'))"
 
 
 class Refused(BackendFailure):
@@ -65,15 +69,24 @@ def resolve_auto(address: ClusterAddress) -> ClusterAddress:
     """The job server of the cluster that this machine is a node of, where `auto` was given."""
     if address.url != AUTO:
         return address
-    from ray.dashboard.utils import get_address_for_submission_client
-
-    try:
-        url = get_address_for_submission_client("auto")
-    except Exception as error:  # Ray raises what its parts raise
+    env = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
+    if address.token is not None:  # Ray takes no token that it was not told to
+        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": address.token.value}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ASK_RAY],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=env,
+    )
+    url = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode or not url.startswith("http"):
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
         raise BackendFailure(
-            f"--address auto: no Ray runs on this machine ({_line(error)}); on another machine than the head, give the "
-            "job server's address, as in --address http://127.0.0.1:8265"
-        ) from None
+            f"--address auto: no Ray on this machine tells of its job server ({said[-1]}); "
+            "elsewhere than on the head, give the job server's address, as in --address http://127.0.0.1:8265"
+        )
     return dataclasses.replace(address, url=url.rstrip("/"))
 
 
