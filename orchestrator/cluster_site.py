@@ -94,6 +94,18 @@ class Cluster:
         self.offer: Offer | None = None  # what a seed gets, once that was asked for
         self.survey = self._survey([], SURVEY_SECONDS)
         refuse_unfit(self.survey, ROOT, self.options.storage)
+        self._tell_silent()
+
+    def _tell_silent(self) -> None:
+        """What a node has that did not answer is not known; where none did, nothing can be planned."""
+        silent = [node for node in self.survey.takers() if not node.answered]
+        if silent and len(silent) == len(self.survey.takers()):
+            told = "; ".join(f"{node.short()}: {node.error}" for node in silent)
+            raise BackendFailure(
+                f"no node of {self.server.url} tells what it has ({told}); look with `doctor --on ray`"
+            )
+        for node in silent:
+            print(f"warning: node {node.short()}: {node.error}; it is left out of the plan", file=sys.stderr)
 
     def _survey(self, more: list[str], seconds: float) -> Survey:
         if self.head.packages:  # the head installs them, and then every node
