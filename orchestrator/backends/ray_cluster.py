@@ -6,9 +6,10 @@ folder here is a mirror that becomes the attempt itself once everything sealed h
 """
 
 import secrets
+import time
 import typing
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from golf_core.rundir import BUNDLE, RESULT, RUN, TRAIN_SEAL, RunDirError, read_json, verify_seal, write_json
@@ -19,13 +20,14 @@ from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.backends.ray_follow import Follower
 from orchestrator.backends.ray_nodes import NAMESPACE, Nodes
 from orchestrator.cluster_options import ClusterOptions
-from orchestrator.placement import AllRefused, Ask, Infeasible, Place, Use, place
+from orchestrator.placement import AllRefused, Ask, Infeasible, NodeView, Place, Use, place
 from orchestrator.policy import OF_THE_NODE, OUTSIDE
 from orchestrator.proc import Locked
 from orchestrator.spec import Limits
 from orchestrator.worker import cut_to_train_seal
 
 FIND_SECONDS = 20.0  # for the nodes' answers whether an attempt lies there
+REJOIN_SECONDS = 180.0  # for a node to join a cluster that was started anew
 CLOSE_SECONDS = 5.0  # for the threads to let go
 
 
@@ -44,6 +46,7 @@ class RayClusterBackend:
         self.refused: dict[str, str] = {}  # node id -> why: as long as this process lives, since nodes are mended
         self.faults: Counter[str] = Counter()
         self.ended: set[str] = set()
+        self.began = time.monotonic()
 
     def hold(self, job: Job) -> str | None:
         return self._place(job).reason or None
@@ -184,17 +187,30 @@ class RayClusterBackend:
             try:
                 seen = self.nodes.ray.get(reference)
             except self.nodes.ray.exceptions.RayError:
+                late.append(reference)  # its answer was lost
                 continue
             if seen["launch"] == handle["launch"] and self._is_news(handle["attempt_id"], seen):
                 found = {**handle, "node": asked[reference].node_id}
                 self._follow(found, None).start()
                 return found
-        if any(asked[one].node_id == handle["node"] for one in late):
-            raise BackendError(f"{handle['host']} lives but does not answer; {handle['attempt_id']} may run there")
+        silent = [asked.pop(one) for one in late]
+        self._check_all_answered(handle, list(asked.values()), silent)
         if self.options.storage is not None and self.nodes.death(handle["node"]) is not None:
             self._follow(handle, None).start()
             return handle
         return None
+
+    def _check_all_answered(self, handle: Handle, answered: Sequence[NodeView], silent: Sequence[NodeView]) -> None:
+        """Raises BackendError while the attempt may lie on a node that has told nothing. A node is another one after
+        its start; where the whole cluster was started anew, its nodes come back one by one."""
+        if any(view.node_id == handle["node"] for view in answered):
+            return
+        if silent:
+            told = ", ".join(view.host for view in silent)
+            raise BackendError(f"{told}: alive, but no answer yet; {handle['attempt_id']} may lie there")
+        back = handle["host"] in {view.host for view in answered}
+        if not back and not self.nodes.knows(handle["node"]) and time.monotonic() - self.began < REJOIN_SECONDS:
+            raise BackendError(f"{handle['host']} is not back in the cluster; {handle['attempt_id']} may lie there")
 
     def _is_news(self, attempt_id: str, seen: Mapping[str, typing.Any]) -> bool:
         """Whether the folder on the node has what this one lacks."""

@@ -69,6 +69,11 @@ class Nodes:
         rows, _ = self._look()
         return next((host_of(row) for row in rows if row["NodeID"] == node_id), node_id[:12])
 
+    def knows(self, node_id: str) -> bool:
+        """Whether it was ever part of this cluster."""
+        rows, _ = self._look()
+        return any(row["NodeID"] == node_id for row in rows)
+
     def death(self, node_id: str) -> tuple[str, str] | None:
         """(class, message) of a node that is gone; None while the head believes that it lives."""
         rows, _ = self._look()

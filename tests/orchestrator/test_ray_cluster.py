@@ -127,3 +127,26 @@ def test_a_lost_node_loses_nothing_that_was_copied_to_the_storage(cluster, data,
         runs.start()
         assert runs.finish() == {"1": ["done", "counted"]}
         assert runs.states() == {1: [("counted", "completed")]} and len(runs.events("attempt_started")) == 1
+
+
+@pytest.mark.chaos
+def test_what_was_sealed_outlives_the_whole_cluster(cluster, data, tmp_path):
+    """Head and nodes are killed and started again, under other ids: the sealed attempt is found on its node's disk and
+    counted, what trained is void and trained anew."""
+    with Runs(cluster, submission(data, waiting("train2", tmp_path), seeds=(1, 2))) as runs:
+        runs.start()
+        until(lambda: all(runs.reaches(seed, "step 1", file="log.txt") for seed in (1, 2)), "two trainings")
+        runs.controllers[0].kill()
+        runs.controllers[0].wait()
+        (tmp_path / "go-1").touch()
+        until((runs.on_node(1) / SEAL).exists, "seed 1 is sealed on its node")
+        cluster.restart_head(nodes=True)
+        (tmp_path / "go").touch()
+        runs.start()
+        assert {seed: verb for seed, (verb, _) in runs.finish().items()} == {"1": "done", "2": "done"}
+        assert runs.states() == {
+            1: [("counted", "completed")],
+            2: [("void", "worker_lost"), ("counted", "completed")],
+        }
+        assert len(runs.events("attempt_started")) == 3
+        nothing_is_left(cluster)
