@@ -256,7 +256,7 @@ class Follower(threading.Thread):
             (size, sha256), path = files[name], self.folder / Path(name).name
             here = _size(path)
             longer = prefix and name in APPENDED and here > size
-            if not ((here == size or longer) and file_sha256(path, size) == sha256):
+            if not (path.exists() and (here == size or longer) and file_sha256(path, size) == sha256):
                 write_bytes(path, self._checked(name, size, sha256))
 
     def _checked(self, name: str, size: int, sha256: str) -> bytes:
