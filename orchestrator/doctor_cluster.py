@@ -8,12 +8,12 @@ import importlib
 import json
 import os
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from orchestrator import errors
-from orchestrator.backends.job_server import JobServer
+from orchestrator.backends.job_server import JobServer, resolve_auto
 from orchestrator.cluster_address import AUTO, OLDEST_RAY, read_address, tighten, token_path
 from orchestrator.cluster_probe import ProbeError, probe
 from orchestrator.errors import BackendFailure, CommandError, UsageError
@@ -41,21 +41,22 @@ def cluster(settings: Settings, insecure: bool) -> Iterator[Finding]:
     yield from token(os.environ)
     try:
         address = read_address(settings["address"], os.environ, insecure, _place(settings))
+        found_at = resolve_auto(address)
     except CommandError as error:
         yield Finding("address", WRONG, str(error), "", error.exit_code)
         return
     state, mend = (WARNING, "a tunnel or https protects it") if address.warning else (OK, "")
-    yield Finding("address", state, address.url + (f": {address.warning}" if address.warning else ""), mend)
-    if address.url != AUTO:
-        try:
-            server = probe(address)
-        except ProbeError as error:
-            yield Finding("job server", WRONG, error.found, error.mend, error.exit_code)
-            return
-        asks = "asks for a token and takes ours" if server.asks_token else "asks for no token"
-        yield Finding("job server", OK, f"{address.url} answers: Ray {server.ray}; it {asks}")
+    told = f"{address.url} is {found_at.url}" if address.url == AUTO else address.url
+    yield Finding("address", state, told + (f": {address.warning}" if address.warning else ""), mend)
     try:
-        found = take_survey(JobServer(address), settings)
+        server = probe(found_at)
+    except ProbeError as error:
+        yield Finding("job server", WRONG, error.found, error.mend, error.exit_code)
+        return
+    asks = "asks for a token and takes ours" if server.asks_token else "asks for no token"
+    yield Finding("job server", OK, f"{found_at.url} answers: Ray {server.ray}; it {asks}")
+    try:
+        found = take_survey(JobServer(found_at), settings)
     except CommandError as error:
         mend = "`ray status` on the head tells whether jobs can start there"
         yield Finding("survey", WRONG, str(error), mend, error.exit_code)
@@ -63,10 +64,8 @@ def cluster(settings: Settings, insecure: bool) -> Iterator[Finding]:
     yield from survey_findings(found, ROOT, _ray_here(), settings["storage"])
 
 
-def take_survey(
-    server: JobServer, settings: Settings, vocab: int | None = None, packages: Sequence[str] = ()
-) -> Survey:
-    """Ask every node by a job on the head. `packages`: what Ray is to install for it. Raises BackendFailure."""
+def take_survey(server: JobServer, settings: Settings) -> Survey:
+    """Ask every node by a job on the head. Raises CommandError."""
     command = ["-m", "orchestrator.backends.ray_survey", "--node-dir", settings["node_dir"]]
     seconds = SURVEY_SECONDS
     if settings["data"] is not None:
@@ -74,9 +73,8 @@ def take_survey(
             raise UsageError(f"--data {settings['data']}: on a cluster it names a folder of the nodes, from / or ~ on")
         command += ["--data", settings["data"]]
         command += [] if settings["tokenizer"] is None else ["--tokenizer", settings["tokenizer"]]
-        command += [] if vocab is None else ["--vocab", str(vocab)]
         seconds += DATA_SECONDS
-    answer = checked(Head(server, settings["state_dir"], packages).run(command, seconds))
+    answer = checked(Head(server, settings["state_dir"]).run(command, seconds))
     try:
         told = json.loads(answer.data)
     except ValueError:
