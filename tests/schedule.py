@@ -29,10 +29,13 @@ FIRST = (
 
 
 @cache
-def unit_of(file: str) -> str:
-    """What the tests of a file are run with: their group where one is named there (`xdist_group("ray")`), by the
-    alphabet the first where there are more (a cluster's tests keep together); else the file alone."""
-    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+def unit_of(root: Path, nodeid_or_file: str) -> str:
+    """What a test is run with: the group that its file names (`xdist_group("ray")`), by the alphabet the first where
+    there are more (a cluster's tests keep together); else its file alone."""
+    file = nodeid_or_file.partition("::")[0]
+    if file != nodeid_or_file:
+        return unit_of(root, file)
+    text = (root / file).read_text(encoding="utf-8")
     return min(re.findall(r'xdist_group\("(\w+)"\)', text), default=file)
 
 
@@ -40,12 +43,8 @@ def place_of(unit: str) -> int:
     return FIRST.index(unit) if unit in FIRST else len(FIRST)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: place_of(unit_of(file_of(item.nodeid))))
-
-
-def file_of(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place_of(unit_of(config.rootpath, item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,7 +54,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByUnit(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return unit_of(file_of(nodeid))
+            return unit_of(config.rootpath, nodeid)
 
     config.option.loadscopereorder = False
     return ByUnit(config, log) if config.getoption("dist") == "loadgroup" else None
