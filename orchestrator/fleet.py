@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.attempts import key_of, numbers_by_run
-from orchestrator.backends.base import Backend
+from orchestrator.backends.base import Backend, Job
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import cancelled_last
@@ -22,7 +22,7 @@ from orchestrator.overview import Overview
 
 FOLLOW_SECONDS = 1.0  # between looks at a submission that somebody else drives
 BEAT_SECONDS = 20.0  # between signs of life for leases of which nothing runs yet
-OPEN_SECONDS = 10.0  # before one more is tried where places are free, but what was tried last could not start
+SWEEP_SECONDS = 10.0  # between looks at all that waits, where the backend has no room for the first of them
 
 OpenBackend = Callable[[], Backend]
 
@@ -38,8 +38,14 @@ def nothing() -> None:
 class Lent:
     """The fleet's backend in the hands of one controller: it closes with the fleet."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, full: Callable[[], None]) -> None:
+        self._backend, self._full = backend, full
+
+    def hold(self, job: Job) -> str | None:
+        reason = self._backend.hold(job)
+        if reason is not None:
+            self._full()
+        return reason
 
     def close(self) -> None:
         pass
@@ -93,7 +99,8 @@ class Fleet:
         self.open_backend, self.on_end, self.note, self.clock = open_backend, on_end, note, clock
         self.backend: Backend | None = None
         self.heard = ledger.append("fleet_began", data={"submissions": [one.submission_id for one in self.members]})
-        self.beaten, self.looked, self.opened = clock(), clock(), float("-inf")
+        self.beaten, self.looked, self.swept = clock(), clock(), clock()
+        self.full = False  # the backend has just said that it has no room
         there = numbers_by_run(runs_dir)
         for member in self.members:
             self._enlist(member, any(key_of(run_id) in there for _, run_id in member.runs))
@@ -166,7 +173,10 @@ class Fleet:
     def _lend(self) -> Backend:
         if self.backend is None:
             self.backend = self.open_backend()
-        return typing.cast(Backend, Lent(self.backend))
+        return typing.cast(Backend, Lent(self.backend, self._is_full))
+
+    def _is_full(self) -> None:
+        self.full = True
 
     def _visit(self, member: Member, free: int) -> None:
         """A round of its controller, which may fill as many of the free places."""
@@ -191,21 +201,25 @@ class Fleet:
     # --- all of them
 
     def _fill(self) -> None:
-        """Free places, in the order of the members. Where one more could start nothing, a cluster is full or
-        everything waits for something: the next one is left unread for a while."""
+        """Free places, in the order of the members. Where the backend has no room for one, those behind it are not
+        asked, but now and then: they may want less, or may go where that one may not."""
         free = self.slots - self.live
+        if sweep := self.clock() - self.swept > SWEEP_SECONDS:
+            self.swept = self.clock()
         for member in self.members:
             if free <= 0:
                 return
-            before = member.live
-            if member.waits:
-                self._visit(member, free)
-            elif member.state == "queued" and self.clock() - self.opened > OPEN_SECONDS:
+            before, opened = member.live, member.state == "queued"
+            if opened:
                 self._open(member)
-                self._visit(member, free)
-                if member.state != "ended" and not member.live:
-                    self.opened = self.clock()
+            elif not member.waits:
+                continue
+            self.full = False
+            self._visit(member, free)
             free -= member.live - before
+            idle = member.state != "ended" and member.live <= before
+            if idle and (opened or (self.full and not sweep)):
+                return
 
     def _hear_cancel(self) -> None:
         """A controller hears for itself; one that was not made yet is made, and hears."""

@@ -48,9 +48,12 @@ class Peak(FakeBackend):
 class Full(FakeBackend):
     """A cluster on which nothing more can begin once `places` run."""
 
-    places = 2
+    places, asked, refuses = 2, 0, None
 
     def hold(self, job):
+        self.asked += 1
+        if self.refuses is not None and self.refuses in job.attempt_id:
+            return "every free node was found wanting"
         return "every node is busy" if len(self._running) >= self.places else None
 
 
@@ -156,16 +159,33 @@ def test_what_is_settled_is_let_go(runs_dir, ledger):
     bench.fleet.close()
 
 
-def test_a_full_cluster_leaves_the_rest_unread(runs_dir, ledger):
-    """Where places are free but nothing can begin, one more variant is tried, not all of them at once."""
-    bench = Bench(runs_dir, ledger, 50, seeds=(1,), slots=1000, kind=Full)
+def test_a_full_cluster_is_not_asked_for_everything(runs_dir, ledger):
+    """Where the cluster has no room, what waits behind is neither made nor asked for, but now and then."""
+    bench = Bench(runs_dir, ledger, 50, seeds=(1,), slots=1000, kind=Full, script=[Act(polls=1000)] * 2)
     bench.fleet.clock = lambda: 0.0
-    for _ in range(3):
+    for _ in range(20):
         bench.fleet.round()
-    assert len(bench.backend.started) >= 2 and len(bench.made) <= 5 + len(bench.backend.started)
+    assert len(bench.backend.started) == 2 and len(bench.made) == 3 and bench.backend.asked <= 24
     bench.fleet.clock = bench.clock
+    for _ in range(10):
+        bench.fleet.round()
+    assert 3 < len(bench.made) < 50
+    bench.backend.places = 5
     bench.finish(4000)
     assert bench.states() == {"counted": 50}
+
+
+def test_what_may_not_go_where_there_is_room_lets_others_go(runs_dir, ledger):
+    """A run that every free node has refused keeps nobody from starting behind it."""
+    bench = Bench(runs_dir, ledger, 4, seeds=(1,), slots=1000, kind=Full)
+    first = bench.asked[0].runs[0].run_id[:16]
+    bench.backend.refuses = first
+    for _ in range(200):
+        bench.fleet.round()
+    assert bench.states() == {"counted": 3} and not any(first in name for name in bench.backend.started)
+    bench.backend.refuses = None
+    bench.finish()
+    assert bench.states() == {"counted": 4}
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["queued", "running"])
