@@ -69,7 +69,9 @@ def resolve_auto(address: ClusterAddress) -> ClusterAddress:
     """The job server of the cluster that this machine is a node of, where `auto` was given."""
     if address.url != AUTO:
         return address
-    env = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")}
+    env = {name: value for name, value in os.environ.items() if name != "RAY_API_SERVER_ADDRESS"}
+    if "://" in env.get("RAY_ADDRESS", ""):  # one of a node says which of several clusters here; a URL is another place
+        del env["RAY_ADDRESS"]
     if address.token is not None:  # Ray takes no token that it was not told to
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": address.token.value}
     done = subprocess.run(
