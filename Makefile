@@ -53,7 +53,7 @@ test-whole: setup
 
 # Every fault on purpose, with the counts of each: injected, fired, survived, seconds until recovered.
 chaos: setup
-	$(BIN)/python -m pytest -n 0 -m "chaos or not chaos" -rP --no-header tests/chaos $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 0 -m "chaos or not chaos" tests/chaos $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff check .

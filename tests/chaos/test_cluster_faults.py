@@ -42,7 +42,7 @@ def killed(controller):
     return alive
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.chaos)])
 def test_a_controller_killed_at_random_moments(cluster, calm, data, tally, kills):
     """Again and again, on the way of one submission and then of the next: adopted, never started twice."""
     count, draw = tally("1 controller killed at random moments (cluster)"), random.Random(kills)
@@ -71,7 +71,8 @@ VICTIMS = {"actor": "ray::NodeAttempt", "rank": "train_gpt.py"}
 PLACES = {"training": "train2", "serialisation": "compress", "evaluation": "sliding"}
 
 
-@pytest.mark.parametrize("place", [pytest.param(one, marks=pytest.mark.chaos) for one in PLACES])
+@pytest.mark.chaos
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_killed_process_of_an_attempt(cluster, calm, data, tally, tmp_path, place, victim):
     """The actor in which the worker lives, or the rank: void or evaluated again, as its class says."""

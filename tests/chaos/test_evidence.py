@@ -61,19 +61,26 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("place", ["counted", pytest.param("waiting for evaluation", marks=pytest.mark.chaos)])
-def test_an_artifact_changed_after_its_seal_is_never_counted(make_bench, tally, place):
+@pytest.mark.parametrize(
+    "place, changes",
+    [
+        ("counted", ["swapped with another seed's"]),
+        pytest.param("counted", list(CHANGES), marks=pytest.mark.chaos),
+        pytest.param("waiting for evaluation", list(CHANGES), marks=pytest.mark.chaos),
+    ],
+)
+def test_an_artifact_changed_after_its_seal_is_never_counted(make_bench, tally, place, changes):
     """A counted attempt is damaged from then on; one that waits for its evaluation is trained anew. The other seed and
     its table stay as they are."""
     count = tally(f"10 sealed artifact changed, attempt {place}")
     calm = make_bench(TOY, name="calm")
     assert calm.run("--seeds", "1,2").returncode == 0
     scores = scores_of(calm.runs_dir)
-    for number, (name, change) in enumerate(CHANGES.items()):
+    for number, name in enumerate(changes):
         bench = make_bench(TOY, name=f"bench-{number}")
         shutil.copytree(calm.runs_dir, bench.runs_dir)
         one, two = bench.attempt(1), bench.attempt(2)
-        data = change((one / ARTIFACT).read_bytes(), (two / ARTIFACT).read_bytes())
+        data = CHANGES[name]((one / ARTIFACT).read_bytes(), (two / ARTIFACT).read_bytes())
         (one / ARTIFACT).write_bytes(data)
         if place != "counted":  # as its worker leaves it, killed in evaluation
             for file in (SEAL, "result.json", "scores.json", "score_ledger.bin"):

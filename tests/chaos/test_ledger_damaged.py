@@ -95,7 +95,7 @@ def damaged_and_mended(controllers, count, runs_dir, scores, damage):
         assert kept, "the damaged ledger was not kept"
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(600, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("number", [25, pytest.param(600, marks=pytest.mark.chaos)])
 def test_a_flipped_bit(controllers, finished, tally, tmp_path, number):
     """Anywhere in the file: noticed, or nothing that the ledger holds is another."""
     count, draw = tally("7 ledger with a flipped bit"), random.Random(7)
@@ -111,7 +111,7 @@ def test_a_flipped_bit(controllers, finished, tally, tmp_path, number):
         shutil.rmtree(tmp_path / str(one))
 
 
-@pytest.mark.parametrize("number", [15, pytest.param(150, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("number", [8, pytest.param(150, marks=pytest.mark.chaos)])
 def test_a_cut_tail(controllers, finished, tally, tmp_path, number):
     """At any byte, down to an empty file."""
     count, draw = tally("7 ledger cut at a random byte"), random.Random(8)
