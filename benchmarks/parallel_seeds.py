@@ -1,6 +1,6 @@
 """Three seeds on three nodes against one seed: what running side by side costs.
 
-    python benchmarks/parallel_seeds.py [--seconds 90] [--rounds 1]
+    python benchmarks/parallel_seeds.py [--seconds 240] [--rounds 1]
 
 A real Ray cluster on the loopback (tests/cluster.py): a head with its job server and three nodes of eight declared
 GPUs each. The same job is submitted to it by --address as one seed and as three, everything of ours included: plan,
@@ -67,7 +67,7 @@ def seconds_of_runs(state: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=90.0, help="that the trainer sleeps, in both stages together")
+    parser.add_argument("--seconds", type=float, default=240.0, help="that the trainer sleeps, in both stages together")
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {"1": [], "1,2,3": []}
