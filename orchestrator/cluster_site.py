@@ -27,7 +27,7 @@ from orchestrator.preflight import ROOT, Check
 from orchestrator.remote import Head, checked
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import OWN_DTYPE, Data, Submission, Target
-from orchestrator.storage import check_storage, told_of
+from orchestrator.storage import check_storage
 from orchestrator.survey import NodeFacts, Survey
 from orchestrator.transfer import Seen, check_made_here
 
@@ -181,7 +181,6 @@ class Cluster:
         return [
             ("cluster", f"{self.server.url}, {ray}; {_nodes(count)}: {nodes}", settings.source("address")),
             ("folders", state, _source(settings, "state_dir", "node_dir")),
-            ("storage", told_of(self.options.storage), settings.source("storage")),
         ]
 
     def to_dict(self) -> dict[str, typing.Any]:
