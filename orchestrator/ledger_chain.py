@@ -80,10 +80,13 @@ def write_tip(folder: Path, db: sqlite3.Connection) -> None:
 
 
 def read_tip(folder: Path) -> tuple[int, str] | None:
-    """None where there is none: its ledger was copied without it. Raises ValueError for one that is damaged."""
+    """None where there is none: its ledger was copied without it, or whoever made it died before it wrote. Raises
+    ValueError for one that is damaged."""
     try:
         words = (folder / TIP).read_bytes().decode("ascii").split()
     except FileNotFoundError:
+        return None
+    if not words and (folder / TIP).stat().st_size == 0:
         return None
     if len(words) != 2 or not words[0].isdigit() or len(words[1]) != 32:
         raise ValueError(f"{TIP} holds no number and digest")

@@ -124,9 +124,9 @@ def test_a_controller_that_dies_under_its_supervisor(cluster, make_laptop, calm,
     try:
         killed = set()
         for number in range(kills):
-            pid = until(lambda: [one for one in controllers_on(cluster) if one not in killed], "a controller")[0]
+            pid = until(lambda: [one for one in controllers_on(cluster) if one not in killed], "a controller", 240)[0]
             if number == 0:
-                until(lambda: golf_actors(cluster), "attempts on the nodes")
+                until(lambda: golf_actors(cluster), "attempts on the nodes", 240)
             killed.add(pid)
             count.injected += 1
             os.kill(pid, signal.SIGKILL)
@@ -147,7 +147,7 @@ def test_a_laptop_that_dies_while_it_follows(cluster, make_laptop, calm, tally):
     laptop = make_laptop(toy_text(steps=4, pause=1.0))
     submit = laptop.start()
     try:
-        until(lambda: golf_actors(cluster), "attempts on the nodes")
+        until(lambda: golf_actors(cluster), "attempts on the nodes", 240)
         count.injected += 1
     finally:
         stop(submit)
@@ -165,7 +165,7 @@ def test_a_head_that_dies_under_a_followed_submit(cluster, make_laptop, calm, ta
     laptop = make_laptop(toy_text(steps=4, pause=1.0))
     submit = laptop.start()
     try:
-        until(lambda: golf_actors(cluster), "attempts on the nodes")
+        until(lambda: golf_actors(cluster), "attempts on the nodes", 240)
         count.injected += 1
         cluster.kill_head()
         count.fired += HEAD not in cluster.alive()
