@@ -64,7 +64,7 @@ FAILURES = {
     "silence": ({"step3": "hang"}, {"silence_s": 0.5}, "silent", "no output"),
     "a run without an end": (
         {"step3": "chatter"},
-        {"startup_s": 0.5, "train_s": 0.2, "evaluate_s": 0.2, "kill_after_s": 0.1},
+        {"startup_s": 0.5, "train_s": 0.2, "evaluate_s": 0.2, "kill_after_s": 0.1, "dead_man_s": 60.0},
         "deadline",
         "1 s are allowed (0.5 + 0.2 + 0.2 + 0.1)",
     ),
