@@ -12,6 +12,7 @@ after each. They belong to one xdist group: `pytestmark = pytest.mark.xdist_grou
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_NODE"  # in the environment of everything that a node runs: cluster's nonce, colon, name
+# What is ours on a node. A path that Ray's own processes carry, such as that of an installed project, is not.
+OURS = re.compile(
+    r"train_gpt|torchrun|torch\.distributed|-m (?:orchestrator|golf_core)\b|/(?:orchestrator|golf_core)/\w+\.py"
+)
 HEAD = "head"
 PATIENCE = 90.0
 NODES = ("n1", "n2", "n3")
@@ -239,8 +244,7 @@ class Cluster:
     def work(self, name=None):
         """Processes of ours on a node, or on all: whatever is no part of Ray. Actors and tasks are Ray's."""
         pids = self.processes(name) if name else self.everything()
-        ours = ("train_gpt", "torchrun", "torch.distributed", "orchestrator", "golf_core")
-        return [pid for pid in pids if any(word in command_line(pid) for word in ours)]
+        return [pid for pid in pids if OURS.search(command_line(pid))]
 
     def kill_node(self, name):
         """The machine is gone: all that ran on it ends at once."""

@@ -2,6 +2,7 @@
 on fewer examples than `make test-whole` tries them on."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -14,6 +15,10 @@ settings.register_profile(
 )
 settings.register_profile("whole", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile("house")
+
+# A suite that a shell runs in the background inherits that Ctrl-C is ignored, and hands it on to what it tests.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A worker of pytest-xdist is told the width of its terminal; what the tests start is not at one.
 os.environ.pop("COLUMNS", None)

@@ -28,6 +28,7 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # else ranks run at nice 15
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keep CUDA_VISIBLE_DEVICES as it is; also silences a warning
     "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks Ray once more after its end would start another one
 }
 
 

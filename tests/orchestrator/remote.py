@@ -75,7 +75,7 @@ class Laptop(Bench):
         return Laptop(folder, self.corpus, cluster=self.cluster).run(*place, *arguments, verb=verb)
 
     def controllers(self):
-        """Names of the controller jobs of this state folder's submissions."""
+        """Names of the controller jobs on the cluster, of earlier tests too."""
         return [
             name for name in self.cluster.jobs() if name.startswith("golf-") and not name.startswith("golf-command")
         ]

@@ -59,7 +59,7 @@ def test_a_laptop_leaves_and_another_machine_brings_it_home(make_laptop):
     again = laptop.run()
     assert again.returncode == 0, again.stderr
     assert len(scores(laptop.runs_dir)) == 2 and scores(laptop.runs_dir) == scores(laptop.folder / "elsewhere" / "runs")
-    assert laptop.controllers() == [f"golf-{sid}-1"]
+    assert [name for name in laptop.controllers() if sid in name] == [f"golf-{sid}-1"]
     local = laptop.run(sid, "-v", "--json", verb="status")
     story = "\n".join(json.loads(local.stdout)["story"])
     assert story.count("is counted") == 2 and story.count("a controller began") == 1
@@ -70,6 +70,7 @@ def test_attempts_that_nobody_controls_are_cancelled(make_laptop, cluster):
     """Supervisor and controller killed together: attempts go on, `cancel` from elsewhere ends them within its own
     command, and the same submit runs the rest."""
     laptop = make_laptop(toy_text({"train3": f"hang:{cluster.folder}"}, steps=5))
+    before = len(laptop.controllers())
     submit = laptop.start()
     try:
         until(lambda: hanging(laptop), "both hang in training", PATIENCE)
@@ -85,7 +86,7 @@ def test_attempts_that_nobody_controls_are_cancelled(make_laptop, cluster):
     until(lambda: not golf_actors(cluster), "the attempts have ended", 60)
     done = laptop.run()
     assert done.returncode == 0, done.stderr
-    assert len(scores(laptop.runs_dir)) == 2 and len(laptop.controllers()) == 2
+    assert len(scores(laptop.runs_dir)) == 2 and len(laptop.controllers()) - before == 2
 
 
 def golf_actors(cluster):
