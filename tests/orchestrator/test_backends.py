@@ -205,6 +205,7 @@ def test_an_actor_that_got_no_order_gets_it_from_who_finds_it(backend, laid_down
     handle = {"backend": backend.name, "attempt_id": job.attempt_id, "node": node.node_id, "host": node.host}
     handle |= {"node_dir": backend.options.node_dir, "home": "h", "launch": "1a2b", "gpus": 8, "cpus": 0}
     write_json(job.folder / NODE, handle)
+    until(lambda: backend._actor(job.attempt_id) is None, "the end of the actor of an earlier test's attempt")
     backend._make_actor(handle, 60.0)
     assert backend.find(job.attempt_id) == handle
     until(lambda: backend.poll(handle).over, "the end")
