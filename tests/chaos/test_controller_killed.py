@@ -80,6 +80,7 @@ def test_a_kill_at_ledger_writes_with_real_workers(controllers, tally, tmp_path,
             if (3 * number + place) % every == 0:
                 runs_dir = tmp_path / f"{number}-{when}"
                 killed_and_resumed(controllers, count, runs_dir, scores, {"write": number, "when": when}, **how)
+    assert count.survived == count.fired > 0
 
 
 @pytest.mark.chaos

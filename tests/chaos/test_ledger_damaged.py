@@ -109,6 +109,9 @@ def test_a_flipped_bit(controllers, finished, tally, tmp_path, number):
     for one in range(number):
         damaged_and_mended(controllers, count, copy(finished, tmp_path, one), finished[1], flip)
         shutil.rmtree(tmp_path / str(one))
+    assert (
+        count.fired + count.notes.get("touched nothing that is read", 0) == number and count.survived == count.fired > 0
+    )
 
 
 @pytest.mark.parametrize("number", [8, pytest.param(150, marks=pytest.mark.chaos)])

@@ -1,4 +1,4 @@
-"""Fixtures of the orchestrator's tests: the corpus, and benches whose processes are looked for afterwards."""
+"""Fixtures of the orchestrator's tests: the corpus, a ledger, and benches whose processes are looked for afterwards."""
 
 import json
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from orchestrator.ledger import Ledger
 from tests.orchestrator.toy import ROOT, TOY, Bench
 
 
@@ -31,3 +32,14 @@ def make_bench(tmp_path, corpus):
     yield make
     for bench in made:
         bench.nobody_is_left()
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def ledger(runs_dir):
+    with Ledger.create(runs_dir) as made:
+        yield made

@@ -51,17 +51,6 @@ def states(runs_dir, made):
     }
 
 
-@pytest.fixture
-def runs_dir(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def ledger(runs_dir):
-    with Ledger.create(runs_dir) as made:
-        yield made
-
-
 def test_every_run_is_driven_to_its_counted_attempt(runs_dir, ledger):
     """Two seeds, one attempt each; a second controller starts nothing."""
     made, backend = controller(runs_dir, ledger)

@@ -9,7 +9,6 @@ from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.errors import BackendFailure
-from orchestrator.ledger import Ledger
 from orchestrator.overview import story
 from orchestrator.policy import MAX_REFUSALS
 from tests.orchestrator.test_controller import Clock, finish, states
@@ -50,17 +49,6 @@ class FakeCluster(FakeBackend):
 
     def close(self):
         self.closed = True
-
-
-@pytest.fixture
-def runs_dir(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def ledger(runs_dir):
-    with Ledger.create(runs_dir) as made:
-        yield made
 
 
 def controller(runs_dir, ledger, backend, seeds=(1,), **kwargs):

@@ -57,17 +57,6 @@ class Full(FakeBackend):
         return "every node is busy" if len(self._running) >= self.places else None
 
 
-@pytest.fixture
-def runs_dir(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def ledger(runs_dir):
-    with Ledger.create(runs_dir) as made:
-        yield made
-
-
 class Bench:
     """Submissions of toys that differ by a comment, and the fleet that drives them."""
 

@@ -21,17 +21,6 @@ from orchestrator.proc import Owner
 from tests.orchestrator.toy import ROOT, stop, until
 
 
-@pytest.fixture
-def runs_dir(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def ledger(runs_dir):
-    with Ledger.create(runs_dir) as made:
-        yield made
-
-
 @pytest.mark.parametrize(
     "statement",
     ["UPDATE events SET kind = 'other'", "DELETE FROM events", "UPDATE leases SET token = 0", "DELETE FROM leases"],

@@ -9,7 +9,6 @@ from golf_core.rundir import ARTIFACT, RESULT, VOID
 from orchestrator import settled
 from orchestrator.attempts import folders_of, inspect, numbers_by_run
 from orchestrator.backends.fake import FakeBackend
-from orchestrator.ledger import Ledger
 from orchestrator.settled import REMEMBERED, Settled
 from tests.orchestrator.test_controller import controller, finish
 
@@ -31,17 +30,6 @@ def reads(monkeypatch):
 
     monkeypatch.setattr(settled, "inspect", reading)
     return found
-
-
-@pytest.fixture
-def runs_dir(tmp_path):
-    return tmp_path / "runs"
-
-
-@pytest.fixture
-def ledger(runs_dir):
-    with Ledger.create(runs_dir) as made:
-        yield made
 
 
 @pytest.fixture
