@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.orchestrator.toy import MARK, ROOT, TOY, Bench
 
@@ -16,6 +14,7 @@ PATIENCE = 240.0
 class Laptop(Bench):
     """A bench whose submits go to `cluster`; `address` may be one of a proxy before it."""
 
+    patience = PATIENCE
     cluster: object = None
     address: str = ""
     gpus: str = "H100:8"
@@ -49,24 +48,7 @@ class Laptop(Bench):
             given += ["--node-dir", str(self.state.with_name(f"node-{self.mark[:8]}")), *self.flags]
         if "--address" not in arguments and verb in ("submit", "fetch"):
             given += ["--address", self.address, "--state-dir", str(self.state)]
-        starter = ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
-        return [sys.executable, *starter, verb, *given, *map(str, arguments)]
-
-    def start(self, *arguments, verb="submit"):
-        return subprocess.Popen(
-            self.command(verb, *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env=self.environment(),
-        )
-
-    def run(self, *arguments, verb="submit"):
-        process = self.start(*arguments, verb=verb)
-        out, err = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return [sys.executable, *self.starter(), verb, *given, *map(str, arguments)]
 
     def there(self, *arguments, verb):
         """The verb from a machine that knows nothing but the address."""

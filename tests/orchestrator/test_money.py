@@ -5,8 +5,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from orchestrator.money import confirm, spent_on
 from tests.orchestrator.test_cost import cost
 from tests.orchestrator.toy import PATIENCE, Bench, stop, toy_text
 
-UNTABLED = Path(__file__).parent / "untabled.py"
 PAID = ("--price", "36", "--dead-man-seconds", "100")  # a cent a second: an attempt costs a dollar at most
 
 
@@ -26,12 +23,14 @@ class TerminalBench(Bench):
     def answer(self, word, *arguments):
         """What the terminal showed, and the exit code."""
         outer, inner = pty.openpty()
-        given = ["--runs-dir", str(self.runs_dir), "--launcher", "python", *self.program(), "--on", self.backend]
-        given += ["--data", self.corpus["data_path"], "--tokenizer", self.corpus["tokenizer_path"]]
-        command = [sys.executable, str(UNTABLED), "submit", *given, *arguments]
         env = self.environment() | {"TERM": "dumb"}
         process = subprocess.Popen(
-            command, stdin=inner, stdout=subprocess.DEVNULL, stderr=inner, cwd=self.folder, env=env
+            self.command("submit", *arguments),
+            stdin=inner,
+            stdout=subprocess.DEVNULL,
+            stderr=inner,
+            cwd=self.folder,
+            env=env,
         )
         os.close(inner)
         shown, asked = b"", False

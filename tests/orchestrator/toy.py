@@ -60,6 +60,7 @@ def command_line(pid):
 class Bench:
     """A runs folder, a bundle, and submits of it. Every process that they start carries the bench's mark."""
 
+    patience = PATIENCE  # seconds for a command, the same for all benches of a kind
     folder: Path
     corpus: dict
     text: str = TOY
@@ -81,17 +82,22 @@ class Bench:
         """The flags that name what runs."""
         return ["--bundle", str(self.bundle)]
 
-    def start(self, *arguments, verb="submit"):
-        arguments = [str(one) for one in arguments]
+    def command(self, verb, *arguments):
+        """What is typed."""
         given = ["--runs-dir", str(self.runs_dir)]
         if verb == "submit":
             if "--launcher" not in arguments:
                 given += ["--launcher", "python"]
             given += [*self.program(), "--on", self.backend]
             given += ["--data", self.corpus["data_path"], "--tokenizer", self.corpus["tokenizer_path"]]
-        command = ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
+        return [sys.executable, *self.starter(), verb, *given, *map(str, arguments)]
+
+    def starter(self):
+        return ["-m", "orchestrator"] if self.tables else [str(Path(__file__).parent / "untabled.py")]
+
+    def start(self, *arguments, verb="submit"):
         return subprocess.Popen(
-            [sys.executable, *command, verb, *given, *arguments],
+            self.command(verb, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -102,7 +108,7 @@ class Bench:
 
     def run(self, *arguments, verb="submit"):
         process = self.start(*arguments, verb=verb)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=self.patience)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def attempts(self):
