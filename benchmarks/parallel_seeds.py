@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.idle import write_idle  # noqa: E402
-from orchestrator.ledger import Ledger  # noqa: E402
+from orchestrator.ledger.store import Ledger  # noqa: E402
 from tests.cluster import NODES, Cluster  # noqa: E402
 
 CLAIM = 1.05

@@ -46,9 +46,10 @@ def write_grid(path: Path, runs: int) -> None:
 
 def submit_here(folder: Path, places: int, processes: bool, given: list[str]) -> None:
     """A submit of the grid in this process, with the backend, the places and the bundle of the benchmark."""
-    from orchestrator import finish, grid_run, preflight
+    from orchestrator import finish, preflight
     from orchestrator.backends.fake import FakeBackend
     from orchestrator.cli import main
+    from orchestrator.grids import run as grid_run
 
     finish.results_command = lambda *asked: 0  # type: ignore[assignment]
     if processes:
@@ -144,7 +145,7 @@ def through_cluster(runs: int) -> str:
         seen: dict[int, tuple[float, float]] = {}  # of the controller's processes: peak MB, CPU-seconds
         while submit.poll() is None:
             for pid in cluster.processes("head"):
-                if "orchestrator.control drive" in command_line(pid):
+                if "orchestrator.cluster.control drive" in command_line(pid):
                     seen[pid] = used_by(pid) or seen.get(pid, (0.0, 0.0))
             time.sleep(1.0)
         assert submit.stderr is not None

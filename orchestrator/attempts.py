@@ -28,8 +28,8 @@ from golf_core.rundir import (
 )
 from orchestrator.proc import is_locked
 from orchestrator.script import SCRIPT, SCRIPT_STAGE
-from orchestrator.script_stage import WORK
 from orchestrator.spec import ATTEMPT_ID_DIGITS, attempt_id
+from orchestrator.worker.script_stage import WORK
 
 ATTEMPTS = "attempts"
 NODE = "node.json"  # of an attempt on a cluster: here where it was sent, on the node what is the node's own

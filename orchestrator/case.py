@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.attempts import Attempt
 from orchestrator.backends.base import Handle
-from orchestrator.ledger import Lease
+from orchestrator.ledger.store import Lease
 from orchestrator.policy import Decision
 from orchestrator.spec import Run
 

@@ -229,7 +229,7 @@ def status(
     def command() -> int:
         settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
         if (place := place_of(settings, submission)) is not None:
-            from orchestrator.remote_commands import status as status_there
+            from orchestrator.cluster.commands import status as status_there
 
             return status_there(settings, place, follow, verbose, json, insecure)
         from orchestrator.commands import status as status_here
@@ -257,7 +257,7 @@ def logs(
     def command() -> int:
         settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
         if (place := place_of(settings, submission)) is not None:
-            from orchestrator.remote_commands import logs as logs_there
+            from orchestrator.cluster.commands import logs as logs_there
 
             return logs_there(place, seed, attempt, follow, tail, insecure)
         from orchestrator.commands import logs as logs_here
@@ -288,7 +288,7 @@ def cancel(
         chosen = None if seeds is None else parse_seeds(seeds)
         settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
         if (place := place_of(settings, submission)) is not None:
-            from orchestrator.remote_commands import cancel as cancel_there
+            from orchestrator.cluster.commands import cancel as cancel_there
 
             return cancel_there(settings, place, chosen, insecure)
         from orchestrator.commands import cancel as cancel_here
@@ -320,7 +320,7 @@ def fetch(
                 f"what {settings['runs_dir']} knows of it runs on this machine, where its attempts are; "
                 "--address names a cluster"
             )
-        from orchestrator.remote_commands import fetch as fetch_command
+        from orchestrator.cluster.commands import fetch as fetch_command
 
         return fetch_command(settings, place, json, quiet, insecure)
 
@@ -379,7 +379,7 @@ def doctor(
 
     def command() -> int:
         from orchestrator.backends import check_backend
-        from orchestrator.doctor import doctor as doctor_command
+        from orchestrator.doctor.machine import doctor as doctor_command
 
         settings = resolve(on=on, address=address, data=data, tokenizer=tokenizer, runs_dir=runs_dir, node_dir=node_dir)
         on_ray = address is not None or (on is not None and check_backend(on) == "ray")

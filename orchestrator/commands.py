@@ -12,11 +12,11 @@ from golf_core.rundir import LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_run, lease_of_submission
-from orchestrator.cost import usd
 from orchestrator.errors import UsageError
-from orchestrator.grid_status import grids, status_of_grid
-from orchestrator.ledger import Ledger
-from orchestrator.money import Meter, give_back, spent_on
+from orchestrator.grids.status import grids, status_of_grid
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.cost import usd
+from orchestrator.money.spending import Meter, give_back, spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.settled import Settled

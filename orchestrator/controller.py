@@ -24,7 +24,7 @@ from orchestrator.attempts import (
 from orchestrator.backends.base import Backend, BackendError, Job, Refused, State, Unavailable
 from orchestrator.case import Admission, AdmitAll, Barred, Case, lease_of_run
 from orchestrator.errors import BackendFailure
-from orchestrator.ledger import Lease, Ledger
+from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.policy import OF_THE_NODE, OUTSIDE, Decision, Past, View, decide
 from orchestrator.spec import Limits, Submission, attempt_id
 

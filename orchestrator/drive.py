@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from golf_core.rundir import BUNDLE, read_json, write_bytes, write_json
-from orchestrator.admission import Admission
 from orchestrator.attempts import now_utc
 from orchestrator.backends import load_backend
 from orchestrator.backends.base import Backend
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
-from orchestrator.ledger import Lease, Ledger
+from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.limits import limits_of
-from orchestrator.money import Meter, Spending
+from orchestrator.money.admission import Admission
+from orchestrator.money.spending import Meter, Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
 from orchestrator.other_seeds import Asked, find_other_seeds, refresh
 from orchestrator.overview import Overview

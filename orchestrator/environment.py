@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from orchestrator.gpus import Library, installed_gpus, visible
+from orchestrator.hardware.gpus import Library, installed_gpus, visible
 
 # A name that says that its value is a secret. Matched on whole words of the name, so that e.g. MONKEY stays.
 SECRET = re.compile(

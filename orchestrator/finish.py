@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator import errors
 from orchestrator.drive import make_overview
 from orchestrator.last_words import last_words
-from orchestrator.ledger import Ledger
-from orchestrator.money import spent_on
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.spending import spent_on
 from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Row
 from orchestrator.preflight import ROOT

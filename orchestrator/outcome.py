@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import errors
-from orchestrator.money import Spent
+from orchestrator.money.spending import Spent
 from orchestrator.overview import Row, final_score
 from orchestrator.spec import Submission
 

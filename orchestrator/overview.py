@@ -8,8 +8,8 @@ from pathlib import Path
 
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
 from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
-from orchestrator.ledger import Ledger
-from orchestrator.money import Meter, money_sentence
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.spending import Meter, money_sentence
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE

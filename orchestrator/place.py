@@ -8,8 +8,8 @@ from pathlib import Path
 
 from orchestrator import commands
 from orchestrator.errors import UsageError
-from orchestrator.grid_status import grids
-from orchestrator.ledger import FILE, Ledger
+from orchestrator.grids.status import grids
+from orchestrator.ledger.store import FILE, Ledger
 from orchestrator.settings import Settings
 
 REMOTE = "remote_controller"  # the event that says so

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 
 from golf_core.recipes import Recipe
 from orchestrator.attempts import Attempt, counted
-from orchestrator.cost import Cost
+from orchestrator.cluster.storage import told_of
 from orchestrator.errors import UsageError
-from orchestrator.gpu_request import is_planned
+from orchestrator.hardware.reference import describe as describe_hardware
+from orchestrator.hardware.request import is_planned
 from orchestrator.limits import limits_of
-from orchestrator.money import cost_of
+from orchestrator.money.cost import Cost
+from orchestrator.money.rehearsal import Rehearsal
+from orchestrator.money.spending import cost_of
 from orchestrator.other_seeds import OtherSeed, describe
 from orchestrator.own_recipe import borrowed
 from orchestrator.policy import OUTSIDE
 from orchestrator.power import Power, power_of
 from orchestrator.preflight import Prepared
-from orchestrator.reference import describe as describe_hardware
-from orchestrator.rehearsal import Rehearsal
 from orchestrator.script import Script, hints
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.size import Size, estimate
 from orchestrator.spec import SUBMISSION_DIGITS, Run, Submission, Target, attempt_id, target_class
-from orchestrator.storage import told_of
 
 Line = tuple[str, str, str]  # name, value, where the value came from
 

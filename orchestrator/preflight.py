@@ -18,7 +18,7 @@ from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
-from orchestrator.gpu_request import gpus_of_target, is_asked
+from orchestrator.hardware.request import gpus_of_target, is_asked
 from orchestrator.own_recipe import file_of
 from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings

@@ -14,7 +14,7 @@ from golf_core.fields import ConfigError
 from golf_core.policy import Policy, policy_from
 from golf_core.rundir import content_id
 from orchestrator.errors import UsageError
-from orchestrator.reference import reference_of
+from orchestrator.hardware.reference import reference_of
 from orchestrator.script import RECIPE, SCRIPT, Script
 
 SCHEMA_VERSION = 1

@@ -14,32 +14,32 @@ from golf_core.recipes import Grid, Recipe
 from orchestrator import errors
 from orchestrator.attempts import counted, inspect_all, numbers_by_run
 from orchestrator.backends import check_backend, warm_up
-from orchestrator.budget import check
 from orchestrator.catalogue import find
-from orchestrator.cost import Cost
 from orchestrator.default_policy import settings_of_policy
 from orchestrator.drive import drive_or_follow, register, spec_there
 from orchestrator.errors import UsageError
 from orchestrator.finish import finish
-from orchestrator.gpu_request import settings_of_plan, settings_of_request
-from orchestrator.grid import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid
-from orchestrator.grid_file import use_grid_file
-from orchestrator.grid_run import run_grid
-from orchestrator.ledger import Ledger, check_ownership
-from orchestrator.ledger_rebuild import mend
-from orchestrator.money import Spending, account_of, budget_rows, confirm, terminal
+from orchestrator.grids.file import use_grid_file
+from orchestrator.grids.run import run_grid
+from orchestrator.grids.submit import grid_lines, grid_plan, plan_lines, settings_of_grid, tell_grid
+from orchestrator.hardware.request import settings_of_plan, settings_of_request
+from orchestrator.ledger.rebuild import mend
+from orchestrator.ledger.store import Ledger, check_ownership
+from orchestrator.money.budget import check
+from orchestrator.money.cost import Cost
+from orchestrator.money.rehearsal import has_run, key_of, plan_rehearsal, write_rehearsed
+from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, terminal
 from orchestrator.other_seeds import Asked, find_other_seeds
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, make_plan
 from orchestrator.preflight import Prepared, check_folder, check_here, make_target, prepare, prepare_script
-from orchestrator.rehearsal import has_run, key_of, plan_rehearsal, write_rehearsed
 from orchestrator.settings import Settings
 from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS
 from orchestrator.view import View, make_view
 
 if typing.TYPE_CHECKING:
-    from orchestrator.cluster_site import Cluster
+    from orchestrator.cluster.site import Cluster
 
 OF_A_CLUSTER = ("state_dir", "node_dir", "storage")
 
@@ -113,7 +113,7 @@ def open_cluster(settings: Settings, request: Request) -> "Cluster | None":
         return None
     if settings["on"] != "ray":
         raise UsageError(f"{settings.source('address')}: a cluster is Ray's; use --on ray, not {settings['on']}")
-    from orchestrator.cluster_site import Cluster
+    from orchestrator.cluster.site import Cluster
 
     return Cluster(settings, Path(settings["runs_dir"]), request.insecure, request.install_packages)
 
@@ -231,7 +231,7 @@ def _run_there(
     outcomes: list[Outcome],
 ) -> bool:
     """On the cluster; False where we left before the end."""
-    from orchestrator.remote_submit import Sending, detached, run_on_cluster
+    from orchestrator.cluster.submit import Sending, detached, run_on_cluster
 
     name = None if grid is None else grid.name
     sending = Sending(cluster, plans, settings, name, request.retry_failed, request.parallel)

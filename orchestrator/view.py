@@ -6,7 +6,7 @@ import time
 import typing
 from collections.abc import Sequence
 
-from orchestrator.cost import usd
+from orchestrator.money.cost import usd
 from orchestrator.overview import Row
 from orchestrator.progress import Progress
 from orchestrator.script import SCRIPT_STAGE

@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_NODE"  # in the environment of everything that a node runs: cluster's nonce, colon, name
 # What is ours on a node. A path that Ray's own processes carry, such as that of an installed project, is not.
 OURS = re.compile(
-    r"train_gpt|torchrun|torch\.distributed|-m (?:orchestrator|golf_core)\b|/(?:orchestrator|golf_core)/\w+\.py"
+    r"train_gpt|torchrun|torch\.distributed|-m (?:orchestrator|golf_core)\b"
+    r"|/(?:orchestrator|golf_core)/(?:\w+/)*\w+\.py"
 )
 HEAD = "head"
 PATIENCE = 90.0

@@ -188,7 +188,11 @@ def test_the_house_keeps_its_rule(rule):
 
 
 BREACHES = {
-    "core_imports_orchestrator": (foreign_rooms, "golf_core/model/a.py", "from orchestrator.worker import run_attempt"),
+    "core_imports_orchestrator": (
+        foreign_rooms,
+        "golf_core/model/a.py",
+        "from orchestrator.worker.attempt import run_attempt",
+    ),
     "orchestrator_imports_trainer": (foreign_rooms, "orchestrator/a.py", "def f():\n    import golf_core.train"),
     "orchestrator_imports_results": (foreign_rooms, "orchestrator/a.py", "from results import collect"),
     "results_imports_orchestrator": (foreign_rooms, "results/a.py", "import orchestrator.ledger"),

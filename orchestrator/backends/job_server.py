@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.cluster_address import AUTO, ClusterAddress, is_loopback
-from orchestrator.cluster_probe import TOKEN_MEND, ProbeError, probe
+from orchestrator.cluster.address import AUTO, ClusterAddress, is_loopback
+from orchestrator.cluster.probe import TOKEN_MEND, ProbeError, probe
 from orchestrator.errors import BACKEND, BackendFailure
 
 REQUEST_SECONDS = 30.0

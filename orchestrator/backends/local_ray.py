@@ -13,7 +13,7 @@ from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError
 from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.backends.private_ray import PrivateRay
 from orchestrator.proc import Owner, is_locked
-from orchestrator.worker import run_attempt
+from orchestrator.worker.attempt import run_attempt
 
 END_PATIENCE = 15.0  # seconds for an actor to end its process tree
 OWNER_LOOK = 0.5  # seconds between looks at the process that started us

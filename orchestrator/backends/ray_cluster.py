@@ -19,12 +19,12 @@ from orchestrator.backends.base import BackendError, Handle, Job, JobLost, Refus
 from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.backends.ray_follow import Follower
 from orchestrator.backends.ray_nodes import NAMESPACE, Nodes
-from orchestrator.cluster_options import ClusterOptions
-from orchestrator.placement import AllRefused, Ask, Infeasible, NodeView, Place, Use, place
+from orchestrator.cluster.options import ClusterOptions
+from orchestrator.hardware.placement import AllRefused, Ask, Infeasible, NodeView, Place, Use, place
 from orchestrator.policy import OF_THE_NODE, OUTSIDE
 from orchestrator.proc import Locked
 from orchestrator.spec import Limits
-from orchestrator.worker import cut_to_train_seal
+from orchestrator.worker.attempt import cut_to_train_seal
 
 FIND_SECONDS = 20.0  # for the nodes' answers whether an attempt lies there
 REJOIN_SECONDS = 180.0  # for a node to join a cluster that was started anew

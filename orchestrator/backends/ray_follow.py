@@ -18,8 +18,8 @@ from golf_core.rundir import APPENDED, RESULT, SEAL, TRAIN_SEAL, file_sha256, wr
 from orchestrator.backends import ray_node
 from orchestrator.backends.base import Handle, State
 from orchestrator.backends.ray_nodes import Nodes
+from orchestrator.cluster.storage import Storage, StorageError
 from orchestrator.proc import folder_lock
-from orchestrator.storage import Storage, StorageError
 
 PAUSE_SECONDS = 1.0  # between looks
 RELEASE_SECONDS = 0.05  # between looks whether an actor that was released has ended

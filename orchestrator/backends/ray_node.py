@@ -30,10 +30,10 @@ from golf_core.rundir import (
     write_json,
 )
 from orchestrator.attempts import ATTEMPTS, NODE, first_stage, now_utc
-from orchestrator.node_data import DataUnfit, data_on_node
+from orchestrator.cluster.node_data import DataUnfit, data_on_node
+from orchestrator.cluster.storage import Storage, StorageError
 from orchestrator.proc import Locked, is_locked
-from orchestrator.storage import Storage, StorageError
-from orchestrator.worker import run_attempt
+from orchestrator.worker.attempt import run_attempt
 
 CHUNK = 4 * 1024 * 1024  # of a file, in one answer
 GROWN = 1024 * 1024  # of each growing file, in one look

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.backends.base import BackendError, Unavailable
 from orchestrator.backends.private_ray import ROOT, import_ray, interrupt_deferred, tighten
-from orchestrator.placement import NodeView, models_of
+from orchestrator.hardware.placement import NodeView, models_of
 
 NAMESPACE = "golf"
 HEAD_RESOURCE = "node:__internal_head__"

@@ -12,12 +12,12 @@ import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 
-from orchestrator import node_look
 from orchestrator.backends.base import Unavailable
 from orchestrator.backends.ray_nodes import Nodes, host_of
+from orchestrator.cluster import node_look
+from orchestrator.cluster.survey import NodeFacts, Survey
 from orchestrator.errors import BACKEND
-from orchestrator.placement import NodeView
-from orchestrator.survey import NodeFacts, Survey
+from orchestrator.hardware.placement import NodeView
 
 DEADLINE_SECONDS = 60.0  # for the facts: a worker process must start, and its runtime_env be there
 DATA_SECONDS = 900.0  # for the shards: all of them are read

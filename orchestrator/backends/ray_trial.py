@@ -6,7 +6,7 @@ import time
 from orchestrator import errors
 from orchestrator.backends.base import Unavailable
 from orchestrator.backends.private_ray import PrivateRay
-from orchestrator.finding import OK, WRONG, Finding
+from orchestrator.doctor.finding import OK, WRONG, Finding
 
 TASK_SECONDS = 60.0
 

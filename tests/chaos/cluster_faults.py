@@ -1,7 +1,7 @@
 """What the tests of faults on a cluster share: the undisturbed scores, and the look at head and nodes afterwards."""
 
 from orchestrator.drive import register
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from tests.chaos.invariants import check
 from tests.cluster import command_line, until
 from tests.orchestrator.cluster_runs import Runs, trainings

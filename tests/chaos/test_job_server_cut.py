@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.backends import job_server
 from orchestrator.backends.job_server import JobServer
-from orchestrator.cluster_address import read_address
+from orchestrator.cluster.address import read_address
 from tests.chaos.proxy import ACTIONS, Proxy, Rule
 from tests.cluster import until
 

@@ -112,7 +112,7 @@ def test_a_followed_log_that_is_cut_again_and_again(cluster, make_laptop, calm, 
 
 
 def controllers_on(cluster):
-    return [pid for pid in cluster.processes(HEAD) if "orchestrator.control drive" in command_line(pid)]
+    return [pid for pid in cluster.processes(HEAD) if "orchestrator.cluster.control drive" in command_line(pid)]
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.chaos)])

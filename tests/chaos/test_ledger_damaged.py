@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from orchestrator import budget
 from orchestrator.attempts import inspect_all, write_void
 from orchestrator.case import lease_of_submission
 from orchestrator.errors import BackendFailure, BudgetRefused, UsageError
-from orchestrator.ledger import FILE, Damaged, Ledger, LedgerError
-from orchestrator.ledger_chain import TIP
-from orchestrator.ledger_rebuild import ASIDE, REBUILT, mend
+from orchestrator.ledger.chain import TIP
+from orchestrator.ledger.rebuild import ASIDE, REBUILT, mend
+from orchestrator.ledger.store import FILE, Damaged, Ledger, LedgerError
+from orchestrator.money import budget
 from tests.chaos.controllers import Controllers
 from tests.chaos.invariants import check, scores_of, spec_of
 from tests.orchestrator.test_budget import cost
@@ -228,7 +228,7 @@ def test_leases_come_back_without_owners_and_with_greater_tokens(finished, tmp_p
 
 def test_a_ledger_in_use_is_not_replaced(finished, tmp_path, monkeypatch):
     """Whoever still writes to the damaged file would not know of the new one: refused, with its process id."""
-    monkeypatch.setattr("orchestrator.ledger_rebuild.USER_PATIENCE", 0.0)
+    monkeypatch.setattr("orchestrator.ledger.rebuild.USER_PATIENCE", 0.0)
     runs_dir = copy(finished, tmp_path, "used")
     (runs_dir / FILE).write_bytes((runs_dir / FILE).read_bytes()[:5000])
     script = f"file = open({str(runs_dir / FILE)!r}); print('open', flush=True); input()"

@@ -15,14 +15,14 @@ import time
 import traceback
 from pathlib import Path
 
-from orchestrator import ledger as ledger_module
 from orchestrator.backends.fake import FakeBackend
 from orchestrator.backends.process import ProcessBackend
 from orchestrator.case import lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import store as ledger_module
+from orchestrator.ledger.store import Ledger
 from orchestrator.proc import Owner
 from tests.orchestrator.toy import ROOT, limits, submission
 

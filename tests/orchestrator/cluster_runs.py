@@ -14,9 +14,9 @@ from golf_core.rundir import RUN, read_json, write_json
 from orchestrator.attempts import NODE, inspect_all
 from orchestrator.backends.ray_cluster import RayClusterBackend
 from orchestrator.case import lease_of_submission
-from orchestrator.cluster_options import ClusterOptions
+from orchestrator.cluster.options import ClusterOptions
 from orchestrator.controller import Controller
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from orchestrator.spec import Data, Submission
 from tests.orchestrator.toy import ROOT, TOY, limits
 from tests.orchestrator.toy import submission as toy_submission

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from tests.orchestrator.toy import ROOT, TOY, Bench
 
 

@@ -76,7 +76,7 @@ def process(pid, gigabytes=1):
 
 def install_nvml(monkeypatch, module):
     """From now on this module is nvidia-ml-py, None: it is not installed; no variable hides a GPU."""
-    monkeypatch.setattr("orchestrator.gpus.nvml_library", lambda: module)
+    monkeypatch.setattr("orchestrator.hardware.gpus.nvml_library", lambda: module)
     for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         monkeypatch.delenv(variable, raising=False)
 

@@ -9,8 +9,8 @@ from golf_core.rundir import BUNDLE, write_json
 from orchestrator.attempts import create
 from orchestrator.script import Script
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data
-from orchestrator.watch import VARIABLE
-from orchestrator.worker import folder_key, run_attempt
+from orchestrator.worker.attempt import folder_key, run_attempt
+from orchestrator.worker.watch import VARIABLE
 from tests.orchestrator.toy import Bench, command_line, limits, submission, until
 
 MONOLITH = (Path(__file__).parent / "monolith.py").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from orchestrator.backends.base import Backend, Job, JobLost, Unavailable
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.backends.private_ray import clear_homes, home_name, tighten
 from orchestrator.backends.ray_cluster import RayClusterBackend
-from orchestrator.cluster_options import ClusterOptions
+from orchestrator.cluster.options import ClusterOptions
 from tests.orchestrator.cluster_runs import real_data
 from tests.orchestrator.toy import attempt_folder, carrying, command_line, toy_text, until
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orchestrator.admission import Purse
 from orchestrator.attempts import Attempt
-from orchestrator.budget import (
+from orchestrator.errors import BudgetRefused
+from orchestrator.ledger.store import Event, Ledger
+from orchestrator.money.admission import Purse
+from orchestrator.money.budget import (
     CENT,
     RELEASED,
     RESERVED,
@@ -25,10 +27,8 @@ from orchestrator.budget import (
     reserve_terms,
     terms_of,
 )
-from orchestrator.cost import Cost, Seconds
-from orchestrator.errors import BudgetRefused
-from orchestrator.ledger import Event, Ledger
-from orchestrator.prices import Price
+from orchestrator.money.cost import Cost, Seconds
+from orchestrator.money.prices import Price
 
 HOURLY = 36.0  # a cent a second
 

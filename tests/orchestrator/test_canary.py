@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from golf_core.policy import load_policy
 from golf_core.rundir import write_json
-from orchestrator.canary import CANCELLED, COUNTED, ENDED, OPEN, Measured, Seen, measured, release
-from orchestrator.worker import run_attempt
+from orchestrator.money.canary import CANCELLED, COUNTED, ENDED, OPEN, Measured, Seen, measured, release
+from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.toy import attempt_folder
 
 DEMO = load_policy("demo")

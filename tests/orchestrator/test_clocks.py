@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golf_core.rundir import read_json
-from orchestrator import worker
-from orchestrator.clocks import DISTURBED, Clocks
-from orchestrator.worker import run_attempt
+from orchestrator.worker import attempt as worker
+from orchestrator.worker.attempt import run_attempt
+from orchestrator.worker.clocks import DISTURBED, Clocks
 from tests.orchestrator.toy import attempt_folder, toy_text
 
 HOUR = 3600.0
@@ -111,7 +111,7 @@ def attempt(tmp_path, monkeypatch, disturb, steps=60):
     assert machine.now()
     clocks = Clocks(lambda: ahead("wall"), real.monotonic, lambda: ahead("boottime"))
     monkeypatch.setattr(worker, "Clocks", lambda: clocks)
-    monkeypatch.setattr("orchestrator.clocks.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("orchestrator.worker.clocks.LOOK_SECONDS", 0.05)
     folder = attempt_folder(tmp_path, toy_text(steps=steps, pause=0.03))
     result = run_attempt(folder)
     assert result == read_json(folder / "result.json")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cluster_address import (
+from orchestrator.cluster.address import (
     AUTO,
     ClusterAddress,
     find_token,
@@ -18,7 +18,7 @@ from orchestrator.cluster_address import (
     tighten,
     tunnel,
 )
-from orchestrator.cluster_probe import ProbeError, probe
+from orchestrator.cluster.probe import ProbeError, probe
 from orchestrator.errors import UsageError
 
 SECRET = "f00dfacef00dfacef00dface"

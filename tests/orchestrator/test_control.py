@@ -7,19 +7,19 @@ import zipfile
 
 import pytest
 
-from orchestrator import parcel
-from orchestrator.budget import Terms
-from orchestrator.cluster_options import ClusterOptions
+from orchestrator.cluster import parcel
+from orchestrator.cluster.options import ClusterOptions
+from orchestrator.cluster.order import FILE, Order, Part
+from orchestrator.cluster.parcel import ORDER, make_parcel
+from orchestrator.cluster.wire import hear, whole
 from orchestrator.errors import BackendFailure, UsageError
-from orchestrator.order import FILE, Order, Part
-from orchestrator.parcel import ORDER, make_parcel
-from orchestrator.wire import hear, whole
+from orchestrator.money.budget import Terms
 from tests.orchestrator.toy import ROOT, limits, submission, toy_text
 
 
 def control(*arguments, script=""):
-    """`orchestrator.control`, with shorter waits; `script` is what the supervisor starts as its controller."""
-    code = "import sys\nfrom orchestrator import control\ncontrol.FIRST_WAIT = 0.001\n" + (
+    """`orchestrator.cluster.control`, with shorter waits; `script` is what the supervisor starts as its controller."""
+    code = "import sys\nfrom orchestrator.cluster import control\ncontrol.FIRST_WAIT = 0.001\n" + (
         f"sys.exit(control.supervise([sys.executable, '-c', {script!r}]))" if script else
         f"sys.exit(control.main({arguments!r}))"
     )  # fmt: skip
@@ -35,7 +35,7 @@ def test_a_controller_that_dies_is_started_again(tmp_path, death):
     """By a signal or a crash, up to five times; one that then gets to its end has the last word."""
     lives = tmp_path / "lives"
     script = (
-        "import os, sys; from orchestrator.wire import say\n"
+        "import os, sys; from orchestrator.cluster.wire import say\n"
         f"lives = open({str(lives)!r}, 'a+'); lives.write('x'); lives.flush(); lives.seek(0)\n"
         f"if len(lives.read()) < 4: {death}\n"
         "say('end')"
@@ -58,7 +58,7 @@ def test_an_order_that_was_changed_is_refused(tmp_path):
     for name, data in order.files().items():
         (tmp_path / ORDER / name).write_bytes(data.replace(b"STEPS, PAUSE = 5", b"STEPS, PAUSE = 6"))
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.control", "drive"],
+        [sys.executable, "-m", "orchestrator.cluster.control", "drive"],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and frames(done)[-1]["type"] == "error" and "changed" in frames(done)[-1]["message"]
@@ -97,7 +97,9 @@ def test_a_parcel_is_its_content():
     with_order = make_parcel(order)
     assert plain == again and with_order.name != plain.name and plain.uri.startswith("gcs://_ray_pkg_")
     names = zipfile.ZipFile(io.BytesIO(with_order.data)).namelist()
-    assert f"{ORDER}/{FILE}" in names and "orchestrator/control.py" in names and len(with_order.data) < 5_000_000
+    assert (
+        f"{ORDER}/{FILE}" in names and "orchestrator/cluster/control.py" in names and len(with_order.data) < 5_000_000
+    )
     assert {name.partition("/")[0] for name in names} == {"golf_core", "orchestrator", "data", ORDER}
     assert not any(name.endswith((".pyc", ".bin", ".env", ".sqlite")) for name in names)
 

@@ -11,7 +11,7 @@ from orchestrator.attempts import Attempt, inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.controller import Controller
-from orchestrator.ledger import Fenced, Ledger
+from orchestrator.ledger.store import Fenced, Ledger
 from orchestrator.overview import Overview, story
 from orchestrator.policy import MAX_RETRIES
 from tests.orchestrator.toy import limits, submission

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from golf_core.config_io import to_dict
 from golf_core.policy import load_policy
 from golf_core.recipes import RECIPES
-from orchestrator.cost import ATTEMPTS, Cost, Seconds, expected_seconds
-from orchestrator.prices import Price
+from orchestrator.money.cost import ATTEMPTS, Cost, Seconds, expected_seconds
+from orchestrator.money.prices import Price
 from orchestrator.script import Script
 from orchestrator.spec import Target
 from tests.orchestrator.toy import limits, submission

@@ -11,7 +11,7 @@ from golf_core.rundir import RUN, SEAL, TRAIN_SEAL, is_sealed, read_json, write_
 from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
 from orchestrator.policy import OUTSIDE
-from orchestrator.worker import run_attempt
+from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.toy import attempt_folder, toy_text
 
 OTHER_CONTENT = "f = open({shard!r}, 'r+b'); f.seek(-2, 2); f.write(bytes([7, 0])); f.close()"

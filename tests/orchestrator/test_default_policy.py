@@ -6,7 +6,7 @@ from golf_core.policy import load_policy
 from golf_core.recipes import RECIPES, Grid, load_recipe
 from orchestrator.catalogue import find
 from orchestrator.default_policy import settings_of_policy
-from orchestrator.grid import settings_of_grid
+from orchestrator.grids.submit import settings_of_grid
 from orchestrator.settings import Settings
 from orchestrator.submit import Request, submit
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
@@ -18,7 +18,7 @@ ONE_H100, EIGHT_H100 = f"default for 1x{H100}", f"default for 8x{H100}"
 def policy_of(monkeypatch, folder, gpus, flags, environ=None, overrides=()):
     """Name and source of the policy of a submit on a machine whose driver names these GPUs."""
     install_nvml(monkeypatch, fake_nvml(gpus))
-    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
+    monkeypatch.setattr("orchestrator.hardware.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     settings = Settings.resolve(flags, environ or {}, folder)
     found = find(settings["recipe"])
     if isinstance(found, Grid):

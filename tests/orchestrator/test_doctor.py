@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from golf_core.data.manifest import DATA_MANIFEST
-from orchestrator import doctor
-from orchestrator.doctor import OK, WARNING, WRONG, credentials, disk, gpus, hub_answers, packages, torch_build
+from orchestrator.doctor import machine as doctor
+from orchestrator.doctor.machine import OK, WARNING, WRONG, credentials, disk, gpus, hub_answers, packages, torch_build
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 from tests.orchestrator.toy import ROOT
@@ -162,4 +162,4 @@ def test_the_password_of_a_hub_is_never_shown(hub, monkeypatch, start):
 
 def test_the_doctor_loads_nothing_heavy():
     """It reads torch's version, not torch."""
-    assert loaded_by("from orchestrator.doctor import torch_build; torch_build()") & HEAVY == set()
+    assert loaded_by("from orchestrator.doctor.machine import torch_build; torch_build()") & HEAVY == set()

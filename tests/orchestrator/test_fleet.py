@@ -12,9 +12,9 @@ from orchestrator.attempts import inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import lease_of_submission
 from orchestrator.controller import Controller
-from orchestrator.fleet import Fleet, Member
-from orchestrator.fleet_view import FleetView
-from orchestrator.ledger import Ledger
+from orchestrator.grids.fleet import Fleet, Member
+from orchestrator.grids.fleet_view import FleetView
+from orchestrator.ledger.store import Ledger
 from orchestrator.overview import Overview
 from tests.orchestrator.toy import TOY, limits, submission
 
@@ -245,7 +245,7 @@ def test_living_attempts_are_looked_after_at_once(runs_dir, ledger):
 
 def test_the_view_tells_each_change_once_and_counts_all(runs_dir, ledger, monkeypatch):
     """A line when a run starts and when it ends, by its variant; what has ended is counted and not looked at again."""
-    monkeypatch.setattr("orchestrator.fleet_view.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("orchestrator.grids.fleet_view.LOOK_SECONDS", 0.0)
     bench, stream = Bench(runs_dir, ledger, 3, seeds=(1, 2), script=[Act("user_error")]), io.StringIO()
     view = FleetView(runs_dir, 6, stream)
     bench.fleet.on_end = view.ended

@@ -9,8 +9,9 @@ import pytest
 from golf_core.config_io import override
 from golf_core.policy import load_policy
 from orchestrator.catalogue import find
+from orchestrator.cluster.survey import NodeFacts
 from orchestrator.errors import UsageError
-from orchestrator.gpu_request import (
+from orchestrator.hardware.request import (
     GpuRequest,
     Offer,
     choose,
@@ -22,7 +23,6 @@ from orchestrator.gpu_request import (
 from orchestrator.preflight import make_target
 from orchestrator.settings import Settings
 from orchestrator.submit import Request, submit
-from orchestrator.survey import NodeFacts
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 
 H100 = load_policy("record-2026-03").gpu
@@ -32,7 +32,7 @@ H100 = load_policy("record-2026-03").gpu
 def no_gpu(monkeypatch):
     """A machine whose driver names none."""
     install_nvml(monkeypatch, fake_nvml([]))
-    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
+    monkeypatch.setattr("orchestrator.hardware.gpus.ROCM", ("rocm-smi-that-is-not-there",))
 
 
 def settings(**flags):

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.environment import bundle_environment, describe_machine
 from orchestrator.errors import UsageError
-from orchestrator.gpu_request import gpus_here
-from orchestrator.gpus import installed_gpus, visible
+from orchestrator.hardware.gpus import installed_gpus, visible
+from orchestrator.hardware.request import gpus_here
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml, install_rocm_smi
 from tests.orchestrator.toy import ROOT
@@ -81,7 +81,7 @@ def test_a_rocm_smi_that_answers_nonsense_breaks_nothing(monkeypatch, tmp_path, 
 def test_without_gpus_there_are_none_and_the_error_says_what_to_do(monkeypatch, tmp_path, module):
     """None here; cuda is refused with the alternative; env.json has an empty list."""
     install_nvml(monkeypatch, module)
-    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
+    monkeypatch.setattr("orchestrator.hardware.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     assert installed_gpus() == []
     with pytest.raises(UsageError, match=r"no GPU is visible here .*--device cpu"):
         gpus_here(None, Settings.resolve({}, {}, tmp_path))
@@ -91,7 +91,10 @@ def test_without_gpus_there_are_none_and_the_error_says_what_to_do(monkeypatch, 
 def test_no_path_in_the_environment_puts_another_library_in_its_place(tmp_path):
     """A pynvml that names eight H100, first on PYTHONPATH: a plain import takes it, this machine's GPUs do not."""
     (tmp_path / "pynvml.py").write_text(FALSE_NVML)
-    asked = "import pynvml; from orchestrator.gpus import installed_gpus; print(pynvml.FALSE, len(installed_gpus()))"
+    asked = (
+        "import pynvml; from orchestrator.hardware.gpus import installed_gpus; "
+        "print(pynvml.FALSE, len(installed_gpus()))"
+    )
     env = dict(os.environ) | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     said = subprocess.run([sys.executable, "-c", asked], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert said.stdout == f"True {len(installed_gpus())}\n", said.stderr

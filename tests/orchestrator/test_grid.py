@@ -10,7 +10,7 @@ import pytest
 
 from golf_core.recipes import load_grid
 from orchestrator.errors import UsageError
-from orchestrator.grid import settings_of_grid
+from orchestrator.grids.submit import settings_of_grid
 from orchestrator.outcome import worst
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
@@ -187,7 +187,7 @@ def test_a_grid_brings_its_target(monkeypatch, tmp_path):
 def test_without_a_gpu_a_grid_for_one_says_how_to_try_it(monkeypatch, tmp_path):
     """The message names what it is meant for and the way on a CPU; a bundle for several programs is refused."""
     install_nvml(monkeypatch, fake_nvml([]))
-    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
+    monkeypatch.setattr("orchestrator.hardware.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     with pytest.raises(UsageError, match=r"meant for H100:1.*--device cpu --set"):
         settings_of_grid(load_grid("int6_ablation"), settings(tmp_path), None)
     with pytest.raises(UsageError, match="grid of 5"):

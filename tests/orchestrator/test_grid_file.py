@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from golf_core.config_io import override, to_dict
 from golf_core.recipes import Grid, load_recipe
 from orchestrator.errors import UsageError
-from orchestrator.grid_file import use_grid_file
+from orchestrator.grids.file import use_grid_file
 from orchestrator.settings import Settings
 from orchestrator.submit import Request, submit
 

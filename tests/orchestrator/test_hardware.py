@@ -26,12 +26,12 @@ from golf_core.rundir import (
     verify_seal,
     write_json,
 )
-from orchestrator import hardware
-from orchestrator.gpus import nvml_library
-from orchestrator.hardware import Eyes, FirstSteps, verify
-from orchestrator.hardware_check import SLOW, WRONG, Asked, failure_of, judge_probe, verdict_of
-from orchestrator.speed_probe import ROOT, probe_command
-from orchestrator.worker import run_attempt
+from orchestrator.hardware import verify as hardware
+from orchestrator.hardware.check import SLOW, WRONG, Asked, failure_of, judge_probe, verdict_of
+from orchestrator.hardware.gpus import nvml_library
+from orchestrator.hardware.speed_probe import ROOT, probe_command
+from orchestrator.hardware.verify import Eyes, FirstSteps, verify
+from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml, install_rocm_smi, process
 from tests.orchestrator.test_worker import left
 from tests.orchestrator.toy import attempt_folder, toy_text, until

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import ledger as ledger_module
 from orchestrator.errors import UsageError
-from orchestrator.ledger import FILE, Event, Fenced, Lease, Ledger, LedgerError, check_ownership
-from orchestrator.ledger_schema import APPLICATION_ID, SCHEMA
+from orchestrator.ledger import store as ledger_module
+from orchestrator.ledger.schema import APPLICATION_ID, SCHEMA
+from orchestrator.ledger.store import FILE, Event, Fenced, Lease, Ledger, LedgerError, check_ownership
 from orchestrator.proc import Owner
 from tests.orchestrator.toy import ROOT, stop, until
 
@@ -37,7 +37,7 @@ def test_what_is_written_stays(ledger, statement):
 def holder_process(runs_dir, lease):
     """A process that takes a lease and keeps it."""
     script = (
-        "import sys, time; from pathlib import Path; from orchestrator.ledger import Ledger; "
+        "import sys, time; from pathlib import Path; from orchestrator.ledger.store import Ledger; "
         f"lease = Ledger.create(Path({str(runs_dir)!r})).acquire({lease!r}); print(lease.token, flush=True); "
         "sys.stdin.read()"
     )
@@ -176,7 +176,7 @@ def test_an_empty_folder_is_taken(runs_dir):
 def test_a_killed_writer_leaves_whole_events(runs_dir):
     """kill -9 in the middle of writing: the ledger opens, and each event is whole and in order."""
     script = (
-        "from pathlib import Path; from orchestrator.ledger import Ledger\n"
+        "from pathlib import Path; from orchestrator.ledger.store import Ledger\n"
         f"ledger = Ledger.create(Path({str(runs_dir)!r}))\n"
         "for number in range(10**9): ledger.append('n', data={'number': number})"
     )
@@ -227,7 +227,7 @@ def test_many_processes_bring_a_ledger_forward_once(runs_dir):
     """Openings of a version 1 ledger at once all succeed, and see one name."""
     first_ledger(runs_dir)
     script = (
-        "from pathlib import Path; from orchestrator.ledger import Ledger\n"
+        "from pathlib import Path; from orchestrator.ledger.store import Ledger\n"
         f"print(Ledger.open(Path({str(runs_dir)!r})).name)"
     )
     them = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)]

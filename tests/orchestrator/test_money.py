@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from orchestrator.budget import read_account
-from orchestrator.ledger import Ledger
-from orchestrator.money import confirm, spent_on
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import read_account
+from orchestrator.money.spending import confirm, spent_on
 from tests.orchestrator.test_cost import cost
 from tests.orchestrator.toy import PATIENCE, Bench, stop, toy_text
 

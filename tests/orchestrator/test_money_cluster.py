@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.budget import read_account
-from orchestrator.ledger import Ledger
-from orchestrator.money import spent_on
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import read_account
+from orchestrator.money.spending import spent_on
 from tests.orchestrator.remote import Laptop
 from tests.orchestrator.toy import toy_text
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import node_data
-from orchestrator.node_data import EMBEDDED_PATH, DataUnfit, data_on_node
+from orchestrator.cluster import node_data
+from orchestrator.cluster.node_data import EMBEDDED_PATH, DataUnfit, data_on_node
 from tests.orchestrator.cluster_runs import real_data
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.drive import register
 from orchestrator.errors import UsageError
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from orchestrator.place import REMOTE, place_of
 from orchestrator.settings import Settings
 from tests.orchestrator.toy import submission

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.placement import AllRefused, Ask, Infeasible, NodeView, Use, models_of, place
+from orchestrator.hardware.placement import AllRefused, Ask, Infeasible, NodeView, Use, models_of, place
 
 H100 = "NVIDIA H100 80GB HBM3"
 

@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.prices import price_of, price_rows, providers
+from orchestrator.money.prices import price_of, price_rows, providers
 from orchestrator.spec import Target
 
 H100 = "NVIDIA H100 80GB HBM3"

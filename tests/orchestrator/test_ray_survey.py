@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.finding import OK, WARNING, WRONG
+from orchestrator.doctor.finding import OK, WARNING, WRONG
 from tests.cluster import HEAD, NODES
 
 pytestmark = pytest.mark.xdist_group("cluster")

@@ -10,7 +10,7 @@ from golf_core.fields import ConfigError
 from golf_core.policy import Hardware, load_policy, policy_from, policy_names
 from golf_core.recipes import GRIDS, RECIPES, load_recipe
 from orchestrator.catalogue import base_of
-from orchestrator.reference import describe
+from orchestrator.hardware.reference import describe
 from orchestrator.spec import Target
 from tests.orchestrator.toy import limits, submission
 

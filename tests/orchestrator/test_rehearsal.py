@@ -15,11 +15,9 @@ from golf_core.recipes import RECIPES
 from golf_core.rundir import RunDirError, read_json
 from orchestrator.attempts import create
 from orchestrator.catalogue import build
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from orchestrator.limits import REHEARSAL_SECONDS, limits_of
-from orchestrator.money import spent_on
-from orchestrator.plan import Plan
-from orchestrator.rehearsal import (
+from orchestrator.money.rehearsal import (
     STEPS,
     VALIDATION_TOKENS,
     has_run,
@@ -28,13 +26,15 @@ from orchestrator.rehearsal import (
     plan_rehearsal,
     write_rehearsed,
 )
+from orchestrator.money.spending import spent_on
+from orchestrator.plan import Plan
 from orchestrator.script import Script
 from orchestrator.settings import Settings
-from orchestrator.short_data import HEADER_BYTES, lay_out_short
 from orchestrator.spec import Data, Submission, Target
 from orchestrator.submit import Request, _rehearse
 from orchestrator.view import make_view
-from orchestrator.worker import run_attempt
+from orchestrator.worker.attempt import run_attempt
+from orchestrator.worker.short_data import HEADER_BYTES, lay_out_short
 from tests.orchestrator.test_cost import EIGHT, cost
 from tests.orchestrator.toy import limits, submission, toy_text
 
@@ -155,7 +155,7 @@ def test_the_demo_is_rehearsed_end_to_end(tmp_path, corpus):
 @pytest.mark.parametrize("behaviour, went_well", [({}, True), ({"compress": "crash"}, False)])
 def test_what_is_rehearsed_on_this_machine(tmp_path, monkeypatch, corpus, behaviour, went_well):
     """Its end is remembered; where it fails, its outcome is that of the submit, and what it was for never begins."""
-    monkeypatch.setattr("orchestrator.rehearsal.build", lambda config: toy_text(behaviour))
+    monkeypatch.setattr("orchestrator.money.rehearsal.build", lambda config: toy_text(behaviour))
     monkeypatch.setattr("orchestrator.finish.results_command", lambda *arguments: 0)
     given = {"runs_dir": str(tmp_path / "runs"), "on": "process", "price": 36.0, "startup_seconds": 60.0}
     flags = Settings.resolve(given, {}, Path("/nowhere"))

@@ -78,7 +78,7 @@ def test_attempts_that_nobody_controls_are_cancelled(make_laptop, cluster):
         submit.send_signal(signal.SIGKILL)
         submit.communicate()
     for pid in cluster.processes(HEAD):
-        if "orchestrator.control" in command_line(pid):
+        if "orchestrator.cluster.control" in command_line(pid):
             os.kill(pid, signal.SIGKILL)
     assert golf_actors(cluster)
     said = laptop.there(verb="cancel")

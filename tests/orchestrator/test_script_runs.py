@@ -10,7 +10,7 @@ from golf_core.rundir import SEAL, read_json, read_jsonl, verify_seal
 from orchestrator.attempts import inspect, write_void
 from orchestrator.overview import Overview
 from orchestrator.view import describe
-from orchestrator.worker import run_attempt
+from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.monoliths import (
     MONOLITH,
     ScriptBench,

@@ -4,9 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.cluster.storage import check_storage, shown
 from orchestrator.environment import SECRET, SECRET_VALUE
 from orchestrator.errors import UsageError
-from orchestrator.storage import check_storage, shown
 from tests.orchestrator.toy import toy_text
 
 # Each has a value of its own, so that what leaks names itself.

@@ -106,7 +106,7 @@ def test_record_is_what_the_driver_calls_the_sxm_model(name, count, expected):
 def gpus_of(monkeypatch, folder, names, visible=None, **settings):
     """make_target on a machine whose driver names these GPUs."""
     install_nvml(monkeypatch, fake_nvml(names))
-    monkeypatch.setattr("orchestrator.gpus.ROCM", ("rocm-smi-that-is-not-there",))
+    monkeypatch.setattr("orchestrator.hardware.gpus.ROCM", ("rocm-smi-that-is-not-there",))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return make_target(

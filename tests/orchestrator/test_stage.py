@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from golf_core.policy import load_policy
 from orchestrator.settings import FIELDS
-from orchestrator.stage import TIMED, Deadlines, Transcript, how_it_ended, phase_seconds
+from orchestrator.worker.stage import TIMED, Deadlines, Transcript, how_it_ended, phase_seconds
 from tests.orchestrator.toy import limits
 
 

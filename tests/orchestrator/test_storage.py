@@ -5,8 +5,8 @@ import pytest
 from golf_core.rundir import LOG, SEAL, TRAIN_SEAL, is_sealed
 from orchestrator.backends.base import Job
 from orchestrator.backends.fake import Act, FakeBackend
+from orchestrator.cluster.storage import Storage, StorageError, check_storage, shown
 from orchestrator.errors import UsageError
-from orchestrator.storage import Storage, StorageError, check_storage, shown
 from tests.orchestrator.toy import attempt_folder
 
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.backends.ray_survey import lost
+from orchestrator.cluster.node_findings import NEEDED, refuse_unfit, survey_findings
+from orchestrator.cluster.node_look import look, look_at_data
+from orchestrator.cluster.survey import KERNELS, PACKAGES, NodeFacts, Survey
+from orchestrator.doctor.finding import OK, WARNING, WRONG
 from orchestrator.errors import BackendFailure
-from orchestrator.finding import OK, WARNING, WRONG
 from orchestrator.lock import pinned, requirements
-from orchestrator.node_findings import NEEDED, refuse_unfit, survey_findings
-from orchestrator.node_look import look, look_at_data
 from orchestrator.spec import Data
-from orchestrator.survey import KERNELS, PACKAGES, NodeFacts, Survey
 from tests.orchestrator.toy import ROOT
 
 H100 = "NVIDIA H100 80GB HBM3"

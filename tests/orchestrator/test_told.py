@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.commands import chosen
 from orchestrator.last_words import SHOWN, last_words
-from orchestrator.ledger import Ledger
+from orchestrator.ledger.store import Ledger
 from tests.orchestrator.monoliths import ScriptBench, monolith
 from tests.orchestrator.test_submit import SLOW, outputs
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf_core.rundir import RUN, SEAL, VOID, write_json, write_seal
-from orchestrator import transfer
 from orchestrator.attempts import create, inspect
+from orchestrator.cluster import transfer
+from orchestrator.cluster.transfer import Seen, check_made_here, fetch, look, sealed_here, send
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
-from orchestrator.ledger import Ledger
-from orchestrator.transfer import Seen, check_made_here, fetch, look, sealed_here, send
+from orchestrator.ledger.store import Ledger
 from tests.orchestrator.toy import limits, submission
 
 ASKED = submission(seeds=(1, 2))

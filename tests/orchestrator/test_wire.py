@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import wire
+from orchestrator.cluster import wire
+from orchestrator.cluster.wire import Receiver, Sender, hear, whole
 from orchestrator.errors import BackendFailure
-from orchestrator.wire import Receiver, Sender, hear, whole
 from tests.orchestrator.toy import ROOT
 
 
@@ -72,7 +72,7 @@ def test_a_log_that_is_read_again_adds_nothing(data, again):
 def test_a_frame_begins_its_own_line():
     """Behind a line that somebody else has not ended, and while several print at once."""
     script = (
-        "import os, sys, threading; from orchestrator.wire import say\n"
+        "import os, sys, threading; from orchestrator.cluster.wire import say\n"
         "os.write(1, b'half a line')\n"
         "def many(): [say('n', of=threading.get_ident(), text='x' * 3000) for _ in range(50)]\n"
         "them = [threading.Thread(target=many) for _ in range(4)]\n"

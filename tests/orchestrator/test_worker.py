@@ -13,8 +13,8 @@ import pytest
 from golf_core.rundir import SEAL, TRAIN_SEAL, is_sealed, read_json, read_jsonl, verify_seal
 from orchestrator.environment import bundle_environment
 from orchestrator.proc import Locked, folder_lock, is_locked
-from orchestrator.watch import VARIABLE, guard
-from orchestrator.worker import cut_to_train_seal, folder_key, run_attempt
+from orchestrator.worker.attempt import cut_to_train_seal, folder_key, run_attempt
+from orchestrator.worker.watch import VARIABLE, guard
 from tests.orchestrator.toy import MARK, ROOT, attempt_folder, carrying, limits, toy_text, until
 
 

@@ -5,8 +5,9 @@ The toy of a recipe is NAME.py in this folder, else toy.py, with the recipe's na
 
 from pathlib import Path
 
-from orchestrator import finish, preflight, rehearsal
+from orchestrator import finish, preflight
 from orchestrator.cli import main
+from orchestrator.money import rehearsal
 
 
 def build(config):

@@ -1,0 +1,125 @@
+"""A grid on this machine: its variants side by side as there are places, and the tables of each as it ends."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, read_json
+from orchestrator.backends import load_backend
+from orchestrator.controller import Controller
+from orchestrator.drive import make_controller, register, slots_of
+from orchestrator.finish import finish
+from orchestrator.grids.fleet import Fleet, Member, OpenBackend
+from orchestrator.grids.fleet_view import FleetView
+from orchestrator.grids.status import write_grid
+from orchestrator.ledger.store import Lease, Ledger
+from orchestrator.money.admission import Admission
+from orchestrator.money.spending import Spending
+from orchestrator.other_seeds import Asked
+from orchestrator.outcome import Outcome
+from orchestrator.plan import Plan
+from orchestrator.preflight import SPEC
+from orchestrator.settings import Settings
+from orchestrator.spec import SUBMISSION_DIGITS, Submission
+
+
+def registered(runs_dir: Path, submission_id: str) -> Submission:
+    """A submission as its folder has it."""
+    folder = runs_dir / submission_id[:SUBMISSION_DIGITS]
+    return Submission.from_dict(read_json(folder / SPEC), (folder / BUNDLE).read_text(encoding="utf-8"))
+
+
+class _Variant:
+    """What is kept of a plan while the grid runs: its text is read again when its turn comes."""
+
+    def __init__(self, plan: Plan, settings: Settings, ledger: Ledger, retry_failed: bool, parallel: bool) -> None:
+        submission = plan.submission
+        self.sid, self.name = submission.submission_id, submission.recipe
+        self.runs = [(run.seed, run.run_id) for run in submission.runs]
+        self.spending = Spending(plan.cost, settings["budget"], parallel)
+        self.settings, self.ledger, self.retry_failed = settings, ledger, retry_failed
+        self.admission: Admission | None = None
+
+    @property
+    def runs_dir(self) -> Path:
+        return Path(self.settings["runs_dir"])
+
+    def member(self) -> Member:
+        return Member(self.name, self.sid, self.runs, self.make, enlisted=self.reserve, left=self.release)
+
+    def reserve(self, lease: Lease) -> None:
+        """All of the grid's money is reserved before any of it is spent."""
+        self.admission = self.spending.admission(registered(self.runs_dir, self.sid), self.ledger, lease)
+
+    def release(self) -> None:
+        if self.admission is not None:
+            self.admission.close([])
+
+    def make(self, lease: Lease, lend: OpenBackend) -> Controller:
+        assert self.admission is not None
+        submission = registered(self.runs_dir, self.sid)
+        return make_controller(submission, self.settings, self.retry_failed, self.ledger, lease, lend, self.admission)
+
+
+def run_grid(
+    name: str,
+    plans: Sequence[Plan],
+    settings: Settings,
+    ledger: Ledger,
+    outcomes: list[Outcome],
+    *,
+    retry_failed: bool,
+    parallel: bool,
+    quiet: bool,
+) -> None:
+    """Register all, run what is not done, make the tables of each variant beside it. KeyboardInterrupt ends the runs;
+    `outcomes` has then what had ended."""
+    runs_dir, asked = Path(settings["runs_dir"]), Asked(Path(settings["runs_dir"]))
+    for plan in plans:
+        register(plan.submission, runs_dir, ledger, asked)
+    write_grid(ledger, name, [plan.submission.submission_id for plan in plans])
+    slots = slots_of(plans[0].submission.target)
+    left = [_Variant(plan, settings, ledger, retry_failed, parallel) for plan in plans if not plan.finished]
+    order = [plan.submission.submission_id for plan in plans]
+    view = FleetView(runs_dir, sum(len(one.runs) for one in left))
+    ended: dict[str, Future[Outcome]] = {}
+
+    def tables(submission_id: str) -> None:
+        def made() -> Outcome:
+            return finish(registered(runs_dir, submission_id), runs_dir, quiet)
+
+        ended[submission_id] = beside.submit(made)
+
+    def on_end(member: Member) -> None:
+        view.ended(member)
+        tables(member.submission_id)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="tables") as beside:
+        try:
+            for plan in plans:
+                if plan.finished:
+                    tables(plan.submission.submission_id)
+            if left:
+                members = [one.member() for one in left]
+                fleet = Fleet(
+                    members,
+                    runs_dir,
+                    ledger,
+                    lambda: load_backend(settings["on"], runs_dir),
+                    slots,
+                    on_end=on_end,
+                    note=view.note,
+                )
+                fleet.drive(view.update)
+            outcomes += [ended[sid].result() for sid in order]
+        except BaseException:
+            beside.shutdown(cancel_futures=True)
+            outcomes[:] = [ended[sid].result() for sid in order if _has_result(ended.get(sid))]
+            raise
+        finally:
+            view.close()
+
+
+def _has_result(future: "Future[Outcome] | None") -> bool:
+    """Waits for one that was begun."""
+    return future is not None and not future.cancelled() and future.exception() is None

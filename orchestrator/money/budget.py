@@ -1,0 +1,275 @@
+"""The budget of a runs folder: what was spent, what is reserved, what may still be.
+
+A submit that costs money reserves its worst case in the ledger before anything begins; several at once cannot reserve
+the same money twice, since a reservation is looked at and written in one transaction. Every execution of an attempt is
+settled when it ends: by its worker's seconds, or, where no worker could tell, by the most that it can have taken. A
+reservation that is over counts for what was spent under it.
+
+All of it is events, and an `Account` follows from them alone. Those that come from another ledger (of a cluster's head)
+carry the reservation's own name, so that the same money is never counted twice.
+"""
+
+import bisect
+import math
+import secrets
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from orchestrator.errors import BudgetRefused
+from orchestrator.ledger.store import Event, Lease, Ledger
+from orchestrator.money.cost import Cost, usd
+
+RESERVED, SPENT, RELEASED = "budget_reserved", "attempt_spent", "budget_released"
+BARRED = "budget_barred"  # a run gets no other attempt; it changes no amount
+# The controller's own: money is at stake from the first on, and is not where the last follows without the second.
+STARTING, STARTED, ENDED = "attempt_starting", "attempt_started", "attempt_ended"
+REBUILT = "ledger_rebuilt"  # in place of a damaged one: what its lost events cost is not known
+KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED, REBUILT)
+CENT = 1e-6  # USD that a sum may differ by rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a submit may spend. Travels to a cluster's head as JSON."""
+
+    reservation: str
+    worst_usd: float
+    attempt_usd: float  # of one execution, at most
+    usd_per_hour: float
+    expected_usd: float
+    attempts: int  # of a seed
+    seeds: int
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, typing.Any]) -> "Terms":
+        return cls(**told)
+
+    @property
+    def seed_usd(self) -> float:
+        """The share of one seed."""
+        return self.attempts * self.attempt_usd
+
+
+def terms_of(cost: Cost) -> Terms | None:
+    """What is to be reserved; None where nothing is paid for, or nobody knows what."""
+    if cost.free or cost.price.usd_per_hour is None:
+        return None
+    return Terms(
+        reservation=secrets.token_hex(8),
+        worst_usd=cost.worst_usd or 0.0,
+        attempt_usd=cost.attempt_usd or 0.0,
+        usd_per_hour=cost.price.usd_per_hour,
+        expected_usd=cost.expected_usd or 0.0,
+        attempts=cost.attempts,
+        seeds=cost.seeds,
+    )
+
+
+@dataclass
+class Execution:
+    """One start of an attempt under a reservation. Its name is the same in every ledger."""
+
+    name: str  # attempt id, slash, which start of it
+    attempt_id: str
+    run_id: str
+    most_usd: float
+    at: str  # when it was to begin
+    began: bool = False
+    refused: bool = False  # by the backend: it never began
+    spent_usd: float | None = None  # None: not settled
+    exact: bool = False
+
+    @property
+    def claim(self) -> float:
+        return self.most_usd if self.spent_usd is None else self.spent_usd
+
+
+@dataclass
+class Reservation:
+    terms: Terms
+    submission_id: str
+    released: bool = False
+    executions: dict[str, Execution] = field(default_factory=dict)
+
+    @property
+    def spent(self) -> float:
+        return math.fsum(one.spent_usd or 0.0 for one in self.executions.values())
+
+    @property
+    def committed(self) -> float:
+        """Spent, and at stake in what has not ended."""
+        return math.fsum(one.claim for one in self.executions.values())
+
+    @property
+    def claim(self) -> float:
+        """What it takes from the budget."""
+        return self.committed if self.released else max(self.terms.worst_usd, self.committed)
+
+    @property
+    def exact(self) -> bool:
+        return all(one.exact for one in self.executions.values())
+
+
+@dataclass
+class Account:
+    """Of a runs folder: every reservation that was ever made there, by its name."""
+
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    unpriced: int = 0  # attempts on GPUs whose money was lost with a damaged ledger
+
+    @property
+    def spent(self) -> float:
+        return math.fsum(one.spent for one in self.reservations.values())
+
+    @property
+    def reserved(self) -> float:
+        """Beyond what is spent."""
+        return math.fsum(one.claim for one in self.reservations.values()) - self.spent
+
+    def of(self, submission_id: str) -> list[Reservation]:
+        return [one for one in self.reservations.values() if one.submission_id == submission_id]
+
+
+def account(events: Iterable[Event]) -> Account:
+    """What the events say, in their order. The same event twice says nothing new."""
+    found = Account()
+    current: dict[str, Reservation] = {}  # by submission: under which its attempts begin
+    starts: dict[str, int] = {}  # of each attempt
+    latest: dict[str, Execution] = {}  # of each attempt
+    for event in events:
+        attempt = str(event.attempt_id)
+        if event.kind == RESERVED:
+            made = Reservation(Terms.from_dict(event.data["terms"]), str(event.submission_id))
+            if made.terms.reservation not in found.reservations:
+                for old in event.data.get("replaces", []):
+                    if old in found.reservations:
+                        found.reservations[old].released = True
+                found.reservations[made.terms.reservation] = current[made.submission_id] = made
+        elif event.kind == STARTING:
+            starts[attempt] = starts.get(attempt, 0) + 1
+            under = current.get(str(event.submission_id))
+            if under is not None and not under.released:
+                most = under.terms.attempt_usd
+                latest[attempt] = Execution(f"{attempt}/{starts[attempt]}", attempt, str(event.run_id), most, event.at)
+                under.executions[latest[attempt].name] = latest[attempt]
+        elif event.kind == STARTED and attempt in latest:
+            latest[attempt].began = True
+        elif event.kind == ENDED and attempt in latest:
+            latest[attempt].refused = event.data.get("class") == "launch_error" and not latest[attempt].began
+        elif event.kind == SPENT:
+            execution = _execution(found, event)
+            if execution is not None:
+                execution.spent_usd, execution.exact = float(event.data["usd"]), bool(event.data["exact"])
+        elif event.kind == RELEASED and event.data["reservation"] in found.reservations:
+            found.reservations[event.data["reservation"]].released = True
+        elif event.kind == REBUILT:
+            found.unpriced += int(event.data.get("unpriced", 0))
+    return found
+
+
+def _execution(found: Account, event: Event) -> Execution | None:
+    under = found.reservations.get(event.data["reservation"])
+    return under.executions.get(event.data["execution"]) if under is not None else None
+
+
+def read_account(ledger: Ledger) -> Account:
+    return account(sorted((event for kind in KINDS for event in ledger.events(kind=kind)), key=lambda event: event.seq))
+
+
+def freed(found: Account, submission_id: str) -> float:
+    """What is given back where a new reservation of a submission replaces its open ones."""
+    return math.fsum(one.claim - one.committed for one in found.of(submission_id) if not one.released)
+
+
+def check(costs: Sequence[tuple[str, Cost]], found: Account, budget: float | None) -> None:
+    """Refuse (submission id, cost) of what would be begun, where a budget could not bear all of it."""
+    paid = [(sid, cost) for sid, cost in costs if not cost.free]
+    if budget is None or not paid:
+        return
+    for _, cost in paid:
+        if cost.price.usd_per_hour is None:
+            raise BudgetRefused(f"budget refused: the price is {cost.price.source}. Without one no budget can hold")
+    if found.unpriced:
+        raise BudgetRefused(
+            f"budget refused: this runs folder's ledger was damaged and made anew, and what {found.unpriced} attempts "
+            "before that cost is not known. A new folder has a budget of its own: --runs-dir"
+        )
+    worst = math.fsum(cost.worst_usd or 0.0 for _, cost in paid)
+    left = budget - found.spent - found.reserved + math.fsum(freed(found, sid) for sid in {sid for sid, _ in paid})
+    if worst > left + CENT:
+        raise BudgetRefused(refusal(worst, left, budget, found, [cost for _, cost in paid]))
+
+
+def refusal(worst: float, left: float, budget: float, found: Account, costs: Sequence[Cost]) -> str:
+    """The numbers, and what would fit."""
+    one = max(costs, key=lambda cost: cost.worst_usd or 0.0)
+    what = f"{one.seeds} seed{'s' if one.seeds > 1 else ''} x {one.attempts} attempts x {one.attempt_s:,.0f} s"
+    others = len(costs) - 1
+    more = f", and {others} other submission{'s' if others > 1 else ''}" if others else ""
+    text = (
+        f"budget refused: {usd(worst)} at worst ({what} at {one.price.usd_per_hour:,.2f} USD an hour{more}), and "
+        f"{usd(max(0.0, left))} of the budget of {usd(budget)} are left ({usd(found.spent)} spent, "
+        f"{usd(found.reserved)} reserved)."
+    )
+    return (
+        f"{text} What would fit: {'; '.join([*fitting(left, costs), f'--budget {math.ceil(budget - left + worst)}'])}"
+    )
+
+
+def fitting(left: float, costs: Sequence[Cost]) -> list[str]:
+    """Other ways to ask, each of which would pass."""
+
+    def most(highest: int, change: Callable[[Cost, int], Cost]) -> int:
+        """The largest number below `highest` with which all of it fits; 0 where none does."""
+
+        def total(number: int) -> float:
+            return math.fsum(change(cost, number).worst_usd or 0.0 for cost in costs)
+
+        return bisect.bisect_right(range(1, highest), left, key=total)
+
+    found, longest = [], math.ceil(max(cost.attempt_s for cost in costs))
+    least = max(cost.seconds.whole for cost in costs)  # less would end what is expected
+    if attempts := most(max(cost.attempts for cost in costs), lambda c, n: replace(c, attempts=min(n, c.attempts))):
+        found.append(f"--max-attempts {attempts}")
+    if seeds := most(max(cost.seeds for cost in costs), lambda c, n: replace(c, whole=min(n, c.seeds), evaluations=0)):
+        found.append(f"{seeds} seed{'s' if seeds > 1 else ''}")
+    if (seconds := most(longest, lambda c, n: replace(c, attempt_s=min(n, c.attempt_s)))) > least:
+        found.append(f"--dead-man-seconds {seconds}")
+    return found
+
+
+def reserve(ledger: Ledger, lease: Lease, submission_id: str, cost: Cost, budget: float | None) -> Terms | None:
+    """Take the worst case out of the budget, or raise BudgetRefused; None where nothing is paid for.
+
+    Whoever holds the submission's lease drives it alone: an open reservation of a driver that died is replaced."""
+    terms = terms_of(cost)
+    if terms is not None:
+        reserve_terms(ledger, lease, submission_id, terms, lambda found: check([(submission_id, cost)], found, budget))
+    else:
+        check([(submission_id, cost)], Account(), budget)
+    return terms
+
+
+def reserve_terms(
+    ledger: Ledger,
+    lease: Lease,
+    submission_id: str,
+    terms: Terms,
+    allow: Callable[[Account], None] = lambda found: None,
+) -> None:
+    """Write a reservation once, however often it is asked for: a controller that was started again goes on under it."""
+    found = read_account(ledger)
+    if terms.reservation in found.reservations and not found.reservations[terms.reservation].released:
+        return
+    old = [one.terms.reservation for one in found.of(submission_id) if not one.released]
+    ledger.append(
+        RESERVED,
+        lease=lease,
+        submission_id=submission_id,
+        data={"terms": terms.to_dict(), "replaces": old},
+        allow=lambda: allow(read_account(ledger)),
+    )
