@@ -12,7 +12,7 @@ from golf_core.rundir import ARTIFACT, SEAL, read_json
 from orchestrator.attempts import inspect
 from tests.chaos.invariants import check, expected, scores_of
 from tests.golf_core.test_artifact import FILE as CONTAINER
-from tests.orchestrator import test_hardware
+from tests.orchestrator.hardware import test_hardware
 from tests.orchestrator.test_secrets import ENVIRONMENT, FILES, leaks
 from tests.orchestrator.toy import TOY, toy_text
 

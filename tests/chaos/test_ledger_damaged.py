@@ -17,7 +17,7 @@ from orchestrator.ledger.store import FILE, Damaged, Ledger, LedgerError
 from orchestrator.money import budget
 from tests.chaos.controllers import Controllers
 from tests.chaos.invariants import check, scores_of, spec_of
-from tests.orchestrator.test_budget import cost
+from tests.orchestrator.money.test_budget import cost
 
 SEEDS = (1, 2)
 

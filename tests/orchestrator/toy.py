@@ -16,6 +16,7 @@ from orchestrator.spec import Data, Limits, Submission, Target
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = (Path(__file__).parent / "toy_bundle.py").read_text(encoding="utf-8")
+TOY_BUILD = str(Path(__file__).parent / "toy_build.py")
 MARK = "GOLF_TEST_MARK"
 PATIENCE = 60.0
 

@@ -35,7 +35,7 @@ from orchestrator.submit import Request, _rehearse
 from orchestrator.view import make_view
 from orchestrator.worker.attempt import run_attempt
 from orchestrator.worker.short_data import HEADER_BYTES, lay_out_short
-from tests.orchestrator.test_cost import EIGHT, cost
+from tests.orchestrator.money.test_cost import EIGHT, cost
 from tests.orchestrator.toy import limits, submission, toy_text
 
 DEMO = RECIPES["demo"]().config

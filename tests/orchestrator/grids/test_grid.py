@@ -14,7 +14,7 @@ from orchestrator.grids.submit import settings_of_grid
 from orchestrator.outcome import worst
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
-from tests.orchestrator.toy import PATIENCE, stop, toy_text, until
+from tests.orchestrator.toy import PATIENCE, TOY_BUILD, stop, toy_text, until
 
 MINE = """
 from golf_core.config import Config
@@ -51,7 +51,7 @@ def start(bench, *arguments, recipe="./mine.py:pair"):
     given = ["--runs-dir", str(bench.runs_dir), "--launcher", "python", "--on", "process", "--recipe", recipe]
     given += ["--data", bench.corpus["data_path"], "--tokenizer", bench.corpus["tokenizer_path"]]
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "toy_build.py"), "submit", *given, *arguments],
+        [sys.executable, TOY_BUILD, "submit", *given, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from orchestrator.ledger.store import Ledger
 from orchestrator.money.budget import read_account
 from orchestrator.money.spending import spent_on
 from tests.orchestrator.remote import Laptop
-from tests.orchestrator.toy import toy_text
+from tests.orchestrator.toy import TOY_BUILD, toy_text
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -35,7 +34,7 @@ class Payer(Laptop):
     def command(self, verb, *arguments):
         python, _, *rest = super().command(verb, *arguments)
         assert python == sys.executable
-        return [python, str(Path(__file__).parent / "toy_build.py"), *rest]
+        return [python, TOY_BUILD, *rest]
 
 
 def began(ledger):
