@@ -180,7 +180,7 @@ def submit(
     """
 
     def command() -> int:
-        from orchestrator.submit import Request
+        from orchestrator.request import Request
         from orchestrator.submit import submit as submit_command
 
         settings = resolve(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from golf_core.policy import Policy, load_policy
 from golf_core.recipes import Grid, Recipe
 from orchestrator.catalogue import changed, variants
-from orchestrator.preflight import MakeTarget, make_target
 from orchestrator.settings import DEFAULT, Settings
+from orchestrator.site import MakeTarget, make_target
 from orchestrator.spec import Target, target_class
 
 RECORD, EXPLORATION = "record-2026-03", "exploration"

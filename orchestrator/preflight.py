@@ -1,9 +1,8 @@
-"""What can be refused before anything is started: data, tokenizer, recipe, target, output folders."""
+"""What can be refused before anything is started: recipe or script, target, data, tokenizer, output folders."""
 
 import ast
-import os
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,18 +10,16 @@ from golf_core.bundle_pack import readable_source
 from golf_core.config import Config
 from golf_core.config_io import to_dict
 from golf_core.fields import ConfigError
-from golf_core.hardware import DTYPES, cpu_dtype
 from golf_core.policy import Policy, load_policy
 from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
-from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
-from orchestrator.hardware.request import gpus_of_target, is_asked
 from orchestrator.own_recipe import file_of
 from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings
-from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data, Submission, Target, parse_seeds
+from orchestrator.site import Site, ThisMachine
+from orchestrator.spec import SUBMISSION_DIGITS, Submission, parse_seeds
 
 SPEC = "spec.json"
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,64 +35,6 @@ def read_bundle(path: Path) -> str:
     return text
 
 
-def make_target(settings: Settings, config: Config | None) -> Target:
-    """What the settings ask for, as far as this machine has it. Without a config it is a script's, which splits its
-    batches and chooses its dtype itself."""
-    device, cores = settings["device"], len(os.sched_getaffinity(0))
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"device={device!r} is not known; there are cpu, cuda")
-    gpus = [] if device == "cpu" else gpus_of_target(settings)
-    asked = device == "cuda" and is_asked(settings)
-    processes, pieces = settings["processes"], 0 if config is None else config.train.micro_batches
-    if processes is None and asked and settings["launcher"] != "python":
-        processes = len(gpus)
-    elif processes is None and device == "cuda":
-        most = 1 if settings["launcher"] == "python" else len(gpus)  # every GPU, as far as the recipe can be split
-        processes = next(n for n in range(most, 0, -1) if pieces % n == 0)
-    elif processes is None:
-        single = settings["launcher"] == "python" or cores < 2 or pieces % 2 or not pieces
-        processes = 1 if single else 2
-    if device == "cuda" and (processes > len(gpus) or (asked and processes < len(gpus))):
-        given = f"of {settings.source('gpus')}" if asked else "visible here"
-        less = "more" if processes > len(gpus) else "less"
-        raise UsageError(
-            f"processes={processes} is {less} than the GPUs {given} ({len(gpus)}); every process has one of its own"
-        )
-    if pieces and (processes < 1 or pieces % processes):
-        good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
-        raise UsageError(f"processes={processes} does not divide train.micro_batches={pieces}; it may be {good}")
-    dtype = settings["dtype"] or (cpu_dtype() if device == "cpu" else "bf16") if config is not None else OWN_DTYPE
-    if config is not None and dtype not in DTYPES:
-        raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
-    return Target(
-        device=device,
-        gpu=gpus[0] if device == "cuda" else None,
-        gpus=processes if device == "cuda" else 0,
-        processes=processes,
-        threads=settings["threads"],
-        dtype=dtype,
-        launcher=settings["launcher"],
-    )
-
-
-class Check(typing.Protocol):
-    """A look at shards and tokenizer, under way."""
-
-    def result(self) -> Data:
-        """Waits for it. Raises UsageError for bad data."""
-
-    def close(self) -> None:
-        """End it; nothing happens where it is over."""
-
-
-MakeTarget = Callable[[Settings, Config | None], Target]
-BeginCheck = Callable[[Settings, int | None], Check]
-
-
-def check_here(settings: Settings, vocab: int | None) -> Check:
-    return DataCheck(settings["data"], settings["tokenizer"], vocab)
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A submission that could be made, and the recipe and config that it was made from; of a script there are none."""
@@ -109,21 +48,16 @@ def prepare(
     settings: Settings,
     found: Recipe | Grid,
     overrides: Sequence[str],
-    bundle: Path | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
-    target_of: MakeTarget = make_target,
-    begin_check: BeginCheck = check_here,
+    bundle: Path | None,
+    site: Site,
 ) -> list[Prepared]:
-    """Everything that the submission of a recipe, or those of a grid, are made of, checked. Writes nothing.
-
-    `meanwhile` is called while data is read.
-    """
+    """Everything that the submission of a recipe, or those of a grid, are made of, checked. Writes nothing."""
     seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
     asked = [(recipe, changed(recipe, overrides)) for recipe in variants(found)]
-    targets = [target_of(settings, config) for _, config in asked]
-    check = begin_check(settings, _one_vocab([config for _, config in asked]))
+    targets = [site.target(settings, config) for _, config in asked]
+    check = site.check(settings, _one_vocab([config for _, config in asked]))
     try:
-        meanwhile()
+        site.warm_up(settings)
         texts = [build(config) if bundle is None else read_bundle(bundle) for _, config in asked]
         data = check.result()
     finally:
@@ -170,21 +104,19 @@ def prepare_script(
     path: Path,
     env: Sequence[str],
     artifact: str | None,
-    meanwhile: Callable[[], None],
-    target_of: MakeTarget = make_target,
-    begin_check: BeginCheck = check_here,
+    site: Site,
 ) -> Prepared:
     """The same for somebody's own program."""
     seeds, policy = parse_seeds(settings["seeds"]), find_policy(settings)
     script = Script(name=path.name, env=parse_environment(env), artifact=check_artifact(artifact))
-    text, target = read_script(path), target_of(settings, None)
-    check = begin_check(settings, None)
+    text, target = read_script(path), site.target(settings, None)
+    check = site.check(settings, None)
     try:
-        meanwhile()
+        site.warm_up(settings)
         data = check.result()
     finally:
         check.close()
-    if begin_check is check_here:  # the data of a cluster is not here to be looked at
+    if isinstance(site, ThisMachine):  # the data of a cluster is not here to be looked at
         check_sidecars(text, script.name, Path(data.path))
     return Prepared(
         Submission(

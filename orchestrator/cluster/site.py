@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from golf_core.config import Config
-from golf_core.hardware import DTYPES
+from golf_core.recipes import Grid, Recipe
 from orchestrator.attempts import Attempt
 from orchestrator.backends.job_server import JobServer
 from orchestrator.cluster.address import read_address
@@ -27,9 +27,10 @@ from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import Offer, choose, offers_of, read_request
 from orchestrator.lock import pinned
 from orchestrator.plan import Line
-from orchestrator.preflight import ROOT, Check
+from orchestrator.preflight import ROOT
 from orchestrator.settings import DEFAULT, Settings
-from orchestrator.spec import OWN_DTYPE, Data, Submission, Target
+from orchestrator.site import Check, checked_target
+from orchestrator.spec import Data, Submission, Target
 
 SURVEY = "orchestrator.backends.ray_survey"
 SURVEY_SECONDS, DATA_SECONDS = 180.0, 1200.0
@@ -117,7 +118,7 @@ class Cluster:
         except ValueError as error:
             raise BackendFailure(f"the head told no survey: {error}") from None
 
-    def settings(self, settings: Settings) -> Settings:
+    def settings_of_request(self, settings: Settings) -> Settings:
         """With what follows from the GPUs that are asked for: those that are declared and not there are simulated."""
         request, place = read_request(settings), f"{settings.source('gpus')}={settings['gpus']}"
         given = settings["device"] if settings.source("device") != DEFAULT else None
@@ -128,30 +129,25 @@ class Cluster:
         self.offer = choose(request, offers_of(self.survey.nodes), place, given)
         return settings.for_device("cuda" if self.offer.real else "cpu", f"--gpus, on {self.server.url}")
 
+    def settings_of_plan(self, found: Recipe | Grid | None, settings: Settings) -> Settings:
+        return settings  # what is not there cannot be planned for
+
     def target(self, settings: Settings, config: Config | None) -> Target:
         request = read_request(settings)
         count = 0 if request is None else request.count
-        pieces = 0 if config is None else config.train.micro_batches
         cuda = settings["device"] == "cuda"
         processes = settings["processes"]
         if processes is None:
             processes = count if cuda and settings["launcher"] != "python" else 1
         if cuda and processes != count:
             raise UsageError(f"processes={processes} and {count} GPUs: every process has one of its own")
-        if pieces and (processes < 1 or pieces % processes):
-            good = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
-            raise UsageError(f"processes={processes} does not divide train.micro_batches={pieces}; it may be {good}")
-        dtype = OWN_DTYPE if config is None else settings["dtype"] or ("bf16" if cuda else CPU_DTYPE)
-        if config is not None and dtype not in DTYPES:
-            raise UsageError(f"dtype={dtype!r} is not known; there are {', '.join(DTYPES)}")
-        return Target(
-            device=settings["device"],
+        return checked_target(
+            settings,
+            config,
             gpu=self.offer.model if self.offer is not None else None,
             gpus=count,
             processes=processes,
-            threads=settings["threads"],
-            dtype=dtype,
-            launcher=settings["launcher"],
+            dtype="bf16" if cuda else CPU_DTYPE,
         )
 
     def check(self, settings: Settings, vocab: int | None) -> Check:
@@ -162,6 +158,9 @@ class Cluster:
         more += ["--vocab", str(vocab)] * (vocab is not None)
         print(f"the nodes read {settings['data']}", file=sys.stderr, flush=True)
         return DataThere(self._survey(more, DATA_SECONDS).takers())
+
+    def warm_up(self, settings: Settings) -> None:
+        pass
 
     def attempts(self, submissions: Sequence[Submission]) -> Mapping[str, Sequence[Attempt]]:
         run_ids = [run.run_id for one in submissions for run in one.runs]

@@ -14,9 +14,10 @@ from golf_core.data.shard_writer import write_shard
 from orchestrator import data_check
 from orchestrator.data_check import DataCheck, Progress
 from orchestrator.errors import UsageError
+from orchestrator.request import Request
 from orchestrator.script import check_sidecars
 from orchestrator.settings import Settings
-from orchestrator.submit import Request, submit
+from orchestrator.submit import submit
 from tests.orchestrator.toy import TOY
 
 TRAIN, VAL = "sotu_train_000000.bin", "sotu_val_000000.bin"

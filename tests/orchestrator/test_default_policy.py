@@ -7,8 +7,9 @@ from golf_core.recipes import RECIPES, Grid, load_recipe
 from orchestrator.catalogue import find
 from orchestrator.default_policy import settings_of_policy
 from orchestrator.grids.submit import settings_of_grid
+from orchestrator.request import Request
 from orchestrator.settings import Settings
-from orchestrator.submit import Request, submit
+from orchestrator.submit import submit
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 
 H100 = "NVIDIA H100 80GB HBM3"

@@ -13,10 +13,11 @@ from golf_core.recipes import load_recipe
 from orchestrator.errors import UsageError
 from orchestrator.plan import check_sizes, is_as_meant, lines, make_plan
 from orchestrator.preflight import Prepared
+from orchestrator.request import Request
 from orchestrator.settings import Settings
 from orchestrator.size import Size
 from orchestrator.spec import Target
-from orchestrator.submit import Request, submit
+from orchestrator.submit import submit
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 from tests.orchestrator.toy import submission
 
@@ -50,8 +51,8 @@ def test_a_config_without_effect_is_refused_before_anything_starts(monkeypatch, 
         raise AssertionError("something was started")
 
     monkeypatch.setattr("orchestrator.catalogue.take_inventory", refuse)
-    monkeypatch.setattr("orchestrator.preflight.DataCheck", started)
-    monkeypatch.setattr("orchestrator.submit.warm_up", started)
+    monkeypatch.setattr("orchestrator.site.DataCheck", started)
+    monkeypatch.setattr("orchestrator.site.warm_up", started)
     for device in ("cpu", "cuda"):
         install_nvml(monkeypatch, fake_nvml([RECORD.gpu]))
         settings = Settings.resolve(

@@ -15,9 +15,10 @@ from golf_core.significance import Design
 from orchestrator.errors import UsageError
 from orchestrator.power import TOKENIZERS, power_of
 from orchestrator.preflight import check_folder
+from orchestrator.request import Request
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Target
-from orchestrator.submit import Request, submit
+from orchestrator.submit import submit
 from tests.orchestrator.toy import submission
 
 RECORD, FRONTIER = load_policy("record-2026-03"), load_policy("frontier-2026-04")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from golf_core.policy import load_policy
 from golf_core.recipes import load_recipe
 from orchestrator.errors import UsageError
-from orchestrator.preflight import make_target
 from orchestrator.settings import FIELDS, Settings
+from orchestrator.site import make_target
 from orchestrator.spec import MAX_SEED, Target, parse_seeds, target_class, unique_prefix
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 from tests.orchestrator.toy import submission

@@ -12,8 +12,9 @@ from golf_core.config_io import override, to_dict
 from golf_core.recipes import Grid, load_recipe
 from orchestrator.errors import UsageError
 from orchestrator.grids.file import use_grid_file
+from orchestrator.request import Request
 from orchestrator.settings import Settings
-from orchestrator.submit import Request, submit
+from orchestrator.submit import submit
 
 BOTH = """
 name = "study"

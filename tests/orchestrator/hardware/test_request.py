@@ -20,9 +20,10 @@ from orchestrator.hardware.request import (
     settings_of_plan,
     settings_of_request,
 )
-from orchestrator.preflight import make_target
+from orchestrator.request import Request
 from orchestrator.settings import Settings
-from orchestrator.submit import Request, submit
+from orchestrator.site import make_target
+from orchestrator.submit import submit
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
 
 H100 = load_policy("record-2026-03").gpu

@@ -28,10 +28,12 @@ from orchestrator.money.rehearsal import (
 )
 from orchestrator.money.spending import spent_on
 from orchestrator.plan import Plan
+from orchestrator.planning import PlannedSubmit
+from orchestrator.request import Request
 from orchestrator.script import Script
 from orchestrator.settings import Settings
 from orchestrator.spec import Data, Submission, Target
-from orchestrator.submit import Request, _rehearse
+from orchestrator.submit import rehearse
 from orchestrator.view import make_view
 from orchestrator.worker.attempt import run_attempt
 from orchestrator.worker.short_data import HEADER_BYTES, lay_out_short
@@ -164,7 +166,7 @@ def test_what_is_rehearsed_on_this_machine(tmp_path, monkeypatch, corpus, behavi
     main = asked(target=target, data=data, policy=load_policy("demo"))
     plan = Plan(submission=main, runs=(), sources={}, size=None, meant_for=None, cost=cost(), rehearsal=planned(main))
     with Ledger.create(tmp_path / "runs") as ledger:
-        outcome = _rehearse(plan, flags, Request(), ledger, make_view())
+        outcome = rehearse(plan, PlannedSubmit((plan,), flags, Request()), ledger, make_view())
         assert ledger.submissions() == [plan.rehearsal.submission.submission_id]
         found = spent_on(ledger, ledger.submissions()[0])
     assert found.exact and 0 < found.usd < 1 and found.reserved_usd == pytest.approx(0)
