@@ -28,7 +28,7 @@ app = typer.Typer(
 
 RunsDir = typing.Annotated[str | None, typer.Option(help="Folder of ledger, attempts and outputs. Default: runs.")]
 Prefix = typing.Annotated[
-    str | None, typer.Argument(help="Submission id, or its beginning. Default: the one that runs, else the latest.")
+    str | None, typer.Argument(help="Submission id, its beginning, or a grid. Default: what runs, else the latest.")
 ]
 DataFolder = typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")]
 Tokenizer = typing.Annotated[
@@ -277,7 +277,7 @@ def cancel(
     insecure: Insecure = False,
     debug: Debug = False,
 ) -> None:
-    """End what runs of a submission. A run whose training is sealed keeps it; the same submit goes on.
+    """End what runs of a submission, or of a grid. A run whose training is sealed keeps it; the same submit goes on.
 
     Where nothing runs it says so, and exits with 0. A run that another submission drives is left to that one.
     """
@@ -291,7 +291,7 @@ def cancel(
             from orchestrator.cluster.commands import cancel as cancel_there
 
             return cancel_there(settings, place, chosen, insecure)
-        from orchestrator.commands import cancel as cancel_here
+        from orchestrator.cancel import cancel as cancel_here
 
         return cancel_here(Path(settings["runs_dir"]), submission, chosen)
 

@@ -1,4 +1,4 @@
-"""The commands that look at what is there, and cancel: status, logs, cancel. Each returns its exit code."""
+"""The commands that look at what is there: status, logs. Each returns its exit code."""
 
 import json
 import os
@@ -11,12 +11,11 @@ from pathlib import Path
 from golf_core.rundir import LOG, read_json
 from orchestrator import errors
 from orchestrator.attempts import folders_of
-from orchestrator.case import lease_of_run, lease_of_submission
+from orchestrator.case import lease_of_submission
 from orchestrator.errors import UsageError
 from orchestrator.grids.status import grids, status_of_grid
 from orchestrator.ledger.store import Ledger
-from orchestrator.money.cost import usd
-from orchestrator.money.spending import Meter, give_back, spent_on
+from orchestrator.money.spending import Meter, spent_on
 from orchestrator.overview import Overview, Row, story, with_collected
 from orchestrator.preflight import SPEC
 from orchestrator.settled import Settled
@@ -24,20 +23,29 @@ from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
 from orchestrator.view import describe, make_view
 
 FOLLOW_SECONDS = 0.5
-CANCEL_PATIENCE = 30.0
 BLOCK = 1 << 20  # bytes of a log at a time
 
 
 def chosen(ledger: Ledger, prefix: str | None) -> str:
     """The submission that is meant: by a prefix of its id, or the latest that somebody drives, or the latest."""
-    there = ledger.path.parent
-    ids = [sid for sid in ledger.submissions() if (there / sid[:SUBMISSION_DIGITS]).is_dir()]  # one may be moved away
+    ids = [sid for sid in ledger.submissions() if is_there(ledger, sid)]
     if not ids:
         raise UsageError(f"there is no submission in {ledger.path.parent}; `python -m orchestrator submit` makes one")
     if prefix:
         return unique_prefix(prefix, ids)
     driven = (sid for sid in reversed(ids) if ledger.holder(lease_of_submission(sid)) is not None)
     return next(driven, ids[-1])
+
+
+def meant(ledger: Ledger, name: str | None) -> list[str]:
+    """Every submission of the grid of that name, or the one that is meant."""
+    variants = grids(ledger).get(name or "", [])
+    return [sid for sid in variants if is_there(ledger, sid)] or [chosen(ledger, name)]
+
+
+def is_there(ledger: Ledger, submission_id: str) -> bool:
+    """Whether its folder is; one may be moved away."""
+    return (ledger.path.parent / submission_id[:SUBMISSION_DIGITS]).is_dir()
 
 
 def spec_of(runs_dir: Path, submission_id: str) -> dict[str, typing.Any]:
@@ -150,35 +158,3 @@ def _write_from(path: Path, offset: int) -> int:
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
         return file.tell()
-
-
-def cancel(runs_dir: Path, prefix: str | None, seeds: tuple[int, ...] | None) -> int:
-    """Ask the driving process to end runs, and wait until they have ended."""
-    with Ledger.open(runs_dir) as ledger:
-        sid = chosen(ledger, prefix)
-        runs = dict(runs_of(spec_of(runs_dir, sid)))
-        wanted = tuple(runs) if seeds is None else seeds
-        if foreign := [seed for seed in wanted if seed not in runs]:
-            raise UsageError(f"seed {foreign[0]} is not of this submission; there are {', '.join(map(str, runs))}")
-        name = lease_of_submission(sid)
-        short = sid[:SUBMISSION_DIGITS]
-        if ledger.holder(name) is None:
-            freed = give_back(ledger, sid, list(runs.values()))
-            also = f"; {usd(freed)} that were reserved for it are given back" if freed > 0 else ""
-            print(f"nothing of {short} is running{also}", file=sys.stderr)
-            return errors.OK
-        ledger.append("cancel_requested", submission_id=sid, data={"seeds": list(wanted)})
-        overview = Overview(runs_dir, [(seed, runs[seed]) for seed in wanted])
-        until = time.monotonic() + CANCEL_PATIENCE
-        while time.monotonic() < until:
-            rows = overview.rows(controlled=False)
-            driver = ledger.holder(name)
-            running = {row.seed: ledger.holder(lease_of_run(row.run_id)) for row in rows if row.state == "running"}
-            ours = [seed for seed, holder in running.items() if holder is None or holder == driver]
-            if driver is None or (len(wanted) < len(runs) and not ours):
-                print(f"cancelled {short}; the same submit goes on with it", file=sys.stderr)
-                for seed in running.keys() - ours:
-                    print(f"seed {seed}: left to the submission that runs it", file=sys.stderr)
-                return errors.OK
-            time.sleep(0.1)
-    raise errors.BackendFailure(f"{short} has not ended within {CANCEL_PATIENCE:g} s; look at `status {short} -v`")

@@ -34,19 +34,14 @@ def place_of(settings: Settings, prefix: str | None) -> Place | None:
         return Place(settings["address"], settings["state_dir"], prefix, source, False)
     if (runs_dir / FILE).exists():
         with Ledger.open(runs_dir) as ledger:
-            if prefix is not None and (variants := grids(ledger).get(prefix)):
-                found = remembered(ledger, variants[0])
-                return None if found is None else replace(found, submission=prefix, here=False)
             try:
-                if prefix is not None and (variants := grids(ledger).get(prefix)):
-                    found = remembered(ledger, variants[0])
-                    return None if found is None else replace(found, submission=prefix)
-                sid = commands.chosen(ledger, prefix)
+                sid = commands.meant(ledger, prefix)[0]
             except UsageError:
                 if settings["address"] is None:
                     raise
             else:
-                return remembered(ledger, sid)
+                found, a_grid = remembered(ledger, sid), prefix in grids(ledger)
+                return replace(found, submission=prefix) if found is not None and a_grid else found
     if settings["address"] is None:
         return None
     return Place(settings["address"], settings["state_dir"], prefix, source, False)

@@ -47,7 +47,6 @@ class JobInfo:
     job: str  # the name that we gave it
     status: str
     message: str
-    metadata: Mapping[str, str]
     began: float  # seconds, by the head's clock
 
     @property
@@ -60,7 +59,6 @@ class JobInfo:
             str(told.get("submission_id") or ""),
             str(told.get("status") or ""),
             str(told.get("message") or ""),
-            dict(told.get("metadata") or {}),
             float(told.get("start_time") or 0) / 1000,
         )
 

@@ -4,50 +4,47 @@ A controller that is killed with its job leaves them running, for the next one t
 here, and not only at their last deadline.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from golf_core.rundir import RunDirError, read_json
+from golf_core.rundir import SEAL, RunDirError, read_json
 from orchestrator.attempts import NODE, folders_of, inspect
 from orchestrator.backends.base import Backend, BackendError, Handle, Unavailable
 from orchestrator.case import lease_of_submission
 from orchestrator.cluster.options import ClusterOptions
-from orchestrator.commands import chosen, runs_of, spec_of
+from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger.store import Ledger
-from orchestrator.spec import SUBMISSION_DIGITS
 
 PATIENCE = 60.0  # seconds for their processes to end
 
 
-def cancel_abandoned(state: Path, prefix: str | None, seeds: Sequence[int] | None) -> bool:
-    """Whether there were any. Raises BackendFailure where they did not end."""
-    with Ledger.open(state) as ledger:
-        sid = chosen(ledger, prefix)
-        runs = runs_of(spec_of(state, sid))
-        wanted = [run_id for seed, run_id in runs if seeds is None or seed in seeds]
-        folders = [folder for run_id in wanted for number, folder in folders_of(state, run_id) if _open(folder, number)]
-        if not folders or (lease := ledger.acquire(lease_of_submission(sid))) is None:
-            return False
-        try:
-            asked = [seed for seed, run_id in runs if run_id in wanted]
-            ledger.append("cancel_requested", lease=lease, submission_id=sid, data={"seeds": asked})
-            names = _end([folder.name for folder in folders], state, folders[0])
-        finally:
-            ledger.release(lease)
-    if names:
-        told = (
-            f"cancelled {sid[:SUBMISSION_DIGITS]}: {', '.join(names)} ran without a controller; the same submit goes on"
-        )
-        print(told, file=sys.stderr)
-    return bool(names)
+def cancel_abandoned(state: Path, name: str | None, seeds: Sequence[int] | None) -> None:
+    """Of a submission, or of a grid. What somebody drives is left to that one. Raises BackendFailure where an attempt
+    did not end."""
+    with Ledger.open(state) as ledger, contextlib.ExitStack() as held:
+        folders: list[Path] = []
+        for sid in meant(ledger, name):
+            runs = [run for run in runs_of(spec_of(state, sid)) if seeds is None or run[0] in seeds]
+            left = [
+                folder for _, run_id in runs for number, folder in folders_of(state, run_id) if _open(folder, number)
+            ]
+            if left and (lease := ledger.acquire(lease_of_submission(sid))) is not None:
+                held.callback(ledger.release, lease)
+                data = {"seeds": [seed for seed, _ in runs]}
+                ledger.append("cancel_requested", lease=lease, submission_id=sid, data=data)
+                folders += left
+        for attempt in _end([folder.name for folder in folders], state, folders[0]) if folders else ():
+            print(f"cancelled {attempt}, which ran without a controller; the same submit goes on", file=sys.stderr)
 
 
 def _open(folder: Path, number: int) -> bool:
     """Whether it was sent to a node, and nothing says that it has ended."""
-    return (folder / NODE).exists() and inspect(folder, number).state == "lost"
+    sent, sealed = (folder / NODE).exists(), (folder / SEAL).exists()
+    return sent and not sealed and inspect(folder, number).state == "lost"
 
 
 def _end(names: Sequence[str], state: Path, one: Path) -> list[str]:

@@ -63,22 +63,20 @@ def status(settings: Settings, place: Place, follow_it: bool, verbose: bool, as_
 def _all_here(runs_dir: Path, submission: str) -> bool:
     """Whether every seed was brought home: nobody has to be asked then."""
     with Ledger.open(runs_dir) as ledger:
-        sids = grids(ledger).get(submission) or [commands.chosen(ledger, submission)]
+        sids = commands.meant(ledger, submission)
     runs = [run for sid in sids for run in commands.runs_of(commands.spec_of(runs_dir, sid))]
     return all(row.state == "done" for row in Overview(runs_dir, runs).rows(controlled=False))
 
 
 def _follow(head: Head, settings: Settings, place: Place, stream: typing.TextIO) -> None:
     """Until its controller has ended. What it tells goes into the ledger where the submission is known there."""
-    sid = head.look(place.submission).submission_id
-    job = head.live_controller(sid)
-    if job is None:
+    seen = head.look(place.submission)
+    if not seen.job or (job := head.server.info(seen.job)) is None or job.over:
         return
     view = make_view(stream)
     ledger = Ledger.open(Path(settings["runs_dir"])) if place.here else None
     try:
-        several = len(job.metadata.get("golf_submissions", "").split()) > 1
-        if not follow(head, job.job, Follower(ledger, view, several)):
+        if not follow(head, job.job, Follower(ledger, view, seen.several)):
             view.note(f"the controller {job.job} is gone; the same submit starts another one")
     finally:
         view.close()

@@ -1,6 +1,6 @@
-"""On the head of a cluster: `python3 -m orchestrator.cluster.control VERB [JSON]`, a job of remote.py's. Internal.
+"""On the head of a cluster: `python3 -m orchestrator.cluster.control VERB ...`, a job of remote.py's. Internal.
 
-* supervise: the controller of the order in this job's parcel, started again where it dies
+* supervise: the controller (JOB) of the order in the parcel of this job, started again where it dies
 * drive:     that controller; tells its events and rows in frames (wire.py)
 * answer:    another command, whose output becomes frames
 * command:   status, logs, cancel and what fetch asks, in the state folder
@@ -21,6 +21,7 @@ from pathlib import Path
 from orchestrator import commands, errors
 from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends.base import Backend, Unavailable
+from orchestrator.cancel import cancel
 from orchestrator.cluster import transfer
 from orchestrator.cluster.abandoned import cancel_abandoned
 from orchestrator.cluster.order import Order, Part
@@ -71,13 +72,15 @@ def supervise(command: Sequence[str] = DRIVE) -> int:
     return 1
 
 
-def drive() -> int:
+def drive(job: str) -> int:
     """Every submission of the order, to its end; 0 where all that there is to say was said."""
     try:
         order = Order.read(Path(ORDER))
         state = folder_of(order.options.state_dir)
         with Ledger.create(state) as ledger:
             say("hello", origin=ledger.name, state_dir=str(state), pid=os.getpid())
+            parts = (*order.parts, *order.rehearsals)
+            transfer.write_job(ledger, job, [part.submission.submission_id for part in parts])
             if order.grid is not None:
                 write_grid(ledger, order.grid, [part.submission.submission_id for part in order.parts])
             teller = Teller(order, state, ledger)
@@ -238,7 +241,8 @@ def command(asked: typing.Mapping[str, typing.Any]) -> int:
         return commands.logs(state, prefix, asked["seed"], asked["attempt"], asked["follow"], asked["tail"])
     if verb == "cancel":
         seeds = None if asked["seeds"] is None else tuple(asked["seeds"])
-        return errors.OK if cancel_abandoned(state, prefix, seeds) else commands.cancel(state, prefix, seeds)
+        cancel_abandoned(state, prefix, seeds)
+        return cancel(state, prefix, seeds)
     if verb == "look":
         return transfer.look(state, prefix, asked["run_ids"], asked["here"])
     if verb == "send":
@@ -249,9 +253,9 @@ def command(asked: typing.Mapping[str, typing.Any]) -> int:
 def main(arguments: Sequence[str]) -> int:
     verb, *rest = arguments
     if verb == "supervise":
-        return supervise()
+        return supervise([*DRIVE, *rest])
     if verb == "drive":
-        return drive()
+        return drive(*rest)
     if verb == "answer":
         return answer(rest)
     try:

@@ -60,6 +60,11 @@ class Order:
         """What its jobs are named after: what is asked for, not how."""
         return order_key([part.submission.submission_id for part in self.parts])
 
+    def describe(self) -> str:
+        """For whoever looks at the jobs of the cluster: Ray hands it on in an environment variable, so it is short."""
+        first = self.parts[0].submission
+        return f"grid {self.grid}: {len(self.parts)} submissions" if self.grid else f"submission {first.submission_id}"
+
     def files(self) -> dict[str, bytes]:
         told = {
             "schema_version": SCHEMA_VERSION,

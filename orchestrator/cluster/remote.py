@@ -138,24 +138,16 @@ class Head:
         found = [(int(match[1]), job) for job in self.server.jobs() if (match := pattern.fullmatch(job.job))]
         return sorted(found, key=lambda one: one[0])
 
-    def live_controller(self, submission_id: str) -> JobInfo | None:
-        """Of any order that this submission is part of."""
-        for job in self.server.jobs():
-            if not job.over and submission_id[:12] in job.metadata.get("golf_submissions", "").split():
-                return job
-        return None
-
     def start(self, order: Order) -> tuple[str, bool]:
         """The job that controls the order, and whether it was begun by this call. One that lives is taken; of many who
         begin one at once, one does."""
-        parcel = make_parcel(order)
-        shorts = " ".join(part.submission.submission_id[:12] for part in (*order.parts, *order.rehearsals))
+        parcel, what = make_parcel(order), {"golf": order.describe()}
         while True:
             there = self.controllers(order.key)
             if there and not there[-1][1].over:
                 return there[-1][1].job, False
             job = f"golf-{order.key}-{1 + (there[-1][0] if there else 0)}"
-            began = self._submit(job, parcel, ["supervise"], {"golf_submissions": shorts[:4000]})
+            began = self._submit(job, parcel, ["supervise", job], what)
             found = self.server.info(job)
             if began or (found is not None and not found.over):
                 return job, began

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from golf_core.rundir import BUNDLE, SEAL, RunDirError, file_sha256, verify_seal
 from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of, inspect
-from orchestrator.case import lease_of_submission
 from orchestrator.cluster.wire import sha256
-from orchestrator.commands import chosen, spec_of
+from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.grids.status import grids
 from orchestrator.ledger.store import Event, Ledger
@@ -27,6 +26,7 @@ from orchestrator.spec import SUBMISSION_DIGITS, Submission
 
 SCHEMA_VERSION = 1
 FETCHED = "attempt_fetched"
+CONTROLLER_JOB = "controller_job"
 OVER = ("counted", "void", "failed", "damaged")  # what will not change by itself
 PIECE_BYTES = 16 << 20  # that one command brings: its log passes through the head's memory
 EVENT_FACTS = ("seq", "at", "kind", "submission_id", "run_id", "attempt_id", "token", "data")
@@ -44,20 +44,32 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None, here: S
     with Ledger.create(state) as ledger:
         told: dict[str, typing.Any] = {"schema_version": SCHEMA_VERSION, "origin": ledger.name, "state_dir": str(state)}
         if run_ids is None:
-            variants = grids(ledger).get(prefix or "", [])
-            sid = variants[0] if variants else chosen(ledger, prefix)
-            told["variants"] = variants
-            spec = spec_of(state, sid)
+            every = meant(ledger, prefix)
+            told["variants"] = every if prefix in grids(ledger) else []
+            spec = spec_of(state, sid := every[0])
             bundle = (state / sid[:SUBMISSION_DIGITS] / BUNDLE).read_text(encoding="utf-8")
             run_ids = [run["run_id"] for run in spec["runs"]]
-            driven = ledger.holder(lease_of_submission(sid)) is not None
-            events = [event_to_dict(event) for event in events_of(ledger, [sid], run_ids)]
-            told |= {"spec": spec, "bundle": bundle, "driven": driven, "events": events}
+            others = [run_id for other in every[1:] for _, run_id in runs_of(spec_of(state, other))]
+            events = [event_to_dict(event) for event in events_of(ledger, every, {*run_ids, *others})]
+            told |= {"spec": spec, "bundle": bundle, "events": events} | job_of(ledger, sid)
     attempts = [_tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)]
     follow = [] if here is None else _inline([one for one in attempts if one["attempt_id"] not in here])
     sys.stdout.write(json.dumps(told | {"attempts": attempts, "inline": follow}) + "\n")
     sys.stdout.flush()
     return send(state, follow)
+
+
+def write_job(ledger: Ledger, job: str, submission_ids: Collection[str]) -> None:
+    """Which controller has these submissions to drive."""
+    ledger.append(CONTROLLER_JOB, data={"job": job, "submissions": list(submission_ids)})
+
+
+def job_of(ledger: Ledger, submission_id: str) -> dict[str, typing.Any]:
+    """The last controller that was given it, with others or alone."""
+    for event in reversed(ledger.events(kind=CONTROLLER_JOB)):
+        if submission_id in (given := event.data["submissions"]):
+            return {"job": event.data["job"], "several": len(given) > 1}
+    return {"job": "", "several": False}
 
 
 def _inline(attempts: Sequence[Mapping[str, typing.Any]]) -> list[tuple[str, str, int, int]]:
@@ -143,8 +155,9 @@ class Seen:
     spec: Mapping[str, typing.Any] | None = None
     variants: tuple[str, ...] = ()  # of a grid that was asked for by its name: this submission is the first of them
     bundle: str = ""
-    driven: bool = False
-    events: tuple[Event, ...] = ()
+    job: str = ""  # of its last controller
+    several: bool = False  # it has others to drive, too
+    events: tuple[Event, ...] = ()  # of all variants
     inline: Mapping[tuple[str, str], bytes] = field(default_factory=dict)  # (attempt, file) -> its bytes
 
     @classmethod
@@ -157,7 +170,7 @@ class Seen:
             attempts = tuple(_there(Path(told["state_dir"]), one) for one in told["attempts"])
             spec, bundle = told.get("spec"), str(told.get("bundle", ""))
             events = tuple(event_from_dict(one) for one in told.get("events", ()))
-            driven, inline = bool(told.get("driven")), {}
+            inline: dict[tuple[str, str], bytes] = {}
             for name, file, _, size in told["inline"]:
                 inline[str(name), str(file)], rest = rest[:size], rest[size:]
             return cls(
@@ -167,7 +180,8 @@ class Seen:
                 spec=spec,
                 variants=tuple(map(str, told.get("variants", ()))),
                 bundle=bundle,
-                driven=driven,
+                job=str(told.get("job", "")),
+                several=bool(told.get("several")),
                 events=events,
                 inline=inline,
             )

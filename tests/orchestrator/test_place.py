@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.drive import register
 from orchestrator.errors import UsageError
+from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Ledger
 from orchestrator.place import REMOTE, place_of
 from orchestrator.settings import Settings
@@ -49,6 +50,16 @@ def test_an_address_of_the_project_does_not_move_a_submission(runs_dir):
     assert place(runs_dir, "abcdef", environ).url == environ["GOLF_ADDRESS"]
     given = place(runs_dir, LOCAL.submission_id[:8], environ, address="http://127.0.0.1:3")
     assert given.url == "http://127.0.0.1:3" and not given.here
+
+
+def test_a_grid_is_where_its_variants_were_sent(runs_dir):
+    """By its name, as the cluster knows it too; one of this machine stays here."""
+    with Ledger.open(runs_dir) as ledger:
+        write_grid(ledger, "widths", [SENT.submission_id])
+        write_grid(ledger, "depths", [LOCAL.submission_id])
+    found = place(runs_dir, "widths")
+    assert (found.url, found.submission, found.here) == (THERE["address"], "widths", True)
+    assert place(runs_dir, "depths") is None
 
 
 def test_an_unknown_submission_without_an_address_is_refused(runs_dir):

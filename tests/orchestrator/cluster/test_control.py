@@ -14,7 +14,7 @@ from orchestrator.cluster.parcel import ORDER, make_parcel
 from orchestrator.cluster.wire import hear, whole
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.money.budget import Terms
-from tests.orchestrator.toy import ROOT, limits, submission, toy_text
+from tests.orchestrator.toy import ROOT, TOY, limits, submission, toy_text
 
 
 def control(*arguments, script=""):
@@ -58,7 +58,7 @@ def test_an_order_that_was_changed_is_refused(tmp_path):
     for name, data in order.files().items():
         (tmp_path / ORDER / name).write_bytes(data.replace(b"STEPS, PAUSE = 5", b"STEPS, PAUSE = 6"))
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cluster.control", "drive"],
+        [sys.executable, "-m", "orchestrator.cluster.control", "drive", "job"],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and frames(done)[-1]["type"] == "error" and "changed" in frames(done)[-1]["message"]
@@ -88,6 +88,14 @@ def test_an_order_is_read_as_it_was_written(tmp_path):
         (tmp_path / name).write_bytes(data)
     read = Order.read(tmp_path)
     assert read == order and read.files() == order.files() and read.key == part.submission.submission_id[:12]
+
+
+def test_a_grid_of_any_size_is_told_in_a_few_words():
+    """What Ray keeps of a job says which grid and how many; all its submissions are in the order and on the head."""
+    parts = tuple(Part(submission=submission(f"{TOY}\n# {n}\n"), limits=limits()) for n in range(1000))
+    order = Order(parts=parts, options=options(), grid="widths")
+    assert order.describe() == "grid widths: 1000 submissions"
+    assert Order(parts=parts[:1], options=options()).describe() == f"submission {parts[0].submission.submission_id}"
 
 
 def test_a_parcel_is_its_content():

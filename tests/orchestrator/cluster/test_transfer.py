@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from golf_core.rundir import RUN, SEAL, VOID, write_json, write_seal
 from orchestrator.attempts import create, inspect
 from orchestrator.cluster import transfer
-from orchestrator.cluster.transfer import Seen, check_made_here, fetch, look, sealed_here, send
+from orchestrator.cluster.transfer import Seen, check_made_here, fetch, look, sealed_here, send, write_job
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
+from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Ledger
 from tests.orchestrator.toy import limits, submission
 
@@ -199,3 +200,22 @@ def test_the_head_sends_files_of_attempts_alone(head, piece):
     """Whatever is asked for."""
     with pytest.raises(UsageError, match="no file of an attempt"):
         send(head.state, [piece])
+
+
+def test_a_submission_is_found_at_the_controller_that_has_it(head):
+    """The last one, however many submissions it was given; a grid is told with the events of all its variants."""
+    other = submission(seeds=(3,))
+    assert head.seen().job == "" and not head.seen().several
+    with Ledger.open(head.state) as ledger:
+        register(other, head.state, ledger)
+        many = [f"{number:064x}" for number in range(1000)]
+        write_job(ledger, "golf-1-1", [*many, ASKED.submission_id, other.submission_id])
+        write_job(ledger, "golf-2-1", many)
+        write_grid(ledger, "seeds", [ASKED.submission_id, other.submission_id])
+    assert (head.seen().job, head.seen().several) == ("golf-1-1", True)
+    grid = Seen.from_bytes(printed(look, head.state, "seeds", None, None))
+    assert grid.variants == (ASKED.submission_id, other.submission_id) and grid.submission_id == ASKED.submission_id
+    assert {event.submission_id for event in grid.events} == set(grid.variants)
+    with Ledger.open(head.state) as ledger:
+        write_job(ledger, "golf-3-1", [ASKED.submission_id])
+    assert (head.seen().job, head.seen().several) == ("golf-3-1", False)

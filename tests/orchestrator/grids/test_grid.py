@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from golf_core.recipes import load_grid
-from orchestrator.errors import UsageError
+from orchestrator.errors import NOT_FINISHED, UsageError
 from orchestrator.grids.submit import settings_of_grid
 from orchestrator.outcome import worst
 from orchestrator.settings import Settings
@@ -153,6 +153,27 @@ def test_ctrl_c_ends_the_grid_and_the_same_submit_goes_on(make_bench, tmp_path):
     done = run(bench, "--seeds", "1")
     assert done.returncode == 0 and done.stdout.count("mean BPB") == 2, done.stderr
     assert len(bench.attempts()) == 2 + len(void) and all(folder in bench.attempts() for folder in sealed)
+
+
+def test_cancel_ends_a_grid_by_its_name(make_bench, tmp_path):
+    """What runs ends and is void, what waits is never begun; the same submit goes on with all of it."""
+    bench = make_bench(toy_text({"train2": f"wait {tmp_path}/go"}))
+    first = start(bench, "--seeds", "1,2")
+    try:
+        logs = bench.runs_dir / "attempts"
+        until(lambda: any("waiting" in log.read_text() for log in logs.glob("*-a1/log.txt")), "a variant waits")
+        assert bench.run("pair", "--seeds", "3", verb="cancel").returncode == 2
+        asked = bench.run("pair", verb="cancel")
+        first.communicate(timeout=PATIENCE)
+    finally:
+        stop(first) if first.returncode is None else None
+    assert asked.returncode == 0 and "cancelled 2 of 2 variants of pair" in asked.stderr, asked.stderr
+    begun = len(bench.attempts())
+    assert first.returncode == NOT_FINISHED and begun == len([*logs.glob("*/VOID.json")])
+    assert "nothing of pair is running" in bench.run("pair", verb="cancel").stderr
+    (tmp_path / "go").touch()
+    done = run(bench, "--seeds", "1,2")
+    assert done.returncode == 0 and len(bench.attempts()) == 4 + begun, done.stderr
 
 
 @pytest.mark.parametrize(
