@@ -108,7 +108,7 @@ def submit(
     gpus: typing.Annotated[
         str | None, typer.Option(metavar="MODEL:COUNT", help="Of a seed, on one node: H100:8, any:1, or 0.")
     ] = None,
-    max_gpus: typing.Annotated[int | None, typer.Option(help="GPUs at a time, over all seeds.")] = None,
+    max_gpus: typing.Annotated[int | None, typer.Option(help="GPUs at a time, of all submits together.")] = None,
     address: Address = None,
     state_dir: StateDir = None,
     node_dir: typing.Annotated[str | None, typer.Option(help="Folder on each node. Default: ~/golf-node.")] = None,

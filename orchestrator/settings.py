@@ -35,7 +35,7 @@ FIELDS: dict[str, Field] = {
     "tokenizer": Field(None, str, is_path=True),
     "device": Field("cpu", str),
     "gpus": Field(None, str),  # MODEL:COUNT, any:COUNT or 0, of a seed; a dry run's need not be here
-    "max_gpus": Field(None, int, above_zero=True),  # at a time, over all seeds
+    "max_gpus": Field(None, int, above_zero=True),  # at a time, of all submits to a state folder
     "address": Field(None, str),  # of a Ray cluster's job server; None: a local Ray
     "state_dir": Field("~/golf-runs", str),  # on the cluster's head: ledger and attempts
     "node_dir": Field("~/golf-node", str),  # on each node: what runs there

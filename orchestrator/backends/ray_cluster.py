@@ -5,6 +5,7 @@ the actor's name, what has ended by looking into its folder on the nodes; only w
 folder here is a mirror that becomes the attempt itself once everything sealed has been brought and verified.
 """
 
+import contextlib
 import secrets
 import time
 import typing
@@ -22,12 +23,14 @@ from orchestrator.backends.ray_nodes import NAMESPACE, Nodes
 from orchestrator.cluster.options import ClusterOptions
 from orchestrator.hardware.placement import AllRefused, Ask, Infeasible, NodeView, Place, Use, place
 from orchestrator.policy import OF_THE_NODE, OUTSIDE
-from orchestrator.proc import Locked
+from orchestrator.proc import Locked, folder_lock
 from orchestrator.spec import Limits
 from orchestrator.worker.attempt import cut_to_train_seal
 
+ACTOR = "golf:"  # before the id of its attempt: the name of an actor
 FIND_SECONDS = 20.0  # for the nodes' answers whether an attempt lies there
 REJOIN_SECONDS = 180.0  # for a node to join a cluster that was started anew
+TURN_SECONDS = 60.0  # for another controller to begin an attempt
 CLOSE_SECONDS = 5.0  # for the threads to let go
 
 
@@ -66,6 +69,7 @@ class RayClusterBackend:
                 mine=mine,
                 faults=self.faults,
                 max_gpus=self.options.max_gpus,
+                others=self._held_by_others(),
             )
         except AllRefused as error:
             raise Refused(str(error)) from error
@@ -74,11 +78,32 @@ class RayClusterBackend:
             unavailable.passing = bool(self.followers)
             raise unavailable from error
 
+    def _held_by_others(self) -> int:
+        """GPUs of attempts of this state folder that run and that other controllers follow, or none: max_gpus is one
+        number for all of them."""
+        if self.options.max_gpus is None:
+            return 0
+        held = 0
+        for name in self.nodes.actors(ACTOR):
+            if self._live(name.removeprefix(ACTOR)) is None:
+                with contextlib.suppress(RunDirError):  # it is of another state folder
+                    held += int(read_json(self.attempts / name.removeprefix(ACTOR) / NODE)["gpus"])
+        return held
+
     def start(self, job: Job) -> Handle:
         if (live := self._live(job.attempt_id)) is not None:
             return live
         if (actor := self._actor(job.attempt_id)) is not None:
             return self._adopt(job.attempt_id, actor)
+        if self.options.max_gpus is None:
+            return self._begin(job)
+        try:
+            with folder_lock(self.attempts, TURN_SECONDS):  # nobody else begins between our count and our start
+                return self._begin(job)
+        except Locked as error:
+            raise SubmitError(f"other controllers begin attempts: {error}") from error
+
+    def _begin(self, job: Job) -> Handle:
         chosen = self._place(job)
         if chosen.node is None:
             raise SubmitError(chosen.reason)
@@ -269,7 +294,7 @@ class RayClusterBackend:
 
 
 def actor_name(attempt_id: str) -> str:
-    return f"golf:{attempt_id}"
+    return f"{ACTOR}{attempt_id}"
 
 
 def files_to_send(folder: Path, stage: str) -> dict[str, bytes]:

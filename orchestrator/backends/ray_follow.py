@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from golf_core.rundir import APPENDED, RESULT, SEAL, TRAIN_SEAL, file_sha256, write_bytes
+from golf_core.rundir import APPENDED, RESULT, SEAL, TRAIN_SEAL, file_sha256, is_sealed, write_bytes
 from orchestrator.backends import ray_node
 from orchestrator.backends.base import Handle, State
 from orchestrator.backends.ray_nodes import Nodes
@@ -113,14 +113,15 @@ class Follower(threading.Thread):
 
     def _last_look(self, seen: Mapping[str, typing.Any]) -> State | None:
         """The attempt has ended and its actor waits for us."""
+        seal = ""
         if seen["launch"] != self.handle["launch"] or seen["result"] is None:
             state = State("lost", seen["trouble"] or f"it did not begin on {self.handle['host']}", "launch_error")
         else:
-            self._bring_all()
+            seal = self._bring_all()
             state = State("ended", seen["trouble"])
         with contextlib.suppress(Gone):  # when it is, its GPUs are free and its name too
             while self.actor is not None:
-                self._ask(lambda: self.actor.release.remote())
+                self._ask(lambda: self.actor.release.remote(seal))
                 self._sleep(RELEASE_SECONDS)
         self.actor = None
         return state
@@ -142,11 +143,16 @@ class Follower(threading.Thread):
                     return self._without_result(seen)
                 while self._mirror(seen):
                     seen = self._ask(lambda: self._task(ray_node.look, self._have()))
-                self._bring_all()
+                self._tell_brought(self._bring_all())
                 return State("ended")
             except Gone as gone:
                 self._tell(f"what it left on {self.handle['host']} cannot be read: {gone}")
                 self._sleep(PAUSE_SECONDS)
+
+    def _tell_brought(self, seal: str) -> None:
+        with contextlib.suppress(Gone):  # then its copy stays there
+            if seal:
+                self._ask(lambda: self._task(ray_node.brought, seal))
 
     def _without_result(self, seen: Mapping[str, typing.Any]) -> State:
         """Nothing says how it ended: its processes were killed, or never stood."""
@@ -247,8 +253,10 @@ class Follower(threading.Thread):
         self._bring({name: (int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()}, prefix=True)
         write_bytes(self.folder / TRAIN_SEAL, seal)
 
-    def _bring_all(self) -> None:
+    def _bring_all(self) -> str:
+        """SHA-256 of the seal that stands for what is here now; empty where it is not sealed."""
         self._bring(self._listing(), prefix=False)
+        return file_sha256(self.folder / SEAL) if is_sealed(self.folder) else ""
 
     def _bring(self, files: Mapping[str, tuple[int, str]], prefix: bool) -> None:
         """Have these files here, each whole and with the hash that it has there; what grows may be longer here."""

@@ -31,6 +31,7 @@ from golf_core.rundir import (
 )
 from orchestrator.attempts import ATTEMPTS, NODE, first_stage, now_utc
 from orchestrator.cluster.node_data import DataUnfit, data_on_node
+from orchestrator.cluster.node_disk import clear, mark_brought
 from orchestrator.cluster.storage import Storage, StorageError
 from orchestrator.proc import Locked, is_locked
 from orchestrator.worker.attempt import run_attempt
@@ -94,6 +95,11 @@ def read(place: Place, name: str, begin: int) -> bytes:
         return file.read(CHUNK)
 
 
+def brought(place: Place, seal: str) -> None:
+    """The head has all of it, verified by this seal."""
+    mark_brought(folder_of(place), seal)
+
+
 class NodeAttempt:
     """Runs one attempt; other threads of it answer and hear."""
 
@@ -115,6 +121,7 @@ class NodeAttempt:
             self.begun.set()
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by the CPUs of the actor; the worker sets what it wants
         try:
+            clear(self.folder.parents[2])
             self._lay_down(files)
             self._find_data()
             self.laid.set()
@@ -132,8 +139,11 @@ class NodeAttempt:
         over = self.over  # before the look: what it sees then is the last word
         return look(self.place, have) | {"begun": self.begun.is_set(), "over": over, "trouble": self.trouble}
 
-    def release(self) -> None:
-        """Everything has been brought home."""
+    def release(self, seal: str) -> None:
+        """Everything has been brought home; `seal`: what verified it there, where it is sealed."""
+        with contextlib.suppress(OSError):  # unmarked, its copy here stays
+            if seal:
+                brought(self.place, seal)
         self.released.set()
 
     def listing(self) -> dict[str, tuple[int, str]]:

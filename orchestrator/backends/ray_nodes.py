@@ -86,6 +86,14 @@ class Nodes:
         cls = "preempted" if row.get("DeathReason") in MEANT else "node_lost"
         return cls, f"node {host_of(row)} is gone" + (f": {why}" if why else "")
 
+    def actors(self, beginning: str) -> list[str]:
+        """Names of the living actors of ours that begin so. Raises BackendError."""
+        try:
+            rows = self.ray.util.list_named_actors(all_namespaces=True)
+        except self.ray.exceptions.RayError as error:
+            raise BackendError(f"the head of the cluster does not answer: {error}") from error
+        return [row["name"] for row in rows if row["namespace"] == NAMESPACE and row["name"].startswith(beginning)]
+
     def pinned(self, node_id: str) -> typing.Any:
         """The scheduling strategy of what runs on this node or nowhere."""
         return self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)

@@ -12,7 +12,7 @@ class ClusterOptions:
     state_dir: str  # on the head: ledger, mirrored and fetched attempts
     node_dir: str  # on each node: what runs there
     storage: str | None = None  # fsspec URI that sealed stages are copied to
-    max_gpus: int | None = None  # at a time, over all seeds
+    max_gpus: int | None = None  # at a time, over all that the state folder has running
 
     def to_dict(self) -> dict[str, typing.Any]:
         return asdict(self)

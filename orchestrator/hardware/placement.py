@@ -114,11 +114,13 @@ def place(
     mine: Mapping[str, Use] | None = None,
     faults: Mapping[str, int] | None = None,
     max_gpus: int | None = None,
+    others: int = 0,
 ) -> Place:
     """The node for the next attempt. Raises Infeasible.
 
     `refused`: node id -> why nothing more is run there. `mine`: node id -> what we keep busy there, which the cluster
-    may not have noticed yet. `faults`: node id -> attempts that ended there by a fault from outside.
+    may not have noticed yet. `faults`: node id -> attempts that ended there by a fault from outside. `others`: GPUs
+    that count against `max_gpus`, too, though other controllers keep them busy.
     """
     refused, mine, faults = refused or {}, mine or {}, faults or {}
     if max_gpus is not None and ask.gpus > max_gpus:
@@ -130,7 +132,7 @@ def place(
     if not good:
         why = "; ".join(f"{node.host}: {refused[node.node_id]}" for node in able)
         raise AllRefused(f"every node with {ask.describe()} was refused ({why})")
-    in_use = sum(use.gpus for use in mine.values())
+    in_use = others + sum(use.gpus for use in mine.values())
     if max_gpus is not None and in_use + ask.gpus > max_gpus:
         return Place(None, f"max_gpus={max_gpus}: {in_use} are in use")
     free = [node for node in good if _has_room(ask, node, mine.get(node.node_id, Use()))]

@@ -1,10 +1,13 @@
 """Runs on a real cluster of three nodes with eight declared GPUs each: in parallel, adopted, lost, repeated, fenced."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from golf_core.rundir import ARTIFACT, SEAL, TRAIN_SEAL, is_sealed
+from orchestrator.cluster.node_disk import BROUGHT
 from tests.cluster import until
 from tests.orchestrator.cluster_runs import Runs, real_data, submission, trainings
 from tests.orchestrator.toy import toy_text
@@ -34,7 +37,7 @@ def nothing_is_left(cluster):
 
 def test_three_seeds_run_on_three_nodes_at_once_and_outlive_their_controller(cluster, data, tmp_path):
     """Each has a node to itself. The controller is killed: they go on, the next one adopts what runs and collects what
-    ended meanwhile. Nothing is started twice, and nothing is left on the nodes."""
+    ended meanwhile. Nothing is started twice, and nothing is left running on the nodes, which know what was brought."""
     text = waiting("train2", tmp_path)
     with Runs(cluster, submission(data, text)) as runs:
         runs.start()
@@ -50,7 +53,40 @@ def test_three_seeds_run_on_three_nodes_at_once_and_outlive_their_controller(clu
         assert runs.states() == {seed: [("counted", "completed")] for seed in (1, 2, 3)}
         assert [trainings(runs.attempt(seed)) for seed in (1, 2, 3)] == [1, 1, 1]
         assert len(runs.events("attempt_started")) == 3 == len(runs.events("attempt_adopted"))
+        assert all((runs.on_node(seed) / BROUGHT).exists() for seed in (1, 2, 3))
         nothing_is_left(cluster)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from orchestrator.backends.base import Job
+from orchestrator.backends.ray_cluster import RayClusterBackend
+from orchestrator.cluster.options import ClusterOptions
+options = ClusterOptions(state_dir=sys.argv[2], node_dir="/nowhere", max_gpus=int(sys.argv[3]))
+backend = RayClusterBackend(Path(sys.argv[2]), options, sys.argv[1])
+print(backend.hold(Job("0123-a1", Path("."), gpus=8)))
+backend.close()
+"""
+
+
+def held(cluster, state, max_gpus):
+    """What another controller is told that wants eight GPUs."""
+    command = [sys.executable, "-c", HOLD, cluster.gcs_address, str(state), str(max_gpus)]
+    return subprocess.run(command, env=cluster.environment(), capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.chaos
+def test_max_gpus_holds_over_all_controllers_of_a_state_folder(cluster, data, tmp_path):
+    """What one has running counts for the next; what runs for another state folder does not, nor what has ended."""
+    with Runs(cluster, submission(data, waiting("train2", tmp_path), seeds=(1,))) as runs:
+        runs.start()
+        until(lambda: runs.reaches(1, "step 1", file="log.txt"), "training")
+        assert held(cluster, runs.runs_dir, 15) == "max_gpus=15: 8 are in use"
+        assert held(cluster, runs.runs_dir, 16) == held(cluster, tmp_path / "other", 8) == "None"
+        (tmp_path / "go").touch()
+        assert runs.finish() == {"1": ["done", "counted"]}
+        assert held(cluster, runs.runs_dir, 8) == "None"
 
 
 @pytest.mark.chaos

@@ -73,9 +73,11 @@ def test_a_refused_node_gets_nothing_more():
 
 
 def test_max_gpus_holds_over_all_seeds():
-    """With 8 of 12 in use another seed of 8 waits though a node is free."""
+    """With 8 of 12 in use another seed of 8 waits though a node is free, whoever of ours uses them."""
     waits = place(Ask(gpus=8, gpu=H100), [node("a"), node("b")], mine={"a": Use(gpus=8)}, max_gpus=12)
     assert waits.node is None and waits.reason == "max_gpus=12: 8 are in use"
+    assert place(Ask(gpus=8, gpu=H100), [node("a"), node("b")], others=8, max_gpus=12) == waits
+    assert place(Ask(gpus=4, gpu=H100), [node("a"), node("b")], others=8, max_gpus=12).node is not None
 
 
 def test_small_seeds_share_a_node_and_faults_are_avoided():
