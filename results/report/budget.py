@@ -5,9 +5,9 @@ import typing
 from collections.abc import Sequence
 
 from results.phases import COUNTED
-from results.report.chart import WIDTH, Absent, Chart, Spec, specification, values
+from results.report.chart import WIDTH, Absent, Chart, Spec, cap_line, specification, values
 from results.report.subject import Subject
-from results.report.theme import CAP, INK, QUIET, SERIES
+from results.report.theme import INK, QUIET, SERIES
 from results.rows import Row
 
 BAR_HEIGHT = 24
@@ -77,17 +77,7 @@ def _bars(runs: Sequence[tuple[str, Subject, Row]], stage: str, column: str) -> 
 
 def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
     named = [phase for phase in COUNTED[stage] if any(phase in bar["phases"] for bar in bars)] or [WHOLE]
-    segments, ends = [], []
-    for bar in bars:
-        at = 0.0
-        for phase in named:
-            seconds = bar["phases"].get(phase, 0.0)
-            segments.append({"run": bar["run"], "phase": phase, "from": at, "to": at + seconds})
-            at += seconds
-        rest = math.fsum(seconds for phase, seconds in bar["phases"].items() if phase not in named)
-        segments.append({"run": bar["run"], "phase": UNCOUNTED, "from": at, "to": at + rest})
-        said = "" if bar["total"] is None else f"{bar['total']:.1f} s"
-        ends.append({"run": bar["run"], "at": at + rest, "text": said})
+    segments, ends = _laid_out(bars, named)
     widest = max(cap, *(one["at"] for one in ends))
     phases = [*named, UNCOUNTED]
     colours = [*(SERIES[index % len(SERIES)].light for index in range(len(named))), QUIET.light]
@@ -110,7 +100,6 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
         "scale": {"domain": phases, "range": colours},
         "legend": {"title": f"{label}:", "orient": "top", "titleOrient": "left", "symbolType": "square", "columns": 3},
     }
-    limit = values([{"cap": cap}])
     return {
         "width": max(190, WIDTH - min(6 * max(len(bar["run"]) for bar in bars), 190)),
         "height": BAR_HEIGHT * len(bars),
@@ -125,23 +114,24 @@ def _panel(label: str, bars: Sequence[Bar], stage: str, cap: float) -> Spec:
                 "mark": {"type": "text", "align": "left", "dx": 5, "color": INK.light},
                 "encoding": {"y": y, "x": {"field": "at", **x}, "text": {"field": "text"}},
             },
-            {
-                "data": limit,
-                "mark": {"type": "rule", "color": CAP.light, "strokeWidth": 1.6},
-                "encoding": {"x": {"field": "cap", **x}},
-            },
-            {
-                "data": limit,
-                "mark": {
-                    "type": "text",
-                    "align": "right",
-                    "baseline": "bottom",
-                    "dx": 2,
-                    "dy": -3,
-                    "color": CAP.light,
-                    "text": f"cap {cap:.0f} s",
-                },
-                "encoding": {"x": {"field": "cap", **x}, "y": {"value": 0}},
-            },
+            *cap_line(cap, f"cap {cap:.0f} s", x, dx=2),
         ],
     }
+
+
+def _laid_out(
+    bars: Sequence[Bar], named: Sequence[str]
+) -> tuple[list[dict[str, typing.Any]], list[dict[str, typing.Any]]]:
+    """The phases of each bar one after another, those that no cap counts last; and where each bar ends."""
+    segments, ends = [], []
+    for bar in bars:
+        at = 0.0
+        for phase in named:
+            seconds = bar["phases"].get(phase, 0.0)
+            segments.append({"run": bar["run"], "phase": phase, "from": at, "to": at + seconds})
+            at += seconds
+        rest = math.fsum(seconds for phase, seconds in bar["phases"].items() if phase not in named)
+        segments.append({"run": bar["run"], "phase": UNCOUNTED, "from": at, "to": at + rest})
+        said = "" if bar["total"] is None else f"{bar['total']:.1f} s"
+        ends.append({"run": bar["run"], "at": at + rest, "text": said})
+    return segments, ends

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from results.report.theme import vega_config
+from results.report.theme import CAP, vega_config
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # its name; nothing is fetched
 WIDTH = 340  # of the plot; with labels a chart is about 430 wide
@@ -55,6 +55,25 @@ def specification(**parts: typing.Any) -> Spec:
 
 def values(rows: Iterable[typing.Mapping[str, typing.Any]]) -> dict[str, typing.Any]:
     return {"values": [dict(row) for row in rows]}
+
+
+def cap_line(cap: float, text: str, x: Spec, dx: int) -> list[Spec]:
+    """A vertical line where a cap is, and its name beside the upper end."""
+    data = values([{"cap": cap}])
+    place = {"field": "cap", **x}
+    named = {"type": "text", "align": "right", "baseline": "bottom", "dx": dx, "dy": -3}
+    return [
+        {
+            "data": data,
+            "mark": {"type": "rule", "color": CAP.light, "strokeWidth": 1.6},
+            "encoding": {"x": place},
+        },
+        {
+            "data": data,
+            "mark": {**named, "color": CAP.light, "text": text},
+            "encoding": {"x": place, "y": {"value": 0}},
+        },
+    ]
 
 
 def axis_title(text: str, **more: typing.Any) -> dict[str, typing.Any]:

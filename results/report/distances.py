@@ -160,19 +160,7 @@ def _to_the_record(comparable: Sequence[Subject], frontier: Frontier) -> list[Di
 
 def differences(found: Sequence[Difference], x_title: str) -> Spec:
     """A forest plot: a point and its interval a row, zero as the line that matters."""
-    rows: list[dict[str, typing.Any]] = []
-    for one in found:
-        half = one.half_width or 0.0
-        rows.append(
-            {
-                "name": one.name,
-                "x": one.difference,
-                "low": one.difference - half,
-                "high": one.difference + half,
-                "clear": one.is_clear,
-                "text": one.text,
-            }
-        )
+    rows = [_row(one) for one in found]
     domain = padded([0.0, *(row[key] for row in rows for key in ("low", "high"))], 0.08)
     y = {
         "field": "name",
@@ -223,3 +211,15 @@ def differences(found: Sequence[Difference], x_title: str) -> Spec:
             },
         ],
     )
+
+
+def _row(one: Difference) -> dict[str, typing.Any]:
+    half = one.half_width or 0.0
+    return {
+        "name": one.name,
+        "x": one.difference,
+        "low": one.difference - half,
+        "high": one.difference + half,
+        "clear": one.is_clear,
+        "text": one.text,
+    }

@@ -11,6 +11,7 @@ from results.report.chart import (
     Chart,
     Spec,
     axis_title,
+    cap_line,
     padded,
     specification,
     spread_out,
@@ -18,7 +19,7 @@ from results.report.chart import (
 )
 from results.report.compressors import compressor_lines
 from results.report.subject import Subject, artifact_parts, same_text
-from results.report.theme import ACCENT, AXIS, CAP, GRID, INK, MUTED, series
+from results.report.theme import ACCENT, AXIS, GRID, INK, MUTED, series
 from results.stats import mean
 
 BAR_HEIGHT = 26
@@ -103,24 +104,7 @@ def _bytes_spec(points: Sequence[dict[str, typing.Any]], cap: float, references:
             "encoding": {"x": {"field": "x", **x}, "y": {"field": "y", **y}, "color": by(0), "shape": by(2)},
         },
         *_names_of_points(_labels(rows, domain, widest), x, y, widest),
-        {
-            "data": values([{"x": cap / 1e6}]),
-            "mark": {"type": "rule", "color": CAP.light, "strokeWidth": 1.6},
-            "encoding": {"x": {"field": "x", **x}},
-        },
-        {
-            "data": values([{"x": cap / 1e6}]),
-            "mark": {
-                "type": "text",
-                "align": "right",
-                "baseline": "bottom",
-                "dx": 4,
-                "dy": -3,
-                "color": CAP.light,
-                "text": f"cap {cap / 1e6:g} MB",
-            },
-            "encoding": {"x": {"field": "x", **x}, "y": {"value": 0}},
-        },
+        *cap_line(cap / 1e6, f"cap {cap / 1e6:g} MB", x, dx=4),
     ]
     return specification(layer=[*_reference_lines(references, y, domain), *layer])
 

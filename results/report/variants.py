@@ -3,7 +3,7 @@
 import typing
 from collections.abc import Sequence
 
-from results.report.chart import WIDTH, Absent, Chart, log_ticks, specification, thinned, values
+from results.report.chart import WIDTH, Absent, Chart, Spec, log_ticks, specification, thinned, values
 from results.report.subject import Subject
 from results.report.theme import ACCENT, GRID, INK, MUTED, series
 
@@ -28,37 +28,6 @@ def losses_chart(subjects: Sequence[Subject]) -> Chart | Absent:
                 {"variant": subject.label, "seed": str(seed), "x": x, "y": y} for x, y in thinned(trace.loss, POINTS)
             ]
         behind += [{"variant": subject.label, "x": x, "y": y} for x, y in base]
-    lowest, highest = min(row["y"] for row in rows), max(row["y"] for row in rows)
-    domain = [lowest * 0.96, highest * 1.04]
-    axes = {
-        "x": {
-            "field": "x",
-            "type": "quantitative",
-            "axis": {"title": None, "tickCount": 2, "format": "~s", "labelFlush": True},
-        },
-        "y": {
-            "field": "y",
-            "type": "quantitative",
-            "scale": {"type": "log", "domain": domain, "nice": False},
-            "axis": {"title": None, "values": log_ticks(*domain)[::2], "format": "~g", "gridColor": GRID.light},
-        },
-    }
-    panel = {
-        "width": PANEL_WIDTH,
-        "height": PANEL_HEIGHT,
-        "layer": [
-            {
-                "mark": {"type": "line", "strokeWidth": 2.4, "color": GRID.light},
-                "transform": [{"filter": "datum.seed === null"}],
-                "encoding": axes,
-            },
-            {
-                "mark": {"type": "line", "strokeWidth": 1.1, "color": ACCENT.light},
-                "transform": [{"filter": "datum.seed !== null"}],
-                "encoding": axes | {"detail": {"field": "seed"}},
-            },
-        ],
-    }
     labels = [one.label for one in known]
     final = [(one.label, [trace.loss[-1][1] for trace in one.traces.values() if trace.loss]) for one in known]
     return Chart(
@@ -87,9 +56,44 @@ def losses_chart(subjects: Sequence[Subject]) -> Chart | Absent:
             },
             columns=COLUMNS,
             spacing=14,
-            spec=panel,
+            spec=_loss_panel([row["y"] for row in rows]),
         ),
     )
+
+
+def _loss_panel(losses: Sequence[float]) -> Spec:
+    """A line a seed; behind them the one without a seed, in grey. All panels have one scale."""
+    lowest, highest = min(losses), max(losses)
+    domain = [lowest * 0.96, highest * 1.04]
+    axes = {
+        "x": {
+            "field": "x",
+            "type": "quantitative",
+            "axis": {"title": None, "tickCount": 2, "format": "~s", "labelFlush": True},
+        },
+        "y": {
+            "field": "y",
+            "type": "quantitative",
+            "scale": {"type": "log", "domain": domain, "nice": False},
+            "axis": {"title": None, "values": log_ticks(*domain)[::2], "format": "~g", "gridColor": GRID.light},
+        },
+    }
+    return {
+        "width": PANEL_WIDTH,
+        "height": PANEL_HEIGHT,
+        "layer": [
+            {
+                "mark": {"type": "line", "strokeWidth": 2.4, "color": GRID.light},
+                "transform": [{"filter": "datum.seed === null"}],
+                "encoding": axes,
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.1, "color": ACCENT.light},
+                "transform": [{"filter": "datum.seed !== null"}],
+                "encoding": axes | {"detail": {"field": "seed"}},
+            },
+        ],
+    }
 
 
 def step_times_chart(subjects: Sequence[Subject]) -> Chart | Absent:

@@ -16,6 +16,7 @@ from results.verbs.shared import (
     JSON,
     RUNS_DIR,
     USAGE,
+    chosen_form,
     code_of,
     filled,
     guarded,
@@ -67,9 +68,9 @@ def collect(
 
     Exit code 1 where a run failed, 3 where one is missing or its log tells no score, of --all too; 5 where damaged.
     """
-    form = "json" if as_json else form
+    form = chosen_form(form, as_json, FORMS)
     ids = submissions or []
-    if wrong := _wrong(ids, everything, table, base, form):
+    if wrong := _wrong(ids, everything, table, base):
         print(wrong, file=sys.stderr)
         sys.exit(USAGE)
 
@@ -83,9 +84,7 @@ def collect(
     guarded(run, debug)
 
 
-def _wrong(ids: Sequence[str], everything: bool, table: str | None, base: str | None, form: str) -> str | None:
-    if form not in FORMS:
-        return f"--format {form!r} is not known; there are {', '.join(FORMS)}"
+def _wrong(ids: Sequence[str], everything: bool, table: str | None, base: str | None) -> str | None:
     if table is not None and table not in TABLES:
         return f"--table {table!r} is not known; there are {', '.join(TABLES)}"
     if everything == bool(ids):

@@ -13,11 +13,13 @@ from results.verbs.shared import (
     DEBUG,
     FAILED,
     FORMATS,
+    FRONTIER,
     GATE,
     JSON,
     NOT_FINISHED,
     RUNS_DIR,
     USAGE,
+    chosen_form,
     filled,
     guarded,
     terminal_width,
@@ -34,9 +36,6 @@ POLICY = typer.Option(
     "--policy",
     help="Whose claim rule decides: a name, or a TOML file. Without it the submission's, else record-2026-03.",
     show_default=False,
-)
-FRONTIER = typer.Option(
-    "--frontier", help="Date of a frontier, or a TOML file of rows. Without it the policy's.", show_default=False
 )
 BYTES_PER_TOKEN = typer.Option(
     "--bytes-per-token",
@@ -72,10 +71,7 @@ def compare(
     Exit code 4 where the chosen policy's claim is not met, or not known to be; 3 where seeds are still missing; 1
     where one failed.
     """
-    form = "json" if as_json else form
-    if form not in FORMATS:
-        print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
-        sys.exit(USAGE)
+    form = chosen_form(form, as_json, FORMATS)
 
     def run() -> int:
         from golf_core.fields import ConfigError

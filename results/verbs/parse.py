@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import BACKEND, DEBUG, FORMATS, JSON, USAGE, guarded, terminal_width
+from results.verbs.shared import BACKEND, DEBUG, FORMATS, JSON, USAGE, chosen_form, guarded, terminal_width
 
 FORMS = (*FORMATS, "html")
 LOGS = (".log", ".txt")
@@ -38,10 +38,7 @@ def parse(
 
     A value that the log does not tell, or tells in two ways, is left out with the reason; none is guessed.
     """
-    form = "json" if as_json else form
-    if form not in FORMS:
-        print(f"--format {form!r} is not known; there are {', '.join(FORMS)}", file=sys.stderr)
-        sys.exit(USAGE)
+    form = chosen_form(form, as_json, FORMS)
 
     def run() -> int:
         from results.parse.reader import parse_file

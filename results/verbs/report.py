@@ -9,9 +9,9 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, JSON, RUNS_DIR, USAGE, code_of, guarded
+from results.verbs.shared import DEBUG, JSON, RUNS_DIR, USAGE, chosen_form, code_of, guarded
 
-FORMATS = ("html", "json")
+FORMS = ("html", "json")
 
 
 @contextlib.contextmanager
@@ -23,6 +23,16 @@ def naming(option: str, place: Path) -> Iterator[None]:
         raise OSError(
             f"{place} cannot be written ({error.strerror or error}); name another place with {option}"
         ) from None
+
+
+def _check_places(out: Path | None, charts: Path | None) -> None:
+    """Leaves with the exit code of usage where a file is to be a folder, or the other way round."""
+    if out is not None and out.is_dir():
+        print(f"--out {out} is a folder; name a file, such as {out / 'report.html'}", file=sys.stderr)
+        sys.exit(USAGE)
+    if charts is not None and charts.exists() and not charts.is_dir():
+        print(f"--charts {charts} is a file; name a folder, which need not be there", file=sys.stderr)
+        sys.exit(USAGE)
 
 
 def report(
@@ -52,16 +62,8 @@ def report(
     debug: typing.Annotated[bool, DEBUG] = False,
 ) -> None:
     """Write one HTML page: verdict, tables, charts. The page loads nothing and needs no network."""
-    form = "json" if as_json else form
-    if form not in FORMATS:
-        print(f"--format {form!r} is not known; there are {', '.join(FORMATS)}", file=sys.stderr)
-        sys.exit(USAGE)
-    if out is not None and out.is_dir():
-        print(f"--out {out} is a folder; name a file, such as {out / 'report.html'}", file=sys.stderr)
-        sys.exit(USAGE)
-    if charts is not None and charts.exists() and not charts.is_dir():
-        print(f"--charts {charts} is a file; name a folder, which need not be there", file=sys.stderr)
-        sys.exit(USAGE)
+    form = chosen_form(form, as_json, FORMS)
+    _check_places(out, charts)
 
     def run() -> int:
         from results.project import load_project

@@ -32,6 +32,9 @@ RUNS_DIR = typer.Option(
     help="Folder of runs (default: runs_dir of golf.toml, else runs).",
     show_default=False,
 )
+FRONTIER = typer.Option(
+    "--frontier", help="Date of a frontier, or a TOML file of rows. Without it the policy's.", show_default=False
+)
 JSON = typer.Option("--json", help="Print JSON with schema_version.")
 DEBUG = typer.Option("--debug", help="Show the trace of an error.")
 
@@ -65,6 +68,15 @@ def guarded(command: Callable[[], int], debug: bool) -> typing.NoReturn:
         print(error, file=sys.stderr)
         code = next(code for kind, code in codes if isinstance(error, kind))
     sys.exit(code)
+
+
+def chosen_form(form: str, as_json: bool, forms: Sequence[str]) -> str:
+    """What --format says, or json where --json stands; leaves with the exit code of usage where there is none such."""
+    form = "json" if as_json else form
+    if form not in forms:
+        print(f"--format {form!r} is not known; there are {', '.join(forms)}", file=sys.stderr)
+        sys.exit(USAGE)
+    return form
 
 
 def terminal_width() -> int | None:

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, guarded, terminal_width
+from results.verbs.shared import (
+    DEBUG,
+    FRONTIER,
+    GATE,
+    JSON,
+    NOT_FINISHED,
+    RUNS_DIR,
+    USAGE,
+    chosen_form,
+    guarded,
+    terminal_width,
+)
 
 if typing.TYPE_CHECKING:
     from results.untrusted import Folder
@@ -17,6 +28,16 @@ if typing.TYPE_CHECKING:
 
 FORMS = ("table", "md", "json")
 DEFAULT_POLICY = "record-2026-03"
+POLICY = typer.Option(
+    "--policy",
+    help=f"Name or TOML file (default: the registered one of ours, else {DEFAULT_POLICY}).",
+    show_default=False,
+)
+AGAINST = typer.Option(
+    "--against",
+    help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
+    show_default=False,
+)
 
 
 def verify(
@@ -24,30 +45,9 @@ def verify(
         str,
         typer.Argument(metavar="FOLDER|SUBMISSION", help="A submission folder, or an id of ours.", show_default=False),
     ],
-    policy: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help=f"Name or TOML file (default: the registered one of ours, else {DEFAULT_POLICY}).",
-            show_default=False,
-        ),
-    ] = None,
-    against: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
-            show_default=False,
-        ),
-    ] = None,
-    frontier: typing.Annotated[
-        str | None,
-        typer.Option(
-            "--frontier",
-            help="Date of a frontier, or a TOML file of rows. Without it the policy's.",
-            show_default=False,
-        ),
-    ] = None,
+    policy: typing.Annotated[str | None, POLICY] = None,
+    against: typing.Annotated[str | None, AGAINST] = None,
+    frontier: typing.Annotated[str | None, FRONTIER] = None,
     allow_unknown: typing.Annotated[
         bool,
         typer.Option("--allow-unknown", help="Exit 0 where nothing failed, though something is unknown."),
@@ -73,10 +73,7 @@ def verify(
     unknown, and unknown is no pass. What it is held against is the best row
     of the policy's frontier that is dated before the submission's own date.
     """
-    form = "json" if as_json else form
-    if form not in FORMS:
-        print(f"--format {form!r} is not known; there are {', '.join(FORMS)}", file=sys.stderr)
-        sys.exit(USAGE)
+    form = chosen_form(form, as_json, FORMS)
 
     def run() -> int:
         from golf_core.fields import ConfigError
