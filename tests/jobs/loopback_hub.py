@@ -70,7 +70,7 @@ class LoopbackHub:
         self.tokens: set[str] | None = None  # that may read; None: everybody may
         self.rate: float | None = None  # bytes a second of each connection; None: no limit
         self.lock, self.paused, self.resume = threading.Lock(), threading.Event(), threading.Event()
-        self.server = QuietServer(("127.0.0.1", port), _handler(self))
+        self.server = HubServer(self, port)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     def __enter__(self) -> "LoopbackHub":
@@ -122,8 +122,12 @@ class LoopbackHub:
         ]
 
 
-class QuietServer(ThreadingHTTPServer):
+class HubServer(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, hub: LoopbackHub, port: int) -> None:
+        self.hub = hub
+        super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, *_: object) -> None:
         """A client that was killed is no error of ours."""
@@ -141,126 +145,128 @@ def listed(folder: Path) -> dict[str, dict[str, typing.Any]]:
     return found
 
 
-def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HubServer
 
-        def log_message(self, *_: object) -> None:
-            pass
+    @property
+    def hub(self) -> LoopbackHub:
+        return self.server.hub
 
-        def do_HEAD(self) -> None:
-            self.answer()
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def do_GET(self) -> None:
-            self.answer()
+    def do_HEAD(self) -> None:
+        self.answer()
 
-        def do_POST(self) -> None:
-            self.answer()
+    def do_GET(self) -> None:
+        self.answer()
 
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
-            authorized = "authorization" in self.headers
-            host = self.headers.get("Host", "")
-            hub.requests.append(Request(self.command, path, self.headers.get("Range"), authorized, host))
-            fault = None if path.startswith("/datasets/") and path.endswith(LFS_SUFFIXES) else hub.fault_for(path)
-            if fault is not None and fault.kind.isdigit():
-                return self.send(int(fault.kind), b"{}", {"Content-Type": "application/json", **fault.headers})
-            if fault is not None and fault.kind == "page" and not path.startswith("/cdn/"):
-                return self.send(200, PAGE, {"Content-Type": "text/html"})
-            if path.startswith("/cdn/"):
-                _, _, commit, name = path.split("/", 3)
-                return self.file(hub.commits[commit].folder, name, fault)
-            token = self.headers.get("authorization", "").removeprefix("Bearer ")
-            if hub.tokens is not None and token not in hub.tokens:
-                code, word = (403, "GatedRepo") if token else (401, "GatedRepo")
-                return self.send(code, b"{}", {"X-Error-Code": word, "X-Error-Message": f"no {token}"})
-            return self.route(path, body, fault)
+    def do_POST(self) -> None:
+        self.answer()
 
-        def route(self, path: str, body: bytes, fault: Fault | None) -> None:
-            for start in (f"/api/datasets/{REPO}", f"/datasets/{REPO}/resolve"):
-                if path == start or path.startswith(f"{start}/"):
-                    break
-            else:
-                return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-            verb, _, rest = path.removeprefix(start).lstrip("/").partition("/")
-            if start.endswith("resolve"):
-                verb, rest = "resolve", f"{verb}/{rest}"
-            revision, _, name = rest.partition("/")
-            commit = hub.main if revision in ("", "main") else revision
-            if commit not in hub.commits:
-                return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            found = hub.commits[commit].files
-            if verb == "resolve":
-                return self.resolve(commit, name, fault)
-            if verb == "paths-info":
-                paths = urllib.parse.parse_qs(body.decode())["paths"]
-                return self.json([found[path] for path in paths if path in found])
-            if verb == "tree":
-                return self.json([one for path, one in found.items() if path.startswith(name)])
-            siblings = [{"rfilename": path} for path in found]
-            return self.json({"id": REPO, "sha": commit, "siblings": siblings, "tags": [], "private": False})
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        authorized = "authorization" in self.headers
+        host = self.headers.get("Host", "")
+        self.hub.requests.append(Request(self.command, path, self.headers.get("Range"), authorized, host))
+        fault = None if path.startswith("/datasets/") and path.endswith(LFS_SUFFIXES) else self.hub.fault_for(path)
+        if fault is not None and fault.kind.isdigit():
+            return self.send(int(fault.kind), b"{}", {"Content-Type": "application/json", **fault.headers})
+        if fault is not None and fault.kind == "page" and not path.startswith("/cdn/"):
+            return self.send(200, PAGE, {"Content-Type": "text/html"})
+        if path.startswith("/cdn/"):
+            _, _, commit, name = path.split("/", 3)
+            return self.file(self.hub.commits[commit].folder, name, fault)
+        token = self.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.hub.tokens is not None and token not in self.hub.tokens:
+            code, word = (403, "GatedRepo") if token else (401, "GatedRepo")
+            return self.send(code, b"{}", {"X-Error-Code": word, "X-Error-Message": f"no {token}"})
+        return self.route(path, body, fault)
 
-        def resolve(self, commit: str, name: str, fault: Fault | None) -> None:
-            if (facts := hub.commits[commit].files.get(name)) is None:
-                return self.send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
-            etag = facts["lfs"]["oid"] if "lfs" in facts else facts["oid"]
-            headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(facts["size"])}
-            if "lfs" in facts:  # another origin, which must not see the token
-                location = f"http://localhost:{hub.port}/cdn/{commit}/{urllib.parse.quote(name)}"
-                return self.send(302, b"", {**headers, "Location": location, "ETag": f'"{etag}"'})
-            return self.file(hub.commits[commit].folder, name, fault, {**headers, "ETag": f'"{etag}"'})
+    def route(self, path: str, body: bytes, fault: Fault | None) -> None:
+        for start in (f"/api/datasets/{REPO}", f"/datasets/{REPO}/resolve"):
+            if path == start or path.startswith(f"{start}/"):
+                break
+        else:
+            return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        verb, _, rest = path.removeprefix(start).lstrip("/").partition("/")
+        if start.endswith("resolve"):
+            verb, rest = "resolve", f"{verb}/{rest}"
+        revision, _, name = rest.partition("/")
+        commit = self.hub.main if revision in ("", "main") else revision
+        if commit not in self.hub.commits:
+            return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        found = self.hub.commits[commit].files
+        if verb == "resolve":
+            return self.resolve(commit, name, fault)
+        if verb == "paths-info":
+            paths = urllib.parse.parse_qs(body.decode())["paths"]
+            return self.json([found[path] for path in paths if path in found])
+        if verb == "tree":
+            return self.json([one for path, one in found.items() if path.startswith(name)])
+        siblings = [{"rfilename": path} for path in found]
+        return self.json({"id": REPO, "sha": commit, "siblings": siblings, "tags": [], "private": False})
 
-        def file(
-            self, folder: Path, name: str, fault: Fault | None, headers: typing.Mapping[str, str] | None = None
-        ) -> None:
-            data, kind = (folder / name).read_bytes(), None if fault is None else fault.kind
-            asked = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
-            start = int(asked) if asked and kind != "whole" else 0
-            told = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **(headers or {})}
-            if kind == "page":
-                return self.send(200, PAGE, {"Content-Type": "text/html"})
-            if kind == "packed":
-                return self.send(200, gzip.compress(data), {**told, "Content-Encoding": "gzip"})
-            if kind == "empty":
-                return self.send(200, b"", told)
-            if kind == "short":
-                data = data[: len(data) // 2]
-            if kind == "wrong":
-                data = data[:-1] + bytes([data[-1] ^ 1])
-            shown = start + 1 if kind == "shifted" else start
-            if asked and kind != "whole":
-                told["Content-Range"] = f"bytes {shown}-{len(data) - 1}/{len(data)}"
-            self.send(206 if asked and kind != "whole" else 200, data[start:], told, kind)
+    def resolve(self, commit: str, name: str, fault: Fault | None) -> None:
+        if (facts := self.hub.commits[commit].files.get(name)) is None:
+            return self.send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+        etag = facts["lfs"]["oid"] if "lfs" in facts else facts["oid"]
+        headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(facts["size"])}
+        if "lfs" in facts:  # another origin, which must not see the token
+            location = f"http://localhost:{self.hub.port}/cdn/{commit}/{urllib.parse.quote(name)}"
+            return self.send(302, b"", {**headers, "Location": location, "ETag": f'"{etag}"'})
+        return self.file(self.hub.commits[commit].folder, name, fault, {**headers, "ETag": f'"{etag}"'})
 
-        def json(self, value: object) -> None:
-            self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def file(
+        self, folder: Path, name: str, fault: Fault | None, headers: typing.Mapping[str, str] | None = None
+    ) -> None:
+        data, kind = (folder / name).read_bytes(), None if fault is None else fault.kind
+        asked = self.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+        start = int(asked) if asked and kind != "whole" else 0
+        told = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **(headers or {})}
+        if kind == "page":
+            return self.send(200, PAGE, {"Content-Type": "text/html"})
+        if kind == "packed":
+            return self.send(200, gzip.compress(data), {**told, "Content-Encoding": "gzip"})
+        if kind == "empty":
+            return self.send(200, b"", told)
+        if kind == "short":
+            data = data[: len(data) // 2]
+        if kind == "wrong":
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        shown = start + 1 if kind == "shifted" else start
+        if asked and kind != "whole":
+            told["Content-Range"] = f"bytes {shown}-{len(data) - 1}/{len(data)}"
+        self.send(206 if asked and kind != "whole" else 200, data[start:], told, kind)
 
-        def send(self, code: int, body: bytes, headers: typing.Mapping[str, str], kind: str | None = None) -> None:
-            self.send_response(code)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            try:
-                half = len(body) // 2
-                self.wfile.write(body[:half])
-                if kind == "pause":
-                    hub.paused.set()
-                    hub.resume.wait()
-                if kind in ("cut", "pause"):
-                    self.close_connection = True
-                    return
-                for start in range(half, len(body), BLOCK):
-                    self.wfile.write(body[start : start + BLOCK])
-                    if hub.rate:
-                        time.sleep(BLOCK / hub.rate)
-            except OSError:  # the client left
+    def json(self, value: object) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def send(self, code: int, body: bytes, headers: typing.Mapping[str, str], kind: str | None = None) -> None:
+        self.send_response(code)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        try:
+            half = len(body) // 2
+            self.wfile.write(body[:half])
+            if kind == "pause":
+                self.hub.paused.set()
+                self.hub.resume.wait()
+            if kind in ("cut", "pause"):
                 self.close_connection = True
-
-    return Handler
+                return
+            for start in range(half, len(body), BLOCK):
+                self.wfile.write(body[start : start + BLOCK])
+                if self.hub.rate:
+                    time.sleep(BLOCK / self.hub.rate)
+        except OSError:  # the client left
+            self.close_connection = True
 
 
 def write_demo_hub(folder: Path, train_shards: int = 3) -> Path:
