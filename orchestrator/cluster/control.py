@@ -33,6 +33,7 @@ from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
 from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Lease, Ledger
+from orchestrator.ledger.travel import event_to_dict
 from orchestrator.money.admission import Admission
 from orchestrator.money.rehearsal import has_run, write_rehearsed
 from orchestrator.money.spending import Meter, make_admission
@@ -140,7 +141,13 @@ class _Turn:
         submission = self.part.submission
         runs = [(run.seed, run.run_id) for run in submission.runs]
         return Member(
-            submission.recipe, submission.submission_id, runs, self.make, enlisted=self.admit, left=self.release
+            submission.recipe,
+            submission.submission_id,
+            runs,
+            self.make,
+            enlisted=self.admit,
+            left=self.release,
+            retry_failed=self.order.retry_failed,
         )
 
     def admit(self, lease: Lease) -> None:
@@ -198,7 +205,7 @@ class Teller:
     def events(self) -> None:
         for event in transfer.events_of(self.ledger, self.sids, self.run_ids, self.seen):
             self.seen = event.seq
-            say("event", origin=self.ledger.name, **transfer.event_to_dict(event))
+            say("event", origin=self.ledger.name, **event_to_dict(event))
 
     def _rows(self, member: Member, controlled: bool) -> None:
         sid = member.submission_id

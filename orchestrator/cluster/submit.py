@@ -14,13 +14,14 @@ from orchestrator.case import lease_of_submission
 from orchestrator.cluster.order import Order, Part
 from orchestrator.cluster.remote import Head
 from orchestrator.cluster.site import Cluster
-from orchestrator.cluster.transfer import Seen, event_from_dict, fetch, sealed_here
+from orchestrator.cluster.transfer import Seen, fetch, sealed_here
 from orchestrator.cluster.wire import Frame
-from orchestrator.drive import register
+from orchestrator.drive import failed_unasked, register
 from orchestrator.errors import BackendFailure
 from orchestrator.finish import finish, runs_flag
 from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Lease, Ledger
+from orchestrator.ledger.travel import event_from_dict
 from orchestrator.limits import limits_of
 from orchestrator.money.admission import Purse
 from orchestrator.money.budget import Terms, reserve
@@ -113,6 +114,10 @@ def send_order(sending: Sending, ledger: Ledger, view: View) -> str:
             ledger.release(lease)
     url = sending.cluster.server.url
     view.note(f"the controller is job {job} on {url}" + ("" if began else ", begun by another submit"))
+    if sending.retry_failed and not began:
+        view.note(
+            "unless that one was told --retry-failed, what failed is tried again when it has ended: stay until then"
+        )
     data = {"address": url, "state_dir": sending.cluster.options.state_dir, "job": job, "began": began}
     for submission in submissions:
         ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
@@ -138,6 +143,7 @@ class Follower:
     def __init__(self, ledger: Ledger | None, view: View, several: bool = False) -> None:
         self.ledger, self.view, self.several = ledger, view, several
         self.origin = ""
+        self.rows: dict[str, Sequence[Row]] = {}  # of each submission, the last
         self.shown: dict[tuple[str, int], tuple[str, int]] = {}
         self.ended: Frame | None = None  # the last word of the controller
 
@@ -158,6 +164,7 @@ class Follower:
 
     def _show(self, submission_id: str, name: str, rows: Sequence[Row]) -> None:
         """Of one submission all that moves; of many, side by side, a line where a run's state changes."""
+        self.rows[submission_id] = rows
         if not self.several:
             self.view.update(rows)
             return
@@ -222,12 +229,16 @@ def run_on_cluster(sending: Sending, quiet: bool, ledger: Ledger, view: View) ->
 
 
 def _control(sending: Sending, ledger: Ledger, view: View) -> Frame:
-    """Have a controller, and follow it to its last word. One that was lost with its head is started again."""
+    """Have a controller, and follow it to its last word. One that was lost with its head is started again, and one
+    that another submit began is followed by ours, where that one left failures which this submit wants to try again."""
     for _ in range(AGAIN):
         job = send_order(sending, ledger, view)
         follower = Follower(ledger, view, several=len(sending.submissions()) > 1)
         follow(sending.cluster.head, job, follower)
-        if follower.ended is not None:
+        if follower.ended is None:
+            view.note(f"the controller {job} is gone without a last word")
+        elif not (sending.retry_failed and any(failed_unasked(ledger, *one) for one in follower.rows.items())):
             return follower.ended
-        view.note(f"the controller {job} is gone without a last word")
+    if follower.ended is not None:
+        return follower.ended
     raise BackendFailure(f"the controller {job} was lost {AGAIN} times; look at its log in Ray's dashboard")

@@ -14,22 +14,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, SEAL, RunDirError, file_sha256, verify_seal
+from golf_core.rundir import BUNDLE, RUN, SEAL, RunDirError, file_sha256, read_json, verify_seal
 from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of, inspect
 from orchestrator.cluster.wire import sha256
 from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.grids.status import grids
 from orchestrator.ledger.store import Event, Ledger
+from orchestrator.ledger.travel import event_from_dict, event_to_dict
 from orchestrator.proc import folder_lock
-from orchestrator.spec import SUBMISSION_DIGITS, Submission
+from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id
 
 SCHEMA_VERSION = 1
 FETCHED = "attempt_fetched"
 CONTROLLER_JOB = "controller_job"
 OVER = ("counted", "void", "failed", "damaged")  # what will not change by itself
 PIECE_BYTES = 16 << 20  # that one command brings: its log passes through the head's memory
-EVENT_FACTS = ("seq", "at", "kind", "submission_id", "run_id", "attempt_id", "token", "data")
 TRIES = 2
 PATIENCE = 600.0  # seconds that another fetch into the same folder may take
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -87,14 +87,6 @@ def events_of(ledger: Ledger, submission_ids: Collection[str], run_ids: Collecti
     """Of submissions, and of their runs in others."""
     found = ledger.events(after=after)
     return [event for event in found if event.submission_id in submission_ids or event.run_id in run_ids]
-
-
-def event_to_dict(event: Event) -> dict[str, typing.Any]:
-    return {name: getattr(event, name) for name in EVENT_FACTS}
-
-
-def event_from_dict(told: Mapping[str, typing.Any]) -> Event:
-    return Event(data=dict(told["data"]), **{name: told[name] for name in EVENT_FACTS if name != "data"})
 
 
 def _tell(run_id: str, attempt: Attempt) -> dict[str, typing.Any]:
@@ -201,16 +193,16 @@ class Seen:
 
 
 def _there(state: Path, told: Mapping[str, typing.Any]) -> There:
-    name, files = str(told["attempt_id"]), {}
-    if not re.fullmatch(r"[0-9a-f]+-a[1-9][0-9]*", name):
-        raise ValueError(name)
+    run_id, number, name, files = str(told["run_id"]), int(told["number"]), str(told["attempt_id"]), {}
+    if not re.fullmatch(r"[0-9a-f]{64}", run_id) or number < 1 or name != attempt_id(run_id, number):
+        raise ValueError(f"{name} is not attempt {number} of {run_id}")  # it would take the place of another run's
     for file, entry in told["files"].items():
         if not NAME.fullmatch(file) or type(entry["size"]) is not int or entry["size"] < 0:
             raise ValueError(file)
         files[file] = (entry["size"], str(entry["sha256"]))
     facts = {key: str(told[key]) for key in ("state", "cls", "stage", "message")}
-    attempt = Attempt(state / ATTEMPTS / name, int(told["number"]), train_sealed=bool(told["train_sealed"]), **facts)
-    return There(str(told["run_id"]), attempt, files)
+    attempt = Attempt(state / ATTEMPTS / name, number, train_sealed=bool(told["train_sealed"]), **facts)
+    return There(run_id, attempt, files)
 
 
 def check_made_here(runs_dir: Path, run_ids: Sequence[str], origin: str) -> None:
@@ -296,8 +288,11 @@ def _bring(
     if SEAL in there.files and there.attempt.state == "counted":
         try:
             verify_seal(scratch)
+            run_id = read_json(scratch / RUN).get("run_id")
         except RunDirError as error:
             raise BackendFailure(f"{folder.name} does not match its seal: {error}") from None
+        if run_id != there.run_id:
+            raise BackendFailure(f"{folder.name} holds an attempt of another run, {run_id}")
     return scratch
 
 

@@ -130,6 +130,11 @@ class Account:
         """Beyond what is spent."""
         return math.fsum(one.claim for one in self.reservations.values()) - self.spent
 
+    def named(self, reservation: str, event: Event) -> Reservation | None:
+        """A reservation that the event may speak of: of its own submission."""
+        under = self.reservations.get(reservation)
+        return under if under is not None and under.submission_id == event.submission_id else None
+
     def of(self, submission_id: str) -> list[Reservation]:
         return [one for one in self.reservations.values() if one.submission_id == submission_id]
 
@@ -146,8 +151,8 @@ def account(events: Iterable[Event]) -> Account:
             made = Reservation(Terms.from_dict(event.data["terms"]), str(event.submission_id))
             if made.terms.reservation not in found.reservations:
                 for old in event.data.get("replaces", []):
-                    if old in found.reservations:
-                        found.reservations[old].released = True
+                    if (before := found.named(old, event)) is not None:
+                        before.released = True
                 found.reservations[made.terms.reservation] = current[made.submission_id] = made
         elif event.kind == STARTING:
             starts[attempt] = starts.get(attempt, 0) + 1
@@ -164,15 +169,39 @@ def account(events: Iterable[Event]) -> Account:
             execution = _execution(found, event)
             if execution is not None:
                 execution.spent_usd, execution.exact = float(event.data["usd"]), bool(event.data["exact"])
-        elif event.kind == RELEASED and event.data["reservation"] in found.reservations:
-            found.reservations[event.data["reservation"]].released = True
+        elif event.kind == RELEASED:
+            if (over := found.named(event.data["reservation"], event)) is not None:
+                over.released = True
         elif event.kind == REBUILT:
             found.unpriced += int(event.data.get("unpriced", 0))
     return found
 
 
+def check_event(kind: str, data: Mapping[str, typing.Any]) -> None:
+    """Raise KeyError, TypeError or ValueError for an event of another ledger that `account` could not count: a sum with
+    one amount that is no number is larger than no budget."""
+    amounts: list[typing.Any] = []
+    names: list[typing.Any] = []
+    if kind == RESERVED:
+        told = Terms.from_dict(data["terms"]).to_dict()
+        names = [told.pop("reservation"), *data.get("replaces", [])]
+        amounts = list(told.values())
+    elif kind in (SPENT, RELEASED):
+        names = [data["reservation"]]
+        if kind == SPENT:
+            names.append(data["execution"])
+            amounts = [data["usd"]]
+            bool(data["exact"])
+    elif kind == REBUILT:
+        amounts = [data.get("unpriced", 0)]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{kind} names {names!r}")
+    if not all(isinstance(one, int | float) and 0 <= one < math.inf for one in amounts):
+        raise ValueError(f"{kind} tells amounts {amounts!r}")
+
+
 def _execution(found: Account, event: Event) -> Execution | None:
-    under = found.reservations.get(event.data["reservation"])
+    under = found.named(event.data["reservation"], event)
     return under.executions.get(event.data["execution"]) if under is not None else None
 
 

@@ -219,3 +219,21 @@ def test_a_submission_is_found_at_the_controller_that_has_it(head):
     with Ledger.open(head.state) as ledger:
         write_job(ledger, "golf-3-1", [ASKED.submission_id])
     assert (head.seen().job, head.seen().several) == ("golf-3-1", False)
+
+
+def test_an_attempt_is_taken_for_its_own_run_alone(head, home):
+    """A head that tells of an attempt under the name of another run's, or sends another run's under its seal, is
+    refused: what was made here stays, and no seed is counted by the files of another."""
+    runs_dir = home.path.parent
+    mine = create(runs_dir, ASKED.run_json(ASKED.runs[1], 1, limits()), ASKED.bundle)
+    line, _, rest = printed(look, head.state, ASKED.submission_id, None, None).partition(b"\n")
+    told = json.loads(line)
+    told["attempts"][0]["attempt_id"] = mine.name
+    with pytest.raises(BackendFailure, match="is not attempt 1 of"):
+        Seen.from_bytes(json.dumps(told).encode() + b"\n" + rest)
+    shutil.rmtree(mine)
+    write_json(head.counted / RUN, ASKED.run_json(ASKED.runs[1], 2, limits()))
+    head.seal(head.counted)
+    with pytest.raises(BackendFailure, match="holds an attempt of another run"):
+        bring(head, home)
+    assert not (runs_dir / "attempts" / head.counted.name).exists()
