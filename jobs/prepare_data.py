@@ -12,8 +12,9 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli import Debug, Json, run
+from orchestrator.cli import run
 from orchestrator.errors import UsageError
+from orchestrator.options import Debug, Json
 
 CODES = "Exit codes: 0 ok · 1 damaged data · 2 usage or bad input · 3 not complete · 5 hub or disk · 130 interrupted"
 

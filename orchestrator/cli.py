@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from golf_core.rundir import RunDirError
+from orchestrator import options
 from orchestrator.errors import BACKEND, EXIT_CODES, INTERRUPTED, USAGE, CommandError, UsageError
 from orchestrator.settings import Settings
 
@@ -25,29 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RunsDir = typing.Annotated[str | None, typer.Option(help="Folder of ledger, attempts and outputs. Default: runs.")]
-Prefix = typing.Annotated[
-    str | None, typer.Argument(help="Submission id, its beginning, or a grid. Default: what runs, else the latest.")
-]
-DataFolder = typing.Annotated[str | None, typer.Option(help="Folder of shards. Default: the embedded corpus.")]
-Tokenizer = typing.Annotated[
-    str | None,
-    typer.Option(help="SentencePiece model that made the shards. Default: the one that DATA's manifest names."),
-]
-Address = typing.Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="A Ray cluster's job server, as in http://127.0.0.1:8265; auto on its head."),
-]
-Insecure = typing.Annotated[
-    bool, typer.Option("--insecure", help="Talk to a job server without a token over a network that others see.")
-]
-StateDir = typing.Annotated[str | None, typer.Option(help="Folder on the cluster's head. Default: ~/golf-runs.")]
-Json = typing.Annotated[bool, typer.Option("--json", help="One JSON object on stdout, with schema_version.")]
-Debug = typing.Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
-Sets = typing.Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field of the recipe; repeatable.")
-]
 
 
 def run(debug: bool, command: Callable[[], int]) -> typing.NoReturn:
@@ -88,92 +66,52 @@ def resolve(**flags: typing.Any) -> Settings:
 
 @app.command(epilog=EXIT_CODES)
 def submit(
-    seeds: typing.Annotated[str | None, typer.Option(help="Seeds in order. Default: 1337,42,2025.")] = None,
-    recipe: typing.Annotated[
-        str | None,
-        typer.Option(help="Recipe or grid: a name, or ./mine.py:function. Default: demo; with cuda legal_ttt."),
-    ] = None,
-    set_: Sets = None,
-    on: typing.Annotated[str | None, typer.Option(help="process, or ray (local Ray). Default: ray.")] = None,
-    policy: typing.Annotated[
-        str | None,
-        typer.Option(
-            help="A name, or a TOML file. Default: demo; with cuda exploration, on 8xH100 SXM record-2026-03."
-        ),
-    ] = None,
-    runs_dir: RunsDir = None,
-    data: DataFolder = None,
-    tokenizer: Tokenizer = None,
-    device: typing.Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu; of a grid, its own.")] = None,
-    gpus: typing.Annotated[
-        str | None, typer.Option(metavar="MODEL:COUNT", help="Of a seed, on one node: H100:8, any:1, or 0.")
-    ] = None,
-    max_gpus: typing.Annotated[int | None, typer.Option(help="GPUs at a time, of all submits together.")] = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-    node_dir: typing.Annotated[str | None, typer.Option(help="Folder on each node. Default: ~/golf-node.")] = None,
-    storage: typing.Annotated[
-        str | None, typer.Option(metavar="URI", help="Where sealed attempts are copied: file://, s3://, gs://.")
-    ] = None,
-    budget: typing.Annotated[float | None, typer.Option(help="USD that this runs folder may ever cost.")] = None,
-    price: typing.Annotated[float | None, typer.Option(help="USD an hour for the GPUs of a seed.")] = None,
-    provider: typing.Annotated[
-        str | None, typer.Option(help="Whose GPUs these are, for their listed price: aws, lambda, modal, runpod.")
-    ] = None,
-    max_attempts: typing.Annotated[
-        int | None, typer.Option(help="Attempts of a seed that may be paid for. Default: 3, the last two retries.")
-    ] = None,
-    dead_man_seconds: typing.Annotated[
-        float | None, typer.Option(help="Most that an attempt may take in all. Default: its limits added up.")
-    ] = None,
-    parallel: typing.Annotated[
-        bool, typer.Option("--parallel", help="All seeds at once: no canary goes first.")
-    ] = False,
-    no_rehearsal: typing.Annotated[
-        bool, typer.Option("--no-rehearsal", help="Rent all GPUs at once, for code that never ran on one.")
-    ] = False,
-    install_packages: typing.Annotated[
-        bool, typer.Option("--install-packages", help="Let Ray install our packages on the nodes.")
-    ] = False,
-    insecure: Insecure = False,
-    grid: typing.Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Variants of a recipe, from a TOML file; see docs/recipes.md.")
-    ] = None,
-    processes: typing.Annotated[
-        int | None, typer.Option(help="A seed. Default: 2 with two cores, or one a GPU; of a grid, its own.")
-    ] = None,
-    threads: typing.Annotated[int | None, typer.Option(help="Threads a process, on a CPU. Default: 1.")] = None,
-    dtype: typing.Annotated[str | None, typer.Option(help="bf16 or fp32. Default: what the CPU is fast at.")] = None,
-    launcher: typing.Annotated[str | None, typer.Option(help="torchrun, or python for one process alone.")] = None,
-    startup_seconds: typing.Annotated[float | None, typer.Option(help="Most before a first phase.")] = None,
-    silence_seconds: typing.Annotated[float | None, typer.Option(help="Most without a line of output.")] = None,
-    bundle: typing.Annotated[
-        Path | None, typer.Option(help="Run this train_gpt.py (an edited bundle) instead of the recipe's.")
-    ] = None,
-    script: typing.Annotated[
-        Path | None,
-        typer.Option(help="Run this train_gpt.py of anybody's, unedited, instead of a recipe; see docs/scripts.md."),
-    ] = None,
-    env: typing.Annotated[
-        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="For --script: a variable; repeatable.")
-    ] = None,
-    artifact: typing.Annotated[
-        str | None,
-        typer.Option(metavar="GLOB", help="For --script: the file of weights that it leaves. Default: *.ptz and such."),
-    ] = None,
-    retry_failed: typing.Annotated[
-        bool, typer.Option("--retry-failed", help="Try failures of the code again.")
-    ] = False,
-    dry_run: typing.Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    yes: typing.Annotated[bool, typer.Option("-y", "--yes", help="No question; local runs ask none.")] = False,
-    quiet: typing.Annotated[bool, typer.Option("-q", "--quiet", help="Only the submission id on stdout.")] = False,
-    json: Json = False,
-    debug: Debug = False,
+    seeds: options.Seeds = None,
+    recipe: options.Recipe = None,
+    set_: options.Sets = None,
+    on: options.On = None,
+    policy: options.Policy = None,
+    runs_dir: options.RunsDir = None,
+    data: options.DataFolder = None,
+    tokenizer: options.Tokenizer = None,
+    device: options.Device = None,
+    gpus: options.Gpus = None,
+    max_gpus: options.MaxGpus = None,
+    address: options.Address = None,
+    state_dir: options.StateDir = None,
+    node_dir: options.NodeDir = None,
+    storage: options.Storage = None,
+    budget: options.Budget = None,
+    price: options.Price = None,
+    provider: options.Provider = None,
+    max_attempts: options.MaxAttempts = None,
+    dead_man_seconds: options.DeadManSeconds = None,
+    parallel: options.Parallel = False,
+    no_rehearsal: options.NoRehearsal = False,
+    install_packages: options.InstallPackages = False,
+    insecure: options.Insecure = False,
+    grid: options.Grid = None,
+    processes: options.Processes = None,
+    threads: options.Threads = None,
+    dtype: options.Dtype = None,
+    launcher: options.Launcher = None,
+    startup_seconds: options.StartupSeconds = None,
+    silence_seconds: options.SilenceSeconds = None,
+    bundle: options.Bundle = None,
+    script: options.Script = None,
+    env: options.Env = None,
+    artifact: options.Artifact = None,
+    retry_failed: options.RetryFailed = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Train, score and package every seed of a recipe, or run a script for each. The same submit again resumes, or
     prints the finished table.
 
-    Of a grid: every variant, one after another, with the same seeds and --set; the exit code is the worst of them.
+    Of a grid: every variant, side by side as there is room, with the same seeds and --set; the worst exit code counts.
     Of a script: its numbers are read from its log, and gates that need our evaluator stay unknown.
 
     Settings: flag, else GOLF_* environment variable, else golf.toml, else default; the plan shows which.
@@ -214,15 +152,15 @@ def submit(
 
 @app.command(epilog=EXIT_CODES)
 def status(
-    submission: Prefix = None,
+    submission: options.Prefix = None,
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Live, until its process ends.")] = False,
     verbose: typing.Annotated[bool, typer.Option("-v", "--verbose", help="The story in sentences.")] = False,
-    runs_dir: RunsDir = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-    insecure: Insecure = False,
-    json: Json = False,
-    debug: Debug = False,
+    runs_dir: options.RunsDir = None,
+    address: options.Address = None,
+    state_dir: options.StateDir = None,
+    insecure: options.Insecure = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """How a submission stands, a row a seed. One that was sent to a cluster is asked for there."""
 
@@ -241,16 +179,16 @@ def status(
 
 @app.command(epilog=EXIT_CODES)
 def logs(
-    submission: Prefix = None,
+    submission: options.Prefix = None,
     seed: typing.Annotated[int | None, typer.Option(help="Which seed; needed where there are several.")] = None,
     attempt: typing.Annotated[int | None, typer.Option(help="Which attempt. Default: the last.")] = None,
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Go on until its process ends.")] = False,
     tail: typing.Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
-    runs_dir: RunsDir = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-    insecure: Insecure = False,
-    debug: Debug = False,
+    runs_dir: options.RunsDir = None,
+    address: options.Address = None,
+    state_dir: options.StateDir = None,
+    insecure: options.Insecure = False,
+    debug: options.Debug = False,
 ) -> None:
     """What an attempt printed, while it runs and after."""
 
@@ -269,13 +207,13 @@ def logs(
 
 @app.command(epilog=EXIT_CODES)
 def cancel(
-    submission: Prefix = None,
+    submission: options.Prefix = None,
     seeds: typing.Annotated[str | None, typer.Option(help="Only these seeds.")] = None,
-    runs_dir: RunsDir = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-    insecure: Insecure = False,
-    debug: Debug = False,
+    runs_dir: options.RunsDir = None,
+    address: options.Address = None,
+    state_dir: options.StateDir = None,
+    insecure: options.Insecure = False,
+    debug: options.Debug = False,
 ) -> None:
     """End what runs of a submission, or of a grid. A run whose training is sealed keeps it; the same submit goes on.
 
@@ -300,14 +238,14 @@ def cancel(
 
 @app.command(epilog=EXIT_CODES)
 def fetch(
-    submission: Prefix = None,
-    runs_dir: RunsDir = None,
-    address: Address = None,
-    state_dir: StateDir = None,
-    insecure: Insecure = False,
-    quiet: typing.Annotated[bool, typer.Option("-q", "--quiet", help="Only the submission id on stdout.")] = False,
-    json: Json = False,
-    debug: Debug = False,
+    submission: options.Prefix = None,
+    runs_dir: options.RunsDir = None,
+    address: options.Address = None,
+    state_dir: options.StateDir = None,
+    insecure: options.Insecure = False,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Bring the attempts of a submission home from its cluster, checked, and make the tables.
 
@@ -334,9 +272,9 @@ def recipes(
         bool,
         typer.Option("--rehearse", help="Build NAME at full size on this CPU: one pass, round, compress, reload."),
     ] = False,
-    set_: Sets = None,
-    json: Json = False,
-    debug: Debug = False,
+    set_: options.Sets = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """The recipes and grids: parameters, estimated bytes, source, command, published score.
 
@@ -359,15 +297,15 @@ def doctor(
     on: typing.Annotated[
         str | None, typer.Option(help="ray: try the local Ray, or with --address each node of that cluster.")
     ] = None,
-    address: Address = None,
-    data: DataFolder = None,
-    tokenizer: Tokenizer = None,
-    runs_dir: RunsDir = None,
+    address: options.Address = None,
+    data: options.DataFolder = None,
+    tokenizer: options.Tokenizer = None,
+    runs_dir: options.RunsDir = None,
     node_dir: typing.Annotated[str | None, typer.Option(help="On each node. Default: ~/golf-node.")] = None,
     hub: typing.Annotated[bool, typer.Option("--hub", help="Ask also whether the hub of the data answers.")] = False,
-    insecure: Insecure = False,
-    json: Json = False,
-    debug: Debug = False,
+    insecure: options.Insecure = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """What a submit from here would stand on: Python, packages, torch, disk, GPUs, credentials (never shown), and every
     shard against its manifest; each with the mend. Starts nothing without --on or --address.
