@@ -18,7 +18,7 @@ from orchestrator.money.admission import Admission
 from orchestrator.money.spending import Meter, Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
 from orchestrator.other_seeds import Asked, find_other_seeds, refresh
-from orchestrator.overview import Overview
+from orchestrator.overview import Overview, Row
 from orchestrator.preflight import SPEC, check_folder
 from orchestrator.proc import folder_lock
 from orchestrator.settings import Settings
@@ -79,10 +79,10 @@ def drive_or_follow(
             time.sleep(FOLLOW_SECONDS)
         rows = overview.rows(controlled=False)
         view.update(rows)
-        if all(row.state in ("done", "failed") for row in rows) or cancelled_last(ledger, submission.submission_id):
+        if nothing_is_left(ledger, submission.submission_id, rows, retry_failed):
             ledger.release(lease)
             return
-        view.note("it ended before its work was done; taking over")
+        view.note("it ended before all was done that is asked for; taking over")
     try:
         admission = spending.admission(submission, ledger, lease)
         controller = make_controller(
@@ -95,6 +95,20 @@ def drive_or_follow(
         controller.drive(watch)
     finally:
         ledger.release(lease)
+
+
+def nothing_is_left(ledger: Ledger, submission_id: str, rows: Sequence[Row], retry_failed: bool) -> bool:
+    """Of a submission whose driver has ended, for somebody who followed it."""
+    if cancelled_last(ledger, submission_id):
+        return True
+    over = all(row.state in ("done", "failed") for row in rows)
+    return over and not (retry_failed and failed_unasked(ledger, submission_id, rows))
+
+
+def failed_unasked(ledger: Ledger, submission_id: str, rows: Sequence[Row]) -> bool:
+    """Whether runs failed under a driver that was not told to try failures again: it did not hear who asked later."""
+    last = ledger.events(submission_id=submission_id, kind="submit")[-1:]
+    return any(row.state == "failed" for row in rows) and not any(event.data.get("retry_failed") for event in last)
 
 
 def cancelled_last(ledger: Ledger, submission_id: str) -> bool:

@@ -16,7 +16,7 @@ from orchestrator.attempts import key_of, numbers_by_run
 from orchestrator.backends.base import Backend, Job
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
-from orchestrator.drive import cancelled_last
+from orchestrator.drive import nothing_is_left
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.overview import Overview
 
@@ -64,6 +64,7 @@ class Member:
     make: Callable[[Lease, OpenBackend], Controller]  # reads what it needs then: nothing is kept until its turn
     enlisted: Callable[[Lease], None] = ignore  # called when the fleet has its lease: what must be reserved for it
     left: Callable[[], None] = nothing  # called where the fleet ends before its turn
+    retry_failed: bool = False  # what failed under somebody else is tried again, when that one has ended
     state: str = "queued"
     lease: Lease | None = None
     controller: Controller | None = None
@@ -241,7 +242,7 @@ class Fleet:
                     self.ledger.beat(member.lease)
 
     def _look_at_others(self) -> None:
-        """Take over what was left undone, unless it was cancelled."""
+        """Take over what they left undone."""
         followed = [member for member in self.members if member.state == "followed"]
         if not followed or self.clock() - self.looked < FOLLOW_SECONDS:
             return
@@ -251,11 +252,9 @@ class Fleet:
             if member.lease is None:
                 continue
             rows = Overview(self.runs_dir, member.runs).rows(controlled=False)
-            if all(row.state in ("done", "failed") for row in rows) or cancelled_last(
-                self.ledger, member.submission_id
-            ):
+            if nothing_is_left(self.ledger, member.submission_id, rows, member.retry_failed):
                 self._end(member)
             else:
-                self.note(f"{member.name}: it ended before its work was done; taking over")
+                self.note(f"{member.name}: it ended before all was done that is asked for; taking over")
                 member.enlisted(member.lease)
                 member.state = "queued"

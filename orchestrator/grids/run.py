@@ -45,7 +45,15 @@ class _Variant:
         return Path(self.settings["runs_dir"])
 
     def member(self) -> Member:
-        return Member(self.name, self.sid, self.runs, self.make, enlisted=self.reserve, left=self.release)
+        return Member(
+            self.name,
+            self.sid,
+            self.runs,
+            self.make,
+            enlisted=self.reserve,
+            left=self.release,
+            retry_failed=self.retry_failed,
+        )
 
     def reserve(self, lease: Lease) -> None:
         """All of the grid's money is reserved before any of it is spent."""

@@ -11,7 +11,7 @@ import pytest
 from golf_core.bundle_pack import pack_source
 from golf_core.rundir import is_sealed
 from orchestrator.policy import OUTSIDE
-from tests.orchestrator.toy import MARK, carrying, command_line, stop, toy_text, until
+from tests.orchestrator.toy import MARK, PATIENCE, carrying, command_line, stop, toy_text, until
 
 SLOW = toy_text(steps=6, pause=0.25)  # slow enough to be killed in the middle of anything
 SEEDS = (1, 2)
@@ -268,6 +268,30 @@ def test_failed_code_is_tried_again_only_when_asked(make_bench, tmp_path):
     again = bench.run("--seeds", "1", "--retry-failed")
     assert again.returncode == 0, again.stderr
     assert (bench.attempt(1, 1) / "VOID.json").exists() and is_sealed(bench.attempt(1, 2))
+
+
+def test_failed_code_is_tried_again_after_the_submit_that_runs(make_bench, tmp_path):
+    """One that is followed does not hear of --retry-failed: when it has ended, the follower tries what failed."""
+    bench = make_bench(toy_text({"train2": f"crash:{tmp_path}", "train3": f"wait {tmp_path}/go"}))
+    (tmp_path / "train2-2-0").touch()  # of seed 2, as if it had crashed before
+    first = bench.start("--seeds", "1,2")
+    try:
+        bench.reaches(1, "user_error", file="result.json")
+        bench.reaches(2, "waiting", file="log.txt")
+    except BaseException:
+        stop(first)
+        raise
+    second = bench.start("--seeds", "1,2", "--retry-failed")
+    try:
+        until(lambda: "following it" in second.stderr.readline(), "the second submit follows")
+        (tmp_path / "go").touch()
+        assert first.wait(PATIENCE) == 1
+        _, err = second.communicate(timeout=PATIENCE)
+    finally:
+        stop(first)
+        stop(second) if second.returncode is None else None
+    assert second.returncode == 0 and "taking over" in err, err
+    assert len(bench.attempts()) == 3 and is_sealed(bench.attempt(1, 2))
 
 
 def test_a_diagnostic_run_makes_tables_and_no_submission(make_bench):

@@ -60,8 +60,8 @@ class Full(FakeBackend):
 class Bench:
     """Submissions of toys that differ by a comment, and the fleet that drives them."""
 
-    def __init__(self, runs_dir, ledger, number, seeds=(1, 2, 3), script=(), slots=2, kind=Peak):
-        self.runs_dir, self.ledger, self.clock = runs_dir, ledger, Clock()
+    def __init__(self, runs_dir, ledger, number, seeds=(1, 2, 3), script=(), slots=2, kind=Peak, retry_failed=False):
+        self.runs_dir, self.ledger, self.clock, self.retry_failed = runs_dir, ledger, Clock(), retry_failed
         self.asked = [submission(f"{TOY}\n# variant {n}\n", seeds) for n in range(number)]
         self.backend, self.opened, self.made, self.ended = kind(runs_dir, script), 0, [], []
         self.fleet = Fleet(
@@ -79,10 +79,11 @@ class Bench:
         def make(lease, lend):
             self.made.append(number)
             return Controller(
-                asked, self.runs_dir, self.ledger, lease, lend, limits(), 1, backend_name="fake", clock=self.clock
-            )
+                asked, self.runs_dir, self.ledger, lease, lend, limits(), 1, backend_name="fake", clock=self.clock,
+                retry_failed=self.retry_failed,
+            )  # fmt: skip
 
-        return Member(f"v{number}", asked.submission_id, runs, make)
+        return Member(f"v{number}", asked.submission_id, runs, make, retry_failed=self.retry_failed)
 
     def finish(self, most=400):
         for _ in range(most):
@@ -231,6 +232,19 @@ def test_a_submission_that_somebody_drives_is_followed(runs_dir, ledger):
         other.release(lease)
     bench.finish()
     assert bench.variants_started().count(1) == 3 and bench.states() == {"counted": 9}
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_failures_of_another_driver_are_tried_again_where_that_is_asked(runs_dir, ledger, retry):
+    """When that one has ended, and once; without --retry-failed they stay as they are."""
+    first = Bench(runs_dir, ledger, 1, script=[Act("user_error"), Act(polls=30)], slots=3)
+    with Ledger.open(runs_dir) as other:
+        again = Bench(runs_dir, other, 1, slots=3, retry_failed=retry)
+        assert again.fleet.members[0].state == "followed"
+        first.finish()
+        again.finish()
+    assert again.states() == ({"counted": 3, "void": 1} if retry else {"counted": 2, "failed": 1})
+    assert len(again.backend.started) == retry
 
 
 def test_living_attempts_are_looked_after_at_once(runs_dir, ledger):
