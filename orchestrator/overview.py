@@ -8,7 +8,8 @@ from pathlib import Path
 
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
 from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
-from orchestrator.ledger.store import Ledger
+from orchestrator.ledger.store import Event, Ledger
+from orchestrator.money.budget import RESERVED
 from orchestrator.money.spending import Meter, money_sentence
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
@@ -182,8 +183,12 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
     known = {event.seq for event in events}
     for run_id in seeds:  # what other submissions did to a run that is also ours
         events += [e for e in ledger.events(run_id=run_id) if e.seq not in known]
-    lines = []
+    lines, told = [], set[str]()
     for event in sorted(events, key=lambda e: e.seq):
+        if (same := _in_both_ledgers(event)) is not None:
+            if same in told:
+                continue
+            told.add(same)
         number = (event.attempt_id or "").rpartition("-a")[2]
         data = event.data
         why = f"{data.get('class', '')} in {data.get('stage', '')}".removesuffix(" in ")
@@ -206,6 +211,13 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             who = "" if seed is None else f"seed {seed}: "
             lines.append(f"{event.at}  {who}{sentence}")
     return lines
+
+
+def _in_both_ledgers(event: Event) -> str | None:
+    """A name for what the machine that submits and the cluster's head write each for itself; None for all else."""
+    if event.kind == RESERVED:
+        return str(event.data["terms"]["reservation"])
+    return event.kind if event.kind == "submission_registered" else None
 
 
 def _on(data: typing.Mapping[str, typing.Any]) -> str:

@@ -11,7 +11,9 @@ from orchestrator.attempts import Attempt, inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import lease_of_run, lease_of_submission
 from orchestrator.controller import Controller
+from orchestrator.drive import register
 from orchestrator.ledger.store import Fenced, Ledger
+from orchestrator.money.budget import Terms, reserve_terms
 from orchestrator.overview import Overview, story
 from orchestrator.policy import MAX_RETRIES
 from tests.orchestrator.toy import limits, submission
@@ -209,6 +211,22 @@ def test_the_story_is_told_in_sentences(runs_dir, ledger):
     assert "seed 7: attempt 1 is void: rank_killed" in told and "seed 7: attempt 2 is counted" in told
     (row,) = Overview(runs_dir, [(7, run.run_id)]).rows(controlled=False)
     assert (row.state, row.attempt, row.attempts) == ("done", 2, 2)
+
+
+def test_what_two_ledgers_write_is_told_once(runs_dir, ledger, tmp_path):
+    """Registration and reservation are written here and on the head of the cluster; a second reservation is told."""
+    asked = submission(seeds=(7,))
+    money = {"worst_usd": 6.0, "attempt_usd": 1.0, "usd_per_hour": 20.0, "expected_usd": 2.0, "attempts": 3, "seeds": 1}
+    terms = [Terms(reservation=name, **money) for name in ("first", "second")]
+    with Ledger.create(tmp_path / "state") as head:
+        for one, where in ((ledger, runs_dir), (head, tmp_path / "state")):
+            register(asked, where, one)
+            lease = one.acquire(lease_of_submission(asked.submission_id))
+            for each in terms:
+                reserve_terms(one, lease, asked.submission_id, each)
+        ledger.replicate(head.name, head.events())
+    told = [line.partition("  ")[2] for line in story(ledger, asked.submission_id, {})]
+    assert told == ["registered"] + ["6.00 USD are reserved, 2.00 USD expected"] * 2
 
 
 acts = st.builds(
