@@ -27,6 +27,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE, command_line, until
+
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "GOLF_TEST_NODE"  # in the environment of everything that a node runs: cluster's nonce, colon, name
 # What is ours on a node. A path that Ray's own processes carry, such as that of an installed project, is not.
@@ -35,7 +37,6 @@ OURS = re.compile(
     r"|/(?:orchestrator|golf_core)/(?:\w+/)*\w+\.py"
 )
 HEAD = "head"
-PATIENCE = 90.0
 NODES = ("n1", "n2", "n3")
 STARTS = 3  # tries of a node
 
@@ -69,27 +70,10 @@ def running(folder, mark):
     return [pid for pid in found if pid != os.getpid()]
 
 
-def command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
-
-
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-def until(condition, what, patience=PATIENCE):
-    """The first true value of `condition`; fails after `patience` seconds."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {patience} s: {what() if callable(what) else what}")
 
 
 @dataclass

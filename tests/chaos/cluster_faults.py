@@ -3,8 +3,8 @@
 from orchestrator.drive import register
 from orchestrator.ledger.store import Ledger
 from tests.chaos.invariants import check
-from tests.cluster import command_line, until
 from tests.orchestrator.cluster_runs import Runs, trainings
+from tests.processes import command_line, until
 
 
 class Submitted(Runs):

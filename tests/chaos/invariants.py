@@ -10,7 +10,8 @@ import sqlite3
 from pathlib import Path
 
 from golf_core.rundir import SCORES, SEAL, VOID, read_json, verify_seal
-from tests.orchestrator.toy import MARK, carrying, command_line, until
+from tests.orchestrator.toy import MARK
+from tests.processes import carrying, command_line, until
 
 SIDS = "[0-9a-f]" * 12
 

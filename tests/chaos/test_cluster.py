@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.cluster import HEAD, NODES, command_line, until
+from tests.cluster import HEAD, NODES
+from tests.processes import command_line, until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

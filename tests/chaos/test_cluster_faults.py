@@ -10,9 +10,10 @@ import pytest
 from orchestrator.policy import OUTSIDE
 from tests.chaos.cluster_faults import Submitted, all_is_well, at_work
 from tests.chaos.invariants import expected, scores_of
-from tests.cluster import HEAD, NODES, until
+from tests.cluster import HEAD, NODES
 from tests.orchestrator.cluster_runs import real_data, submission
 from tests.orchestrator.toy import toy_text
+from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 SEEDS = (1, 2, 3)

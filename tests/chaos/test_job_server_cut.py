@@ -9,7 +9,7 @@ from orchestrator.backends import job_server
 from orchestrator.backends.job_server import JobServer
 from orchestrator.cluster.address import read_address
 from tests.chaos.proxy import ACTIONS, Proxy, Rule
-from tests.cluster import until
+from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

@@ -9,9 +9,10 @@ import pytest
 from tests.chaos.cluster_faults import golf_actors
 from tests.chaos.invariants import check, expected, ledger_rows, scores_of
 from tests.chaos.proxy import ACTIONS, Proxy
-from tests.cluster import HEAD, command_line, until
+from tests.cluster import HEAD
 from tests.orchestrator.remote import Laptop
 from tests.orchestrator.toy import Bench, stop, toy_text
+from tests.processes import command_line, until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 TEXT = toy_text(steps=4, pause=0.3)
@@ -108,7 +109,7 @@ def test_a_followed_log_that_is_cut_again_and_again(cluster, make_laptop, calm, 
                 well_on_both_sides(cluster, laptop, calm)
             count.survived = count.fired
         finally:
-            stop(submit) if submit.returncode is None else None
+            stop(submit)
 
 
 def controllers_on(cluster):
@@ -137,7 +138,7 @@ def test_a_controller_that_dies_under_its_supervisor(cluster, make_laptop, calm,
             well_on_both_sides(cluster, laptop, calm)
         count.survived = count.fired
     finally:
-        stop(submit) if submit.returncode is None else None
+        stop(submit)
 
 
 @pytest.mark.chaos

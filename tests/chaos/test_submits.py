@@ -19,7 +19,8 @@ from golf_core.rundir import VOID, is_sealed, read_json, read_jsonl
 from orchestrator.policy import OUTSIDE
 from tests.chaos.invariants import check, expected, ledger_rows, scores_of
 from tests.orchestrator import test_data_check
-from tests.orchestrator.toy import MARK, TOY, Bench, carrying, command_line, stop, toy_text, until
+from tests.orchestrator.toy import MARK, TOY, Bench, stop, toy_text
+from tests.processes import carrying, command_line, until
 
 CHAOS = pytest.mark.chaos
 
@@ -78,7 +79,7 @@ def test_a_killed_process_of_an_attempt(make_bench, calm, tally, tmp_path, victi
             assert submit.returncode == 0, err
             well(bench, calm, 1)
     finally:
-        stop(submit) if submit.returncode is None else None
+        stop(submit)
     again = bench.attempt(1, 2)
     assert (again is None) == (place == "evaluation" and is_sealed(folder))
     if again is not None:
@@ -154,7 +155,7 @@ def test_twenty_submits_at_once(make_bench, calm, tally):
             well(bench, calm)
     finally:
         for process in crowd:
-            stop(process) if process.returncode is None else None
+            stop(process)
     count.fired += sum("following it" in end or "taking over" in end for end in ends) + 1
     count.survived = count.fired
 
@@ -254,7 +255,7 @@ def test_a_preempted_worker_is_not_begun_again_in_its_folder(make_bench, calm, t
         _, err = submit.communicate(timeout=60)
         assert submit.returncode == 0, err
     finally:
-        stop(submit) if submit.returncode is None else None
+        stop(submit)
     with count.recovery():
         assert read_json(folder / VOID)["class"] in OUTSIDE
         log = (folder / "log.txt").read_bytes()

@@ -11,7 +11,8 @@ from orchestrator.script import Script
 from orchestrator.spec import OWN_DTYPE, SUBMISSION_DIGITS, Data
 from orchestrator.worker.attempt import folder_key, run_attempt
 from orchestrator.worker.watch import VARIABLE
-from tests.orchestrator.toy import Bench, command_line, limits, submission, until
+from tests.orchestrator.toy import Bench, limits, submission
+from tests.processes import command_line, until
 
 MONOLITH = (Path(__file__).parent / "monolith.py").read_text(encoding="utf-8")
 DIALECTS = ("old", "new", "pairs", "stamped")

@@ -19,7 +19,8 @@ from tests.orchestrator.monoliths import (
     script_folder,
     script_submission,
 )
-from tests.orchestrator.toy import limits, stop, until
+from tests.orchestrator.toy import limits, stop
+from tests.processes import until
 
 SLOW = ("--env", "STEP_SECONDS=0.15", "--env", "ITERATIONS=20")
 

@@ -11,7 +11,8 @@ import pytest
 from golf_core.bundle_pack import pack_source
 from golf_core.rundir import is_sealed
 from orchestrator.policy import OUTSIDE
-from tests.orchestrator.toy import MARK, PATIENCE, carrying, command_line, stop, toy_text, until
+from tests.orchestrator.toy import MARK, stop, toy_text
+from tests.processes import PATIENCE, carrying, command_line, until
 
 SLOW = toy_text(steps=6, pause=0.25)  # slow enough to be killed in the middle of anything
 SEEDS = (1, 2)
@@ -219,7 +220,7 @@ def test_a_follower_takes_over_when_the_first_submit_is_killed(make_bench, tmp_p
         stop(first)
         _, err = second.communicate(timeout=60)
     finally:
-        stop(second) if second.returncode is None else None
+        stop(second)
     assert second.returncode == 0 and "taking over" in err
     assert set(scores(bench)) == {1} and bench.attempts() == [folder]
 
@@ -254,7 +255,7 @@ def test_the_submission_that_runs_is_meant_before_the_latest(make_bench, tmp_pat
         assert bench.run(verb="cancel").returncode == 0
         first.communicate(timeout=30)
     finally:
-        stop(first) if first.returncode is None else None
+        stop(first)
     assert first.returncode == 3
     assert json.loads(bench.run("--json", verb="status").stdout)["submission_id"] == later.stdout.strip()
 
@@ -289,7 +290,7 @@ def test_failed_code_is_tried_again_after_the_submit_that_runs(make_bench, tmp_p
         _, err = second.communicate(timeout=PATIENCE)
     finally:
         stop(first)
-        stop(second) if second.returncode is None else None
+        stop(second)
     assert second.returncode == 0 and "taking over" in err, err
     assert len(bench.attempts()) == 3 and is_sealed(bench.attempt(1, 2))
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,48 +12,18 @@ from pathlib import Path
 from golf_core.policy import load_policy
 from orchestrator.attempts import create
 from orchestrator.spec import Data, Limits, Submission, Target
+from tests.processes import PATIENCE, carrying, command_line, until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = (Path(__file__).parent / "toy_bundle.py").read_text(encoding="utf-8")
 TOY_BUILD = str(Path(__file__).parent / "toy_build.py")
 MARK = "GOLF_TEST_MARK"
-PATIENCE = 60.0
 
 
 def toy_text(behaviour=None, steps=5, pause=0.0):
     """The toy, with `behaviour` (place -> what happens there) written into it."""
     text = TOY.replace("BEHAVIOUR = {}", f"BEHAVIOUR = {behaviour or {}!r}", 1)
     return re.sub(r"STEPS, PAUSE = .*", f"STEPS, PAUSE = {steps}, {pause}", text, count=1)
-
-
-def until(condition, what, patience=PATIENCE):
-    """The first true value of `condition`; fails after `patience` seconds."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {patience} s: {what}")
-
-
-def carrying(name, value):
-    """Processes, other than this one, whose environment holds name=value."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"{name}={value}".encode() in environ and int(pid) != os.getpid():
-            found.append(int(pid))
-    return found
-
-
-def command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
 
 
 @dataclass
@@ -141,10 +110,11 @@ class Bench:
 
 
 def stop(process):
-    """End a process that a test started, if the test left it running."""
+    """End a process that a test started, and read to the end what it says, where the test has not."""
     if process.poll() is None:
         process.kill()
-    process.communicate()
+    if process.stdout is None or not process.stdout.closed:
+        process.communicate()
 
 
 def submission(text=TOY, seeds=(1,), processes=1, launcher="python", data="/nowhere"):

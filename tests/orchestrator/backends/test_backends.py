@@ -15,7 +15,8 @@ from orchestrator.backends.private_ray import clear_homes, home_name, tighten
 from orchestrator.backends.ray_cluster import RayClusterBackend
 from orchestrator.cluster.options import ClusterOptions
 from tests.orchestrator.cluster_runs import real_data
-from tests.orchestrator.toy import attempt_folder, carrying, command_line, toy_text, until
+from tests.orchestrator.toy import attempt_folder, toy_text
+from tests.processes import carrying, command_line, until
 
 KINDS = [
     "fake",

@@ -8,9 +8,9 @@ import pytest
 
 from golf_core.rundir import ARTIFACT, SEAL, TRAIN_SEAL, is_sealed
 from orchestrator.cluster.node_disk import BROUGHT
-from tests.cluster import until
 from tests.orchestrator.cluster_runs import Runs, real_data, submission, trainings
 from tests.orchestrator.toy import toy_text
+from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 NODES = {"n1", "n2", "n3"}

@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
-from tests.cluster import HEAD, command_line
+from tests.cluster import HEAD
 from tests.orchestrator.remote import PATIENCE, Laptop, interrupt_default, scores
-from tests.orchestrator.toy import toy_text, until
+from tests.orchestrator.toy import toy_text
+from tests.processes import command_line, until
 
 pytestmark = pytest.mark.xdist_group("cluster")
 

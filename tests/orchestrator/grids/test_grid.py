@@ -14,7 +14,8 @@ from orchestrator.grids.submit import settings_of_grid
 from orchestrator.outcome import worst
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
-from tests.orchestrator.toy import PATIENCE, TOY_BUILD, stop, toy_text, until
+from tests.orchestrator.toy import TOY_BUILD, stop, toy_text
+from tests.processes import PATIENCE, until
 
 MINE = """
 from golf_core.config import Config
@@ -143,7 +144,7 @@ def test_ctrl_c_ends_the_grid_and_the_same_submit_goes_on(make_bench, tmp_path):
         first.send_signal(signal.SIGINT)
         out, err = first.communicate(timeout=30)
     finally:
-        stop(first) if first.returncode is None else None
+        stop(first)
     assert first.returncode == 130 and "the same submit goes on" in err
     assert "not ended" in out and len(out.splitlines()) == 2
     bench.nobody_is_left()
@@ -166,7 +167,7 @@ def test_cancel_ends_a_grid_by_its_name(make_bench, tmp_path):
         asked = bench.run("pair", verb="cancel")
         first.communicate(timeout=PATIENCE)
     finally:
-        stop(first) if first.returncode is None else None
+        stop(first)
     assert asked.returncode == 0 and "cancelled 2 of 2 variants of pair" in asked.stderr, asked.stderr
     begun = len(bench.attempts())
     assert first.returncode == NOT_FINISHED and begun == len([*logs.glob("*/VOID.json")])

@@ -33,8 +33,9 @@ from orchestrator.hardware.speed_probe import ROOT, probe_command
 from orchestrator.hardware.verify import Eyes, FirstSteps, verify
 from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml, install_rocm_smi, process
-from tests.orchestrator.toy import attempt_folder, toy_text, until
+from tests.orchestrator.toy import attempt_folder, toy_text
 from tests.orchestrator.worker.test_worker import left
+from tests.processes import until
 
 H100 = load_policy("record-2026-03").gpu
 LIMITS = load_policy("record-2026-03").hardware

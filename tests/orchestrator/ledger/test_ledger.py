@@ -18,7 +18,8 @@ from orchestrator.ledger import store as ledger_module
 from orchestrator.ledger.schema import APPLICATION_ID, SCHEMA
 from orchestrator.ledger.store import FILE, Event, Fenced, Lease, Ledger, LedgerError, check_ownership
 from orchestrator.proc import Owner
-from tests.orchestrator.toy import ROOT, stop, until
+from tests.orchestrator.toy import ROOT, stop
+from tests.processes import until
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from orchestrator.ledger.store import Ledger
 from orchestrator.money.budget import read_account
 from orchestrator.money.spending import confirm, spent_on
 from tests.orchestrator.money.test_cost import cost
-from tests.orchestrator.toy import PATIENCE, Bench, stop, toy_text
+from tests.orchestrator.toy import Bench, stop, toy_text
+from tests.processes import PATIENCE
 
 PAID = ("--price", "36", "--dead-man-seconds", "100")  # a cent a second: an attempt costs a dollar at most
 

@@ -15,7 +15,8 @@ from orchestrator.environment import bundle_environment
 from orchestrator.proc import Locked, folder_lock, is_locked
 from orchestrator.worker.attempt import cut_to_train_seal, folder_key, run_attempt
 from orchestrator.worker.watch import VARIABLE, guard
-from tests.orchestrator.toy import MARK, ROOT, attempt_folder, carrying, limits, toy_text, until
+from tests.orchestrator.toy import MARK, ROOT, attempt_folder, limits, toy_text
+from tests.processes import carrying, until
 
 
 def left(folder):
