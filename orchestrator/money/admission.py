@@ -85,10 +85,11 @@ class Purse:
             seconds = 0.0
         if seconds is None and one.spent_usd is not None:
             return  # told already, and nothing more is known
+        hourly = under.terms.usd_per_hour
         data = {
             "reservation": under.terms.reservation,
             "execution": one.name,
-            "usd": one.most_usd if seconds is None else seconds * under.terms.usd_per_hour / 3600,
+            "usd": one.at_most(hourly) if seconds is None else seconds * hourly / 3600,
             "seconds": seconds,
             "exact": seconds is not None,
         }

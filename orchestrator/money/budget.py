@@ -2,7 +2,8 @@
 
 A submit that costs money reserves its worst case in the ledger before anything begins; several at once cannot reserve
 the same money twice, since a reservation is looked at and written in one transaction. Every execution of an attempt is
-settled when it ends: by its worker's seconds, or, where no worker could tell, by the most that it can have taken. A
+settled when it ends: by its worker's seconds, or, where no worker could tell, by the most that it can have taken: the
+time from its start to its end as its controller saw them, and where nobody saw it end, its last deadline. A
 reservation that is over counts for what was spent under it.
 
 All of it is events, and an `Account` follows from them alone. Those that come from another ledger (of a cluster's head)
@@ -15,6 +16,7 @@ import secrets
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 
 from orchestrator.errors import BudgetRefused
 from orchestrator.ledger.store import Event, Lease, Ledger
@@ -25,7 +27,9 @@ BARRED = "budget_barred"  # a run gets no other attempt; it changes no amount
 # The controller's own: money is at stake from the first on, and is not where the last follows without the second.
 STARTING, STARTED, ENDED = "attempt_starting", "attempt_started", "attempt_ended"
 REBUILT = "ledger_rebuilt"  # in place of a damaged one: what its lost events cost is not known
+LOST_SIGHT = ("node_lost", "preempted")  # classes of an end that was not seen
 KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED, REBUILT)
+CLEAR_SECONDS = 30.0  # in which what a worker that was killed leaves behind is ended, and seen to be
 CENT = 1e-6  # USD that a sum may differ by rounding
 
 
@@ -80,12 +84,22 @@ class Execution:
     at: str  # when it was to begin
     began: bool = False
     refused: bool = False  # by the backend: it never began
+    gone_at: str = ""  # when it was certain that nothing of it runs any more
     spent_usd: float | None = None  # None: not settled
     exact: bool = False
 
     @property
     def claim(self) -> float:
         return self.most_usd if self.spent_usd is None else self.spent_usd
+
+    def at_most(self, usd_per_hour: float) -> float:
+        """USD that it can have taken, where no worker could tell. A node that was lost may go on unseen."""
+        if not self.gone_at:
+            return self.most_usd
+        seconds = (datetime.fromisoformat(self.gone_at) - datetime.fromisoformat(self.at)).total_seconds()
+        if seconds < 0:  # the clock was set back meanwhile
+            return self.most_usd
+        return min(self.most_usd, (seconds + CLEAR_SECONDS) * usd_per_hour / 3600)
 
 
 @dataclass
@@ -110,8 +124,8 @@ class Reservation:
         return self.committed if self.released else max(self.terms.worst_usd, self.committed)
 
     @property
-    def exact(self) -> bool:
-        return all(one.exact for one in self.executions.values())
+    def settled(self) -> list[Execution]:
+        return [one for one in self.executions.values() if one.spent_usd is not None]
 
 
 @dataclass
@@ -164,7 +178,9 @@ def account(events: Iterable[Event]) -> Account:
         elif event.kind == STARTED and attempt in latest:
             latest[attempt].began = True
         elif event.kind == ENDED and attempt in latest:
-            latest[attempt].refused = event.data.get("class") == "launch_error" and not latest[attempt].began
+            one, cls = latest[attempt], event.data.get("class")
+            one.refused = cls == "launch_error" and not one.began
+            one.gone_at = event.at if cls not in LOST_SIGHT else ""
         elif event.kind == SPENT:
             execution = _execution(found, event)
             if execution is not None:

@@ -177,7 +177,8 @@ class Spent:
     """What a submission came to, against what was estimated when it was first paid for."""
 
     usd: float
-    exact: bool  # else it is at most this
+    exact: bool  # else it is at most this, once nothing runs any more
+    running: bool  # what has not ended is not in it
     expected_usd: float
     worst_usd: float
     reserved_usd: float  # still
@@ -187,7 +188,10 @@ class Spent:
         return asdict(self)
 
     def describe(self) -> str:
-        text = f"{'' if self.exact else 'at most '}{usd(self.usd)}; {usd(self.expected_usd)} expected, "
+        text = (
+            f"{'' if self.exact else 'at most '}{usd(self.usd)}{', and what has not ended' if self.running else ''}; "
+        )
+        text += f"{usd(self.expected_usd)} expected, "
         text += f"{usd(self.worst_usd)} at worst"
         return text + (f"; {usd(self.reserved_usd)} still reserved" if self.reserved_usd > CENT else "")
 
@@ -202,7 +206,8 @@ def spent_on(ledger: Ledger, submission_id: str) -> Spent | None:
     first = found[0].terms  # a submit that was begun again estimated only what was left
     return Spent(
         usd=math.fsum(one.spent for one in found),
-        exact=all(one.exact for one in found),
+        exact=all(one.exact for under in found for one in under.settled),
+        running=any(one.spent_usd is None for under in found for one in under.executions.values()),
         expected_usd=first.expected_usd,
         worst_usd=first.worst_usd,
         reserved_usd=math.fsum(one.claim - one.spent for one in found),

@@ -3,6 +3,7 @@
 import math
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from orchestrator.money.budget import (
 )
 from orchestrator.money.cost import Cost, Seconds
 from orchestrator.money.prices import Price
+from orchestrator.money.spending import spent_on
 
 HOURLY = 36.0  # a cent a second
 
@@ -291,3 +293,37 @@ def test_events_that_come_twice_count_once(ledger):
     assert (twice.spent, twice.reserved) == (0.5, 5.5)
     ledger.append(RELEASED, submission_id="s", data={"reservation": purse.terms.reservation})
     assert (read_account(ledger).spent, read_account(ledger).reserved) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("cls", "ended_at", "usd"),
+    [
+        ("worker_lost", 6, 0.36),
+        ("cancelled", 6, 0.36),
+        ("node_lost", 6, 1.0),
+        ("preempted", 6, 1.0),
+        ("worker_lost", 90, 1.0),
+        ("worker_lost", -5, 1.0),
+        ("worker_lost", None, 1.0),
+    ],
+)
+def test_an_end_that_was_seen_bounds_what_it_cost(tmp_path, cls, ended_at, usd):
+    """Without a worker's word an attempt costs at most the time until its controller saw it end; one that nobody saw
+    end, or over which the clock was set back, its last deadline."""
+    ledger, run = MemoryLedger(), "s0"
+    purse = Purse(ledger, None, "s", reserve(ledger, None, "s", cost(seeds=1), 100.0))
+
+    def happens(kind, second, **data):
+        ledger.append(kind, submission_id="s", run_id=run, attempt_id="s0-a1", data=data)
+        ledger.rows[-1] = replace(ledger.rows[-1], at=f"2026-11-22T18:{10 + second // 60:02}:{second % 60:02}.000Z")
+
+    happens("attempt_starting", 0)
+    happens("attempt_started", 1)
+    before = spent_on(ledger, "s")
+    assert before.running and before.describe().startswith("0.00 USD, and what has not ended; ")
+    if ended_at is not None:
+        happens("attempt_ended", ended_at, **{"class": cls})
+    purse.settle([ended(tmp_path, "s0-a1")])
+    found = spent_on(ledger, "s")
+    assert found.usd == pytest.approx(usd) and not found.exact and not found.running
+    assert found.describe().startswith(f"at most {usd:.2f} USD; ")
