@@ -21,14 +21,10 @@ from results.report.theme import COLOURS, INK, MUTED, PAPER, exchange_in_page
 from results.report.traces import trace_of
 from results.report.training import lines
 from results.report.weights import parts_of_artifact
+from tests.results.hostile import ANY_JSON
 from tests.results.report.samples import artifact, events, phases, subjects_of, submission, variants
 
 POINTS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300).map(lambda ys: list(enumerate(ys)))
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 def write_trace(folder, lines, told=(), targets=None):
@@ -107,13 +103,13 @@ def scratch(tmp_path_factory):
         st.fixed_dictionaries(
             {"event": st.sampled_from(["step", "val", "eval", "score_parts", "x"])},
             optional={
-                key: JUNK
+                key: ANY_JSON
                 for key in ("step", "loss", "elapsed_s", "val_bpb", "stage", "done", "bpb", "part", "nats", "bytes")
             },
         ),
         max_size=8,
     ),
-    st.lists(st.dictionaries(st.sampled_from(["stage", "phase", "edge", "t"]), JUNK), max_size=6),
+    st.lists(st.dictionaries(st.sampled_from(["stage", "phase", "edge", "t"]), ANY_JSON), max_size=6),
 )
 def test_any_notes_give_finite_rising_points(scratch, lines, told):
     """Whatever stands in both files, nothing raises and no point is NaN, infinite or out of order."""
@@ -154,7 +150,7 @@ def test_a_damaged_artifact_is_refused_clearly(scratch, data):
     path = scratch / "artifact.bin"
     content = bytearray(artifact())
     if data.draw(st.booleans()):
-        entry = data.draw(st.dictionaries(st.sampled_from(["name", "route", "shape", "bits", "group_rows"]), JUNK))
+        entry = data.draw(st.dictionaries(st.sampled_from(["name", "route", "shape", "bits", "group_rows"]), ANY_JSON))
         head = json.dumps(
             data.draw(st.sampled_from([[entry], entry, [entry["name"]] if "name" in entry else 3]))
         ).encode()

@@ -18,6 +18,7 @@ from golf_core.rundir import RunDirError
 from results.untrusted import MAX_FILES, Folder, Refused, parse_document, plain
 from results.verify.check import check_logs
 from results.verify.show import markdown_text, table_text
+from tests.results.hostile import ANY_JSON
 from tests.results.verify.folders import Run, Submission
 
 POLICY = load_policy("record-2026-03").to_dict()
@@ -257,13 +258,6 @@ def test_nothing_of_the_folder_is_executed(tmp_path):
     assert not (tmp_path / "ran").exists() and sorted(folder.iterdir()) == before
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=10,
-)
-
-
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_document_gives_findings_or_a_refusal(tmp_path, data):
@@ -272,10 +266,10 @@ def test_any_document_gives_findings_or_a_refusal(tmp_path, data):
     for key in data.draw(
         st.lists(st.sampled_from([*facts, "compliance", "n_seeds", "seed", "seed_scores"]), max_size=3)
     ):
-        facts[key] = data.draw(json_values)
+        facts[key] = data.draw(ANY_JSON)
     for seed in data.draw(st.lists(st.sampled_from(["42", "1337", "x"]), max_size=2)):
         facts["seed_results"] = {**(facts["seed_results"] if isinstance(facts["seed_results"], dict) else {})}
-        facts["seed_results"][seed] = data.draw(json_values)
+        facts["seed_results"][seed] = data.draw(ANY_JSON)
     folder = SMALL.write(tmp_path / "s")
     (folder / "submission.json").write_text(json.dumps(facts))
     try:
@@ -311,7 +305,7 @@ def test_any_bytes_give_findings_or_a_refusal(tmp_path, data, name):
 
 
 @settings(deadline=None, max_examples=60)
-@given(text=st.text(max_size=60) | st.recursive(json_values, lambda x: st.lists(x)).map(lambda x: json.dumps({"a": x})))
+@given(text=st.text(max_size=60) | st.recursive(ANY_JSON, lambda x: st.lists(x)).map(lambda x: json.dumps({"a": x})))
 def test_a_document_is_an_object_or_a_value_error(text):
     """Nothing but ValueError, whose message can be shown, leaves the reader of documents."""
     try:
