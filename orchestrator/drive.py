@@ -31,11 +31,12 @@ REGISTER_PATIENCE = 120.0  # seconds that other submits may take to register the
 
 
 def register(submission: Submission, runs_dir: Path, ledger: Ledger, asked: Asked | None = None) -> None:
-    """The submission's folder, whole or not at all; the first of several that do this at once wins."""
+    """The submission's folder, whole or not at all; the first of several that do this at once wins. `asked` remembers
+    over many submissions."""
     folder = runs_dir / submission.submission_id[:SUBMISSION_DIGITS]
     with folder_lock(runs_dir, REGISTER_PATIENCE):
         spec = spec_there(runs_dir, submission)
-        others = find_other_seeds(runs_dir, submission, spec)
+        others = find_other_seeds(runs_dir, submission, spec, asked)
         if check_folder(runs_dir, submission):
             refresh(folder / SPEC, spec, others)
         else:

@@ -88,7 +88,7 @@ def judge_health(asked: Asked, used: Sequence[Gpu], states: Sequence[Health]) ->
         told = f"{used[0].source} tells of neither links nor memory errors nor other programs: not checked"
         return [Finding("health", UNKNOWN if asked.strict else NOTE, told)]
     found = [_judge_links(asked, states)] if limits.nvlinks else []
-    found += [_judge_memory(asked, states), _judge_others(asked, states), _judge_heat(asked, states)]
+    found += [_judge_memory(states), _judge_others(asked, states), _judge_heat(asked, states)]
     if any(one.mig for one in states):
         found.append(Finding("mig", NOTE, "MIG instances: parts of a GPU, of whose state less is told"))
     return found
@@ -102,7 +102,7 @@ def _judge_links(asked: Asked, states: Sequence[Health]) -> Finding:
     return _told("links", [state.nvlinks for state in states], f"{least} active NVLinks each", UNKNOWN)
 
 
-def _judge_memory(asked: Asked, states: Sequence[Health]) -> Finding:
+def _judge_memory(states: Sequence[Health]) -> Finding:
     """Errors that were not corrected spoil a result on any hardware."""
     bad = {n: f"{state.ecc_errors} uncorrected memory errors" for n, state in enumerate(states) if state.ecc_errors}
     for number, state in enumerate(states):

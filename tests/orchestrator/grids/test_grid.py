@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from golf_core.recipes import load_grid
+from orchestrator.drive import register
 from orchestrator.errors import NOT_FINISHED, UsageError
 from orchestrator.grids.submit import settings_of_grid
+from orchestrator.ledger.store import Ledger
+from orchestrator.other_seeds import Asked
 from orchestrator.outcome import worst
 from orchestrator.settings import Settings
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml
-from tests.orchestrator.toy import TOY_BUILD, stop, toy_text
+from tests.orchestrator.toy import TOY_BUILD, stop, submission, toy_text
 from tests.processes import PATIENCE, until
 
 MINE = """
@@ -187,6 +190,17 @@ def test_a_grid_that_cannot_be_is_refused(make_bench, name, words):
     done = run(bench, recipe=f"./mine.py:{name}")
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert not bench.runs_dir.exists()
+
+
+def test_variants_are_registered_with_one_look_at_the_attempts(tmp_path, monkeypatch):
+    """However many there are: the attempts of a runs folder are read for the first of them alone."""
+    looks = []
+    monkeypatch.setattr("orchestrator.other_seeds.attempt_folders", lambda runs_dir: looks.append(runs_dir) or [])
+    with Ledger.create(tmp_path) as ledger:
+        asked = Asked(tmp_path)
+        for seed in range(3):
+            register(submission(seeds=(seed,)), tmp_path, ledger, asked)
+        assert len(ledger.submissions()) == 3 and looks == [tmp_path]
 
 
 def settings(folder, **flags):
