@@ -11,6 +11,7 @@ import dataclasses
 import http.client
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -29,9 +30,11 @@ REQUEST_SECONDS = 30.0
 UPLOAD_SECONDS = 120.0
 TRIES, WAIT_SECONDS = 6, 0.5  # of a request; the wait doubles
 PING_SECONDS = 60.0  # on the connection that a log is followed by
+MARK = "golf_request"  # in the metadata of a job: which request made it
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 # A process of its own: Ray reads how it is to authenticate once, when it is imported.
 ASK_RAY = "from ray.dashboard.utils import get_address_for_submission_client as ask; print(ask('auto'))"
+Read = typing.TypeVar("Read")
 
 
 class Refused(BackendFailure):
@@ -47,7 +50,7 @@ class JobInfo:
     job: str  # the name that we gave it
     status: str
     message: str
-    began: float  # seconds, by the head's clock
+    mark: str  # of the request that made it
 
     @property
     def over(self) -> bool:
@@ -59,7 +62,7 @@ class JobInfo:
             str(told.get("submission_id") or ""),
             str(told.get("status") or ""),
             str(told.get("message") or ""),
-            float(told.get("start_time") or 0) / 1000,
+            str((told.get("metadata") or {}).get(MARK) or ""),
         )
 
 
@@ -152,10 +155,11 @@ class JobServer:
             "What runs on the cluster is not touched by this: the same command goes on"
         )
 
-    def _object(self, data: bytes, what: str) -> typing.Any:
+    def _read(self, data: bytes, what: str, make: typing.Callable[[typing.Any], Read]) -> Read:
+        """What `make` makes of the JSON of an answer, which may be anybody's."""
         try:
-            return json.loads(data)
-        except ValueError:
+            return make(json.loads(data))
+        except (ValueError, TypeError, AttributeError):
             raise BackendFailure(
                 f"{self.url} is no job server of Ray: {what} answered {data[:60]!r}; its port is 8265 by default"
             ) from None
@@ -164,17 +168,19 @@ class JobServer:
 
     def info(self, job: str) -> JobInfo | None:
         try:
-            told = self._object(self._ask("GET", f"/api/jobs/{job}"), "a job")
+            return self._read(self._ask("GET", f"/api/jobs/{job}"), "a job", JobInfo.from_dict)
         except Refused as error:
             if error.status == 404:
                 return None
             raise
-        return JobInfo.from_dict(told)
 
     def jobs(self) -> list[JobInfo]:
         """Those that were submitted, not the drivers that ran by themselves."""
-        told = self._object(self._ask("GET", "/api/jobs/"), "the jobs")
-        return [JobInfo.from_dict(one) for one in told if one.get("submission_id")]
+
+        def submitted(told: typing.Any) -> list[JobInfo]:
+            return [JobInfo.from_dict(one) for one in told if one.get("submission_id")]
+
+        return self._read(self._ask("GET", "/api/jobs/"), "the jobs", submitted)
 
     # --- what changes something
 
@@ -194,31 +200,32 @@ class JobServer:
     def submit(
         self, job: str, entrypoint: str, runtime_env: Mapping[str, typing.Any], metadata: Mapping[str, str]
     ) -> bool:
-        """Start the job; False where one of that name is there already, by whomever. Never two of a name."""
+        """Start the job; False where one of that name is there already, by whomever. Never two of a name. Whose it is
+        tells a mark in it: a reply may have been lost, or the request before it was taken."""
+        mark = secrets.token_hex(8)
         body = json.dumps(
             {
                 "submission_id": job,
                 "entrypoint": entrypoint,
                 "runtime_env": dict(runtime_env),
-                "metadata": dict(metadata),
+                "metadata": {**metadata, MARK: mark},
                 "entrypoint_num_cpus": 0,
                 "entrypoint_num_gpus": 0,
             }
         ).encode()
-        wait, sent = WAIT_SECONDS, False
+        wait = WAIT_SECONDS
         for left in reversed(range(TRIES)):
             try:
                 self._once("POST", "/api/jobs/", body)
                 return True
             except Refused as error:
-                if self.info(job) is not None:
-                    return sent  # ours, whose reply was lost, as far as that can be told
+                if (found := self.info(job)) is not None:
+                    return found.mark == mark
                 if error.status < 500 or not left:
                     raise
             except (OSError, http.client.HTTPException) as error:
-                sent = True
-                if self.info(job) is not None:
-                    return True
+                if (found := self.info(job)) is not None:
+                    return found.mark == mark
                 if not left:
                     raise self._unreachable(error, f"submit of {job}") from error
             time.sleep(wait)
@@ -239,22 +246,22 @@ class JobServer:
     def log(self, job: str) -> str:
         """All that it has printed."""
         data = self._again(lambda: self._once("GET", f"/api/jobs/{job}/logs", seconds=UPLOAD_SECONDS), "a job's log")
-        return str(self._object(data, "a job's log").get("logs") or "")
+        return self._read(data, "a job's log", lambda told: str(told.get("logs") or ""))
 
     def follow(self, job: str) -> Iterator[str]:
-        """Whole lines as they are printed, from the first, until the job is over. Raises ConnectionError where the
-        connection was lost before that."""
+        """Whole lines as they are printed, from the first, until the job is over, or known no more. Raises
+        ConnectionError where the connection was lost before that."""
         messages = _tail(f"{self.url}/api/jobs/{job}/logs/tail", self.address.headers, self._trust_env)
         rest = ""
         with _Steps(messages) as steps:
             while (message := steps.next()) is not None:
                 *lines, rest = (rest + message).split("\n")
                 yield from lines
+        found = self.info(job)
+        if found is not None and not found.over:  # what is left may be half a line, and comes whole the next time
+            raise ConnectionError(f"the log of {job} ended before the job did")
         if rest:
             yield rest
-        found = self.info(job)
-        if found is not None and not found.over:
-            raise ConnectionError(f"the log of {job} ended before the job did")
 
 
 class _Steps:
@@ -308,6 +315,9 @@ async def _tail(url: str, headers: Mapping[str, str], trust_env: bool) -> typing
                     raise ConnectionError(str(socket.exception()))
             if socket.close_code not in (1000, None):
                 raise ConnectionError(f"closed with code {socket.close_code}")
+    except aiohttp.WSServerHandshakeError as error:
+        if error.status != 404:  # then nobody knows the job: it went with its head
+            raise ConnectionError(_line(error)) from None
     except aiohttp.ClientError as error:
         raise ConnectionError(_line(error)) from None
 

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import typing
-from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator import commands, errors
@@ -86,13 +85,13 @@ def _follow(head: Head, settings: Settings, place: Place, stream: typing.TextIO)
 
 def logs(place: Place, seed: int | None, attempt: int | None, follow_it: bool, tail: int | None, insecure: bool) -> int:
     head = open_head(place, insecure)
-    asked: Mapping[str, typing.Any] = {"submission": place.submission, "seed": seed, "attempt": attempt, "tail": tail}
-    if not follow_it:
-        return _pass_on(head.command("logs", follow=False, **asked))
-    for data in head.stream(control_command("logs", head.state_dir, follow=True, **asked), _tell):
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    return errors.OK
+    asked = {"submission": place.submission, "seed": seed, "attempt": attempt, "tail": tail, "follow": follow_it}
+    return head.stream(control_command("logs", head.state_dir, **asked), _write, _tell)  # it may be longer than memory
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def _tell(text: str) -> None:

@@ -65,23 +65,23 @@ class Head:
             self.server.forget(job)
         return Answer(frames, code, tuple(text))
 
-    def stream(self, command: Sequence[str], text: Callable[[str], None]) -> Iterator[bytes]:
-        """What a command prints, as it prints it; it is ended with the iterator."""
-        job, receiver, ended = self._begin(command), Receiver(), False
+    def stream(self, command: Sequence[str], write: Callable[[bytes], None], text: Callable[[str], None]) -> int:
+        """Pass on what a command prints, as it prints it, and return its exit code. It is ended with us."""
+        job, receiver = self._begin(command), Receiver()
         try:
-            for line in self._lines(job, lambda note: text(note)):
+            for line in self._lines(job, text):
                 if (frame := hear(line)) is None:
                     continue
                 if frame["type"] == "text":
                     text(str(frame["text"]))
-                elif frame["type"] in ("bytes", "exit") and (data := receiver.take(frame)):
-                    yield data
-            ended = True
+                elif frame["type"] in ("bytes", "exit"):
+                    write(receiver.take(frame))
+                if receiver.code is not None:
+                    return receiver.code
         finally:
-            if not ended:
+            if receiver.code is None:
                 self.server.stop(job)
-        if receiver.code:
-            raise BackendFailure(f"it ended with code {receiver.code}")
+        raise BackendFailure(f"job {job} is gone from the head, which was started anew: what came is not all")
 
     def command(self, verb: str, **facts: typing.Any) -> Answer:
         """A verb of control.py, in the state folder."""
@@ -137,6 +137,11 @@ class Head:
         pattern = re.compile(rf"golf-{re.escape(key)}-([1-9][0-9]*)")
         found = [(int(match[1]), job) for job in self.server.jobs() if (match := pattern.fullmatch(job.job))]
         return sorted(found, key=lambda one: one[0])
+
+    def live(self, key: str) -> str:
+        """The job that controls an order now; empty where there is none."""
+        there = self.controllers(key)
+        return there[-1][1].job if there and not there[-1][1].over else ""
 
     def start(self, order: Order) -> tuple[str, bool]:
         """The job that controls the order, and whether it was begun by this call. One that lives is taken; of many who

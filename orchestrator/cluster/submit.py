@@ -97,14 +97,15 @@ def send_order(sending: Sending, ledger: Ledger, view: View) -> str:
         register(submission, ledger.path.parent, ledger)
     leases = _leases(submissions, ledger)
     try:
-        terms: dict[str, Terms | None] = {}
-        if not any(not job.over for _, job in head.controllers(sending.order({}).key)):
-            spendings = sending.spendings()
-            terms = {
-                sid: reserve(ledger, lease, sid, spendings[sid].cost, spendings[sid].budget)
-                for sid, lease in leases.items()
-            }
-        job, began = head.start(sending.order(terms))
+        job, began = head.live(sending.order({}).key), False
+        terms = {} if job else _reserved(sending, ledger, leases)
+        # Before the first controller may be there: from now on whoever asks here about them is to ask there.
+        url = sending.cluster.server.url
+        data = {"address": url, "state_dir": sending.cluster.options.state_dir}
+        for sid, lease in leases.items():
+            ledger.append(REMOTE, lease=lease, submission_id=sid, data=data)
+        if not job:
+            job, began = head.start(sending.order(terms))
         if not began:  # another machine's controller works with what was reserved there
             for sid, found in terms.items():
                 if found is not None:
@@ -112,16 +113,19 @@ def send_order(sending: Sending, ledger: Ledger, view: View) -> str:
     finally:
         for lease in leases.values():
             ledger.release(lease)
-    url = sending.cluster.server.url
     view.note(f"the controller is job {job} on {url}" + ("" if began else ", begun by another submit"))
     if sending.retry_failed and not began:
         view.note(
             "unless that one was told --retry-failed, what failed is tried again when it has ended: stay until then"
         )
-    data = {"address": url, "state_dir": sending.cluster.options.state_dir, "job": job, "began": began}
-    for submission in submissions:
-        ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
     return job
+
+
+def _reserved(sending: Sending, ledger: Ledger, leases: Mapping[str, Lease]) -> dict[str, Terms | None]:
+    spendings = sending.spendings()
+    return {
+        sid: reserve(ledger, lease, sid, spendings[sid].cost, spendings[sid].budget) for sid, lease in leases.items()
+    }
 
 
 def _leases(submissions: Sequence[Submission], ledger: Ledger) -> dict[str, Lease]:
