@@ -66,6 +66,7 @@ TOKEN_MEND = (
     "put the cluster's token into RAY_AUTH_TOKEN, or name its file with RAY_AUTH_TOKEN_PATH "
     "(on the head, `ray get-auth-token` prints it)"
 )
+PORT_MEND = "--address is that of Ray's dashboard and job server, by default port 8265 of the head"
 OPEN_MEND = (
     "start every node with RAY_AUTH_MODE=token and one token, or let the job server listen on the head's 127.0.0.1 "
     "alone and use a tunnel (docs/ray.md); --insecure takes the risk"
@@ -82,8 +83,7 @@ def _version(address: ClusterAddress, answer: Answer) -> str:
             return str(told["ray_version"])
     except (ValueError, KeyError, TypeError):
         pass  # told below, as any other answer that is none of Ray's
-    mend = "--address is that of Ray's dashboard and job server, by default port 8265 of the head"
-    raise ProbeError(f"{address.url} answers ({answer.status}), but is no Ray job server", mend)
+    raise ProbeError(f"{address.url} answers ({answer.status}), but is no Ray job server", PORT_MEND)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -105,6 +105,8 @@ def _ask(address: ClusterAddress, headers: dict[str, str], seconds: float) -> An
         with error:
             return Answer(error.code, error.read(LONGEST), error.headers.get("Location", ""))
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+            raise ProbeError(f"{address.url} answers, but is no Ray job server", PORT_MEND) from None  # nor HTTP
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         mend = "is the tunnel up, and the head?" if loopback else "is the head up, and the port open to this machine?"
         raise ProbeError(f"{address.url} does not answer: {reason}", f"{mend} (docs/ray.md)") from None

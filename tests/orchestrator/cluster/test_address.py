@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import string
 import threading
 from pathlib import Path
@@ -258,3 +259,23 @@ def test_where_nothing_answers_the_tunnel_is_asked_about():
     with pytest.raises(ProbeError, match=r"does not answer.*tunnel") as error:
         asked("http://127.0.0.1:1")
     assert error.value.exit_code == 5 and Path(error.value.mend.split("(")[1].rstrip(")")).name == "ray.md"
+
+
+def test_a_port_that_speaks_no_http_is_named_as_the_wrong_one():
+    """Such as that of Ray's own nodes: not its bytes are shown, but which port is meant."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x00\x00\x18\x04\x00\x00\x00\x00\x00\x1b[31m")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ProbeError, match=r"no Ray job server: .* port 8265") as error:
+            asked(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert str(error.value).isprintable()

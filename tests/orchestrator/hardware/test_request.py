@@ -153,6 +153,13 @@ def test_gpus_that_cannot_be_are_refused(gpus):
         read_request(settings(gpus=gpus))
 
 
+def test_a_number_alone_is_no_model():
+    """`8` asks for what is written any:8; a number that is a model's name can be one."""
+    with pytest.raises(UsageError, match="write any:8, or MODEL:8 as in H100:8"):
+        read_request(settings(gpus="8"))
+    assert read_request(settings(gpus="4090:1")) == GpuRequest("4090", 1) == read_request(settings(gpus="4090"))
+
+
 NODES = {
     "n1": Offer("n1", "NVIDIA H100 80GB HBM3", 8, real=True),
     "n2": Offer("n2", "NVIDIA H100 PCIe", 4, real=True),
