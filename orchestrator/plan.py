@@ -180,6 +180,12 @@ def lines(plan: Plan, settings: Settings, bundle: str | None = None) -> list[Lin
     return rows + _warnings(plan)
 
 
+def plan_lines(rows: Sequence[Line], plan: Plan) -> list[str]:
+    """A plan, or what is its own in it: a line a setting, then a line a seed."""
+    text = [f"{name:<12} {value}  [{source}]" for name, value, source in rows]
+    return text + [f"  seed {planned.run.seed:<10} {planned.what}" for planned in plan.runs]
+
+
 def _looked_at(submission: Submission) -> list[Line]:
     """What the worker holds its GPUs against before it trains on them."""
     if submission.hardware is None:

@@ -12,7 +12,7 @@ from orchestrator.default_policy import settings_of_policy
 from orchestrator.drive import spec_there
 from orchestrator.errors import UsageError
 from orchestrator.grids.file import use_grid_file
-from orchestrator.grids.submit import settings_of_grid
+from orchestrator.grids.plan import settings_of_grid
 from orchestrator.money.cost import Cost
 from orchestrator.money.rehearsal import has_run, key_of, plan_rehearsal
 from orchestrator.other_seeds import Asked, find_other_seeds

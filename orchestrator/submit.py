@@ -13,15 +13,15 @@ from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends import check_backend
 from orchestrator.drive import drive_or_follow, register
 from orchestrator.finish import finish
+from orchestrator.grids.plan import grid_lines, grid_plan, tell_grid
 from orchestrator.grids.run import run_grid
-from orchestrator.grids.submit import grid_lines, grid_plan, plan_lines, tell_grid
 from orchestrator.ledger.rebuild import mend
 from orchestrator.ledger.store import Ledger, check_ownership
 from orchestrator.money.budget import check
 from orchestrator.money.rehearsal import write_rehearsed
 from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, terminal
 from orchestrator.outcome import Outcome, worst
-from orchestrator.plan import Plan, check_sizes, lines
+from orchestrator.plan import Plan, check_sizes, lines, plan_lines
 from orchestrator.planning import PlannedSubmit, plan_submit
 from orchestrator.request import Request
 from orchestrator.settings import Settings
@@ -117,7 +117,6 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
 
 def _run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[Outcome]) -> bool:
     """All variants side by side, after what rehearses for them."""
-    settings, request = planned.settings, planned.request
     view = make_view(sys.stderr)
     try:
         for plan in planned.plans:
@@ -125,16 +124,7 @@ def _run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[
                 outcomes.append(failed)
                 return True
         view.close()
-        run_grid(
-            name,
-            planned.plans,
-            settings,
-            ledger,
-            outcomes,
-            retry_failed=request.retry_failed,
-            parallel=request.parallel,
-            quiet=planned.quiet,
-        )
+        run_grid(name, planned, ledger, outcomes)
     except KeyboardInterrupt:
         print(_interrupted(f"of {name}"), file=sys.stderr)
         return False

@@ -1,0 +1,1 @@
+"""Runs on Ray clusters: what the machine that submits asks, what the head does, what the nodes have."""

@@ -1,0 +1,1 @@
+"""What a submit from here would stand on, and the mend where something is wrong."""

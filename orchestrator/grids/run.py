@@ -1,6 +1,5 @@
 """A grid on this machine: its variants side by side as there are places, and the tables of each as it ends."""
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from orchestrator.money.spending import Spending
 from orchestrator.other_seeds import Asked
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Plan
+from orchestrator.planning import PlannedSubmit
 from orchestrator.preflight import SPEC
+from orchestrator.request import Request
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 
@@ -32,12 +33,12 @@ def registered(runs_dir: Path, submission_id: str) -> Submission:
 class _Variant:
     """What is kept of a plan while the grid runs: its text is read again when its turn comes."""
 
-    def __init__(self, plan: Plan, settings: Settings, ledger: Ledger, retry_failed: bool, parallel: bool) -> None:
+    def __init__(self, plan: Plan, settings: Settings, request: Request, ledger: Ledger) -> None:
         submission = plan.submission
         self.sid, self.name = submission.submission_id, submission.recipe
         self.runs = [(run.seed, run.run_id) for run in submission.runs]
-        self.spending = Spending(plan.cost, settings["budget"], parallel)
-        self.settings, self.ledger, self.retry_failed = settings, ledger, retry_failed
+        self.spending = Spending(plan.cost, settings["budget"], request.parallel)
+        self.settings, self.ledger, self.retry_failed = settings, ledger, request.retry_failed
         self.admission: Admission | None = None
 
     @property
@@ -69,32 +70,23 @@ class _Variant:
         return make_controller(submission, self.settings, self.retry_failed, self.ledger, lease, lend, self.admission)
 
 
-def run_grid(
-    name: str,
-    plans: Sequence[Plan],
-    settings: Settings,
-    ledger: Ledger,
-    outcomes: list[Outcome],
-    *,
-    retry_failed: bool,
-    parallel: bool,
-    quiet: bool,
-) -> None:
+def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[Outcome]) -> None:
     """Register all, run what is not done, make the tables of each variant beside it. KeyboardInterrupt ends the runs;
     `outcomes` has then what had ended."""
-    runs_dir, asked = Path(settings["runs_dir"]), Asked(Path(settings["runs_dir"]))
+    plans, settings, runs_dir = planned.plans, planned.settings, planned.runs_dir
+    asked = Asked(runs_dir)
     for plan in plans:
         register(plan.submission, runs_dir, ledger, asked)
     write_grid(ledger, name, [plan.submission.submission_id for plan in plans])
     slots = slots_of(plans[0].submission.target)
-    left = [_Variant(plan, settings, ledger, retry_failed, parallel) for plan in plans if not plan.finished]
+    left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
     view = FleetView(runs_dir, sum(len(one.runs) for one in left))
     ended: dict[str, Future[Outcome]] = {}
 
     def tables(submission_id: str) -> None:
         def made() -> Outcome:
-            return finish(registered(runs_dir, submission_id), runs_dir, quiet)
+            return finish(registered(runs_dir, submission_id), runs_dir, planned.quiet)
 
         ended[submission_id] = beside.submit(made)
 

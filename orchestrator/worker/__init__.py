@@ -1,0 +1,1 @@
+"""One attempt, where the processors are: its stages, its clocks, its end."""

@@ -6,7 +6,7 @@ from golf_core.policy import load_policy
 from golf_core.recipes import RECIPES, Grid, load_recipe
 from orchestrator.catalogue import find
 from orchestrator.default_policy import settings_of_policy
-from orchestrator.grids.submit import settings_of_grid
+from orchestrator.grids.plan import settings_of_grid
 from orchestrator.request import Request
 from orchestrator.settings import Settings
 from orchestrator.submit import submit

@@ -11,7 +11,7 @@ import pytest
 from golf_core.recipes import load_grid
 from orchestrator.drive import register
 from orchestrator.errors import NOT_FINISHED, UsageError
-from orchestrator.grids.submit import settings_of_grid
+from orchestrator.grids.plan import settings_of_grid
 from orchestrator.ledger.store import Ledger
 from orchestrator.other_seeds import Asked
 from orchestrator.outcome import worst

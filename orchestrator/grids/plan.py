@@ -1,4 +1,4 @@
-"""A grid: the variants of one question, planned together and run side by side by one command.
+"""A grid's plan: the variants of one question, planned together; and at the end a line for each.
 
 Each variant is a submission of its own, resumable by itself or by the same command again.
 """
@@ -15,7 +15,7 @@ from orchestrator.hardware.gpus import installed_gpus
 from orchestrator.hardware.request import is_asked
 from orchestrator.money.cost import usd
 from orchestrator.outcome import Outcome, worst
-from orchestrator.plan import Line, Plan, lines
+from orchestrator.plan import Line, Plan, lines, plan_lines
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS
 
@@ -45,12 +45,6 @@ def settings_of_grid(grid: Grid, settings: Settings, bundle: Path | None) -> Set
     if is_asked(settings):
         return settings  # a process for each GPU that was asked for
     return settings.with_default("processes", int(count or "1"), source)
-
-
-def plan_lines(rows: Sequence[Line], plan: Plan) -> list[str]:
-    """A plan, or what is its own in it: a line a setting, then a line a seed."""
-    text = [f"{name:<12} {value}  [{source}]" for name, value, source in rows]
-    return text + [f"  seed {planned.run.seed:<10} {planned.what}" for planned in plan.runs]
 
 
 def grid_lines(grid: Grid, plans: Sequence[Plan], settings: Settings) -> list[str]:
