@@ -8,13 +8,15 @@ from pathlib import Path
 
 from orchestrator import commands, errors
 from orchestrator.backends.job_server import JobServer
+from orchestrator.cancel import cancel as cancel_here
 from orchestrator.cluster.address import read_address
+from orchestrator.cluster.order import order_key
 from orchestrator.cluster.remote import Answer, Head, control_command
 from orchestrator.cluster.submit import Follower, follow
 from orchestrator.cluster.transfer import Seen, check_made_here, sealed_here
 from orchestrator.cluster.transfer import fetch as fetch_attempts
 from orchestrator.drive import register
-from orchestrator.errors import CommandError
+from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.finish import finish
 from orchestrator.grids.status import grids, write_grid
 from orchestrator.ledger.store import Ledger
@@ -99,13 +101,27 @@ def _tell(text: str) -> None:
 
 
 def cancel(settings: Settings, place: Place, seeds: tuple[int, ...] | None, insecure: bool) -> int:
-    head = open_head(place, insecure)
+    head, runs_dir = open_head(place, insecure), Path(settings["runs_dir"])
     asked = None if seeds is None else list(seeds)
-    code = _pass_on(head.command("cancel", submission=place.submission, seeds=asked))
+    answer = head.command("cancel", submission=place.submission, seeds=asked)
+    if place.here and answer.code == errors.USAGE:  # seeds that are not of it, or the head has not heard of it
+        return _cancel_unheard(head, place, runs_dir, seeds)
+    code = _pass_on(answer)
     if place.here and code == errors.OK:  # what it cost, and what is given back, counts here
         seen = head.look(place.submission)
-        with Ledger.open(Path(settings["runs_dir"])) as ledger:
+        with Ledger.open(runs_dir) as ledger:
             ledger.replicate(seen.origin, seen.events)
+    return code
+
+
+def _cancel_unheard(head: Head, place: Place, runs_dir: Path, seeds: tuple[int, ...] | None) -> int:
+    """What was reserved here for a controller that never began is given back."""
+    with Ledger.open(runs_dir) as ledger:
+        sids = commands.meant(ledger, place.submission)
+    if job := head.live(order_key(sids)):
+        raise BackendFailure(f"{place.submission}: its controller, job {job}, has not begun; cancel again when it has")
+    code = cancel_here(runs_dir, place.submission, seeds)
+    print(f"{head.server.url} has not heard of it", file=sys.stderr)
     return code
 
 

@@ -10,15 +10,30 @@ from aiohttp import WSCloseCode, web
 
 from orchestrator.backends import job_server
 from orchestrator.backends.job_server import MARK, JobServer
+from orchestrator.cluster import commands
 from orchestrator.cluster.address import read_address
 from orchestrator.cluster.options import ClusterOptions
 from orchestrator.cluster.order import Order, Part
-from orchestrator.cluster.remote import Head
+from orchestrator.cluster.remote import Answer, Head
 from orchestrator.cluster.submit import send_order
 from orchestrator.cluster.wire import PREFIX, sha256
-from orchestrator.errors import BackendFailure
+from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import read_account
+from orchestrator.money.cost import Cost, Seconds
+from orchestrator.money.prices import Price
+from orchestrator.money.spending import Spending
+from orchestrator.place import remembered
+from orchestrator.settings import Settings
 from tests.orchestrator.toy import limits, submission
+
+COST = Cost(
+    price=Price(36.0, "a test"),
+    seconds=Seconds(train=30.0, evaluate=30.0, how="a test"),
+    attempt_s=100.0,
+    attempts=2,
+    whole=1,
+)
 
 
 class Server:
@@ -179,3 +194,37 @@ def test_an_answer_that_is_no_job_servers_is_told_as_that(head, said):
         head.server.info("golf-x-1")
     with pytest.raises(BackendFailure, match="is no job server of Ray"):
         head.server.jobs()
+
+
+def test_what_a_submit_reserved_that_never_arrived_is_given_back(server, head, runs_dir, monkeypatch, capsys):
+    """Its requests were all lost: `cancel` here asks the head, which has not heard of it, and frees the budget; while a
+    job of it waits to begin there, nothing is given back."""
+    asked = submission()
+    order = Order(
+        parts=(Part(submission=asked, limits=limits()),), options=ClusterOptions(state_dir="~/s", node_dir="~/n")
+    )
+    cluster = SimpleNamespace(head=head, server=head.server, options=order.options)
+    paid = {asked.submission_id: Spending(COST, None)}
+    sending = SimpleNamespace(
+        cluster=cluster, submissions=lambda: [asked], order=lambda terms: order, spendings=lambda: paid
+    )
+    monkeypatch.setattr(head, "start", lambda order: (_ for _ in ()).throw(BackendFailure("nothing answers")))
+    with Ledger.create(runs_dir) as ledger:
+        with pytest.raises(BackendFailure, match="nothing answers"):
+            send_order(sending, ledger, SimpleNamespace(note=lambda text: None))
+        assert read_account(ledger).reserved == pytest.approx(2.0)
+        place = remembered(ledger, asked.submission_id)
+        assert place.url == head.server.url and place.here
+        monkeypatch.setattr(commands, "open_head", lambda place, insecure: head)
+        monkeypatch.setattr(head, "command", lambda verb, **facts: Answer(b"", 2, ("error: no such submission",)))
+        where = Settings.resolve({"runs_dir": str(runs_dir)}, {}, runs_dir)
+        server.jobs = {"j": {"submission_id": f"golf-{order.key}-1", "status": "PENDING"}}
+        with pytest.raises(BackendFailure, match="has not begun"):
+            commands.cancel(where, place, None, False)
+        server.jobs = {}
+        with pytest.raises(UsageError, match="seed 9 is not of this submission"):
+            commands.cancel(where, place, (9,), False)
+        assert read_account(ledger).reserved == pytest.approx(2.0)
+        assert commands.cancel(where, place, None, False) == 0
+        assert read_account(ledger).reserved == pytest.approx(0)
+    assert "2.00 USD that were reserved are given back" in capsys.readouterr().err
