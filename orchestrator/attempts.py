@@ -66,12 +66,13 @@ class Attempt:
 
 def folders_of(runs_dir: Path, run_id: str) -> list[tuple[int, Path]]:
     """(number, folder) of every attempt of a run, in order."""
-    pattern = re.compile(re.escape(run_id[:ATTEMPT_ID_DIGITS]) + r"-a([1-9][0-9]*)")
+    prefix, parent = f"{key_of(run_id)}-a", runs_dir / ATTEMPTS
     found = []
-    if (parent := runs_dir / ATTEMPTS).is_dir():
-        for name in os.listdir(parent):
-            if (match := pattern.fullmatch(name)) and (parent / name).is_dir():
-                found.append((int(match[1]), parent / name))
+    for name in os.listdir(parent) if parent.is_dir() else []:
+        if name.startswith(prefix):  # first: with thousands of attempts, a pattern for each name is what a look costs
+            match = re.fullmatch(r"[1-9][0-9]{0,8}", name[len(prefix) :])
+            if match and (parent / name).is_dir():
+                found.append((int(match[0]), parent / name))
     return sorted(found)
 
 

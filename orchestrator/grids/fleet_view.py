@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.attempts import numbers_by_run
+from orchestrator.attempts import folders_of, key_of, numbers_by_run
 from orchestrator.grids.fleet import Fleet, Member
 from orchestrator.overview import Overview, Row
 from orchestrator.view import describe
@@ -50,7 +50,8 @@ class FleetView:
             self.table.draw(counts, running)
 
     def ended(self, member: Member) -> None:
-        rows = self._overview(member).rows(controlled=False)
+        there = {key_of(run_id): [n for n, _ in folders_of(self.runs_dir, run_id)] for _, run_id in member.runs}
+        rows = self._overview(member).rows(controlled=False, there=there)
         self._tell(member, rows)
         self.over.update(row.state for row in rows)
         del self._overviews[member.submission_id]
