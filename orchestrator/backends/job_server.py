@@ -20,10 +20,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from orchestrator.cluster.address import AUTO, ClusterAddress, is_loopback
-from orchestrator.cluster.probe import TOKEN_MEND, ProbeError, probe
+from orchestrator.cluster.address import AUTO, ClusterAddress
+from orchestrator.cluster.probe import TOKEN_MEND, ProbeError, opener_of, probe
 from orchestrator.errors import BACKEND, BackendFailure
 
 REQUEST_SECONDS = 30.0
@@ -100,11 +99,7 @@ class JobServer:
         self.address = resolve_auto(address)
         self.url = self.address.url
         self.ray = _probe(self.address)  # its version
-        here = is_loopback(urlsplit(self.url).hostname or "")
-        # A proxy of the environment would get what is meant for this machine's own tunnel.
-        handlers = [urllib.request.ProxyHandler({})] if here else []
-        self._opener = urllib.request.build_opener(*handlers, _NoRedirect())
-        self._trust_env = not here
+        self._opener = opener_of(self.address)
 
     # --- requests
 
@@ -251,7 +246,9 @@ class JobServer:
     def follow(self, job: str) -> Iterator[str]:
         """Whole lines as they are printed, from the first, until the job is over, or known no more. Raises
         ConnectionError where the connection was lost before that."""
-        messages = _tail(f"{self.url}/api/jobs/{job}/logs/tail", self.address.headers, self._trust_env)
+        messages = _tail(
+            f"{self.url}/api/jobs/{job}/logs/tail", self.address.headers, trust_env=not self.address.loopback
+        )
         rest = ""
         with _Steps(messages) as steps:
             while (message := steps.next()) is not None:
@@ -290,13 +287,6 @@ class _Steps:
         self.loop.run_until_complete(self.messages.aclose())
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the token to wherever it points."""
-
-    def redirect_request(self, *_: typing.Any) -> None:
-        return None
 
 
 async def _tail(url: str, headers: Mapping[str, str], trust_env: bool) -> typing.AsyncGenerator[str, None]:

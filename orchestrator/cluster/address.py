@@ -42,9 +42,14 @@ class ClusterAddress:
     insecure: bool = False  # --insecure was given
 
     @property
+    def loopback(self) -> bool:
+        """This machine, or a tunnel that begins on it."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
     def far(self) -> bool:
         """Plain http to another machine."""
-        return self.url.startswith("http://") and not is_loopback(urlsplit(self.url).hostname or "")
+        return self.url.startswith("http://") and not self.loopback
 
     @property
     def headers(self) -> dict[str, str]:

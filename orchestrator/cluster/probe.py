@@ -10,9 +10,8 @@ import typing
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from orchestrator.cluster.address import OLDEST_RAY, ClusterAddress, is_loopback
+from orchestrator.cluster.address import OLDEST_RAY, ClusterAddress
 from orchestrator.errors import BACKEND, USAGE, CommandError
 from orchestrator.lock import numbers
 
@@ -87,19 +86,23 @@ def _version(address: ClusterAddress, answer: Answer) -> str:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The token goes nowhere else."""
+    """A redirect would carry the token to wherever it points."""
 
     def redirect_request(self, *_: object) -> None:
         return None
 
 
+def opener_of(address: ClusterAddress) -> urllib.request.OpenerDirector:
+    """Opens what is at the address itself. A proxy of the environment is not asked for this machine's own tunnel: it
+    would look for that on its own loopback."""
+    direct = [urllib.request.ProxyHandler({})] if address.loopback else []
+    return urllib.request.build_opener(_NoRedirect, *direct)
+
+
 def _ask(address: ClusterAddress, headers: dict[str, str], seconds: float) -> Answer:
-    loopback = is_loopback(urlsplit(address.url).hostname or "")
-    direct = [urllib.request.ProxyHandler({})] if loopback else []  # else a proxy is asked for its own loopback
-    opener = urllib.request.build_opener(_NoRedirect, *direct)
     request = urllib.request.Request(f"{address.url}/api/version", headers=headers)
     try:
-        with opener.open(request, timeout=seconds) as answer:
+        with opener_of(address).open(request, timeout=seconds) as answer:
             return Answer(answer.status, answer.read(LONGEST))
     except urllib.error.HTTPError as error:
         with error:
@@ -108,5 +111,9 @@ def _ask(address: ClusterAddress, headers: dict[str, str], seconds: float) -> An
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
             raise ProbeError(f"{address.url} answers, but is no Ray job server", PORT_MEND) from None  # nor HTTP
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        mend = "is the tunnel up, and the head?" if loopback else "is the head up, and the port open to this machine?"
+        mend = (
+            "is the tunnel up, and the head?"
+            if address.loopback
+            else "is the head up, and the port open to this machine?"
+        )
         raise ProbeError(f"{address.url} does not answer: {reason}", f"{mend} (docs/ray.md)") from None
