@@ -67,7 +67,7 @@ class _Asked:
             there = ", ".join(map(str, self.runs))
             raise UsageError(f"seed {foreign[0]} is not of this submission; there are {there}")
         wanted = [(seed, self.runs[seed]) for seed in self.wanted]
-        self.overview = Overview(ledger.path.parent, wanted, look=settled.inspect)
+        self.overview = Overview(ledger.path.parent, wanted, settled=settled)
         self.driven = ledger.holder(lease_of_submission(sid)) is not None
         self.others: list[int] = []  # seeds that another submission runs
 

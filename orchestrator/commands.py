@@ -65,7 +65,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         runs = runs_of(spec)
         diagnostic = spec.get("config", {}).get("diagnostic_only") is True
         settled, name = Settled(runs_dir), lease_of_submission(sid)
-        overview = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid), settled.inspect)
+        overview = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid), settled)
         if follow:
             view = make_view(sys.stderr if as_json else sys.stdout)
             try:

@@ -2,7 +2,7 @@
 
 import csv
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from orchestrator.money.spending import Meter, money_sentence
 from orchestrator.policy import OUTSIDE
 from orchestrator.progress import Progress, Tail
 from orchestrator.script import SCRIPT_STAGE
+from orchestrator.settled import Settled
 from orchestrator.spec import attempt_id
 
 SCORES_CSV = "scores.csv"  # written by results, a line a seed
@@ -37,8 +38,8 @@ class Row:
     usd: float | None = None  # so far; None: nothing is paid for
 
     def to_dict(self) -> dict[str, typing.Any]:
-        progress = {key: value for key, value in asdict(self.progress).items() if not key.startswith("_")}
-        return asdict(self) | {"progress": progress, "folder": str(self.folder) if self.folder else None}
+        folder = str(self.folder) if self.folder else None
+        return asdict(self) | {"progress": self.progress.to_dict(), "folder": folder}
 
     @classmethod
     def from_dict(cls, told: typing.Mapping[str, typing.Any]) -> "Row":
@@ -56,11 +57,11 @@ class Overview:
         runs: Sequence[tuple[int, str]],
         diagnostic_only: bool = False,
         meter: Meter | None = None,
-        look: Callable[[Path, int], Attempt] = inspect,
+        settled: Settled | None = None,
     ) -> None:
-        """`look` is how an attempt is seen: by all its bytes, or by one who remembers some (Settled)."""
-        self.runs_dir, self.runs, self.diagnostic_only, self.look = runs_dir, runs, diagnostic_only, look
-        self._settled: dict[Path, Attempt] = {}
+        """`settled`: what is known of attempts from earlier looks; else all that is sealed is read once."""
+        self.runs_dir, self.runs, self.diagnostic_only, self.settled = runs_dir, runs, diagnostic_only, settled
+        self._counted_or_void: dict[Path, Attempt] = {}
         self._tails: dict[Path, Tail] = {}
         self._done: dict[str, Row] = {}
         self.meter = meter
@@ -94,25 +95,37 @@ class Overview:
         shown = counted(attempts) or (attempts[-1] if attempts else None)
         if shown is None:
             return Row(seed, run_id, "queued" if controlled else "stopped", 0, 0, note, Progress(), None)
-        tail = self._tails.setdefault(shown.folder, Tail(shown.folder))
         state, why = _state(shown, controlled)
-        diagnostic = self.diagnostic_only or (state == "done" and is_diagnostic(shown.folder))
+        if state == "done":
+            progress, diagnostic = self._final(shown.folder)
+        else:
+            progress, diagnostic = self._tails.setdefault(shown.folder, Tail(shown.folder)).read(), False
         said = why if state == "done" else why or note
-        row = Row(seed, run_id, state, shown.number, len(attempts), said, tail.read(), shown.folder, diagnostic)
+        diagnostic = diagnostic or self.diagnostic_only
+        row = Row(seed, run_id, state, shown.number, len(attempts), said, progress, shown.folder, diagnostic)
         if state == "done":  # nothing of it changes any more: neither its files nor its tail are kept in mind
             self._done[run_id] = row
             for attempt in attempts:
-                self._settled.pop(attempt.folder, None)
+                self._counted_or_void.pop(attempt.folder, None)
                 self._tails.pop(attempt.folder, None)
         return row
 
+    def _final(self, folder: Path) -> tuple[Progress, bool]:
+        """How far a counted attempt came, and whether it says that its scores are none."""
+        if self.settled is not None and (kept := self.settled.shown(folder)) is not None:
+            return Progress(**kept["progress"]), kept["diagnostic"] is True
+        progress, diagnostic = self._tails.setdefault(folder, Tail(folder)).read(), is_diagnostic(folder)
+        if self.settled is not None:
+            self.settled.keep(folder, {"progress": progress.to_dict(), "diagnostic": diagnostic})
+        return progress, diagnostic
+
     def _inspect(self, folder: Path, number: int) -> Attempt:
-        known = self._settled.get(folder)
+        known = self._counted_or_void.get(folder)
         if known is not None and (known.state == "void" or not (folder / VOID).exists()):
             return known
-        attempt = self.look(folder, number)
+        attempt = inspect(folder, number) if self.settled is None else self.settled.inspect(folder, number)
         if attempt.state in ("counted", "void"):
-            self._settled[folder] = attempt
+            self._counted_or_void[folder] = attempt
         return attempt
 
 

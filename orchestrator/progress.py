@@ -9,7 +9,7 @@ import re
 import time
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from golf_core.rundir import ENV, LOG, METRICS, PHASES
@@ -41,6 +41,10 @@ class Progress:
     def trains(self) -> bool:
         """Whether step and loss are what goes on."""
         return self.phase == "train" or self.stage == SCRIPT_STAGE
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        """Its public fields: what makes it again."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
 
     def take_line(self, line: str) -> None:
         """Fold in one line of a script's log."""

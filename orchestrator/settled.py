@@ -1,5 +1,5 @@
-"""Attempts that were found counted, remembered by the stamps of their files: a look at hundreds need not read all that
-is sealed again.
+"""Attempts that were found counted, and what is shown of them, remembered by the stamps of their files: a look at
+hundreds need not read all that is sealed again.
 
 For plans and views. Whoever makes a table, packs, or decides what runs next reads the bytes. As in git's index, what is
 remembered stands while device, inode, size, mtime and ctime of every file are what they were, and nothing was added or
@@ -20,7 +20,14 @@ from orchestrator.attempts import ATTEMPTS, Attempt, inspect, key_of
 from orchestrator.spec import attempt_id
 
 REMEMBERED = ".settled"  # in the runs folder; may be deleted at any time
+VERSION = 2
 RACY_NS = 2_000_000_000  # the coarsest clock of a file system that we know counts in two seconds (FAT)
+
+
+class _Kept(typing.NamedTuple):
+    stamp: str
+    message: str
+    shown: dict[str, typing.Any] | None = None
 
 
 class Settled:
@@ -29,7 +36,8 @@ class Settled:
     def __init__(self, runs_dir: Path) -> None:
         self._path = runs_dir / REMEMBERED
         self._known = _read(self._path)
-        self._new: dict[str, tuple[str, str]] = {}
+        self._new: dict[str, _Kept] = {}
+        self._same: set[str] = set()  # of the known ones, those that this look found unchanged
         self._began = 0
         with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=runs_dir) as probe:
             self._began = os.fstat(
@@ -44,20 +52,31 @@ class Settled:
     def inspect(self, folder: Path, number: int) -> Attempt:
         known = self._known.get(folder.name)
         stamp, newest = _stamp(folder)
-        if known is not None and known[0] == stamp:
-            return Attempt(folder, number, "counted", "completed", message=known[1], train_sealed=True)
+        if known is not None and known.stamp == stamp:
+            self._same.add(folder.name)
+            return Attempt(folder, number, "counted", "completed", message=known.message, train_sealed=True)
         attempt = inspect(folder, number)
         if attempt.state == "counted" and newest + RACY_NS < self._began and _stamp(folder)[0] == stamp:
-            self._new[folder.name] = stamp, attempt.message
+            self._new[folder.name] = _Kept(stamp, attempt.message)
         return attempt
+
+    def shown(self, folder: Path) -> dict[str, typing.Any] | None:
+        """What was kept of an attempt that this look found unchanged."""
+        return self._known[folder.name].shown if folder.name in self._same else None
+
+    def keep(self, folder: Path, shown: dict[str, typing.Any]) -> None:
+        """What a view shows of an attempt that this look found counted: read from its files, it changes only with
+        them."""
+        known = self._known.get(folder.name) if folder.name in self._same else self._new.get(folder.name)
+        if known is not None:
+            self._new[folder.name] = known._replace(shown=shown)
 
     def save(self) -> None:
         """Keep what this look has found. Of two that save at once one wins: the other's is found again."""
         if self._new:
             self._known |= self._new
             self._new = {}
-            text = canonical_json(self._known)
-            content = {"version": 1, "sha256": hashlib.sha256(text).hexdigest(), "attempts": self._known}
+            content = {"version": VERSION, "sha256": _digest(self._known), "attempts": self._known}
             with contextlib.suppress(OSError):
                 write_bytes(self._path, json.dumps(content, separators=(",", ":")).encode())
 
@@ -74,13 +93,17 @@ def _stamp(folder: Path) -> tuple[str, int]:
     return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest(), newest
 
 
-def _read(path: Path) -> dict[str, tuple[str, str]]:
+def _digest(attempts: typing.Any) -> str:
+    return hashlib.sha256(canonical_json(attempts)).hexdigest()
+
+
+def _read(path: Path) -> dict[str, _Kept]:
     """What was remembered; nothing where the file is missing, damaged or not of this version."""
     try:
         kept: typing.Any = read_json(path)
         attempts = kept["attempts"]
-        if kept["version"] != 1 or kept["sha256"] != hashlib.sha256(canonical_json(attempts)).hexdigest():
+        if kept["version"] != VERSION or kept["sha256"] != _digest(attempts):
             return {}
-        return {str(name): (str(stamp), str(message)) for name, (stamp, message) in attempts.items()}
+        return {name: _Kept(*one) for name, one in attempts.items()}
     except (RunDirError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}

@@ -52,7 +52,7 @@ class GridOverview:
             runs = [(run["seed"], run["run_id"]) for run in spec["runs"]]
             diagnostic = spec.get("config", {}).get("diagnostic_only") is True
             self.names[sid] = spec["recipe"]
-            self._overviews[sid] = Overview(runs_dir, runs, diagnostic, look=self.settled.inspect)
+            self._overviews[sid] = Overview(runs_dir, runs, diagnostic, settled=self.settled)
 
     def rows(self, ledger: Ledger) -> dict[str, list[Row]]:
         there = numbers_by_run(self.runs_dir)

@@ -5,10 +5,12 @@ import os
 
 import pytest
 
-from golf_core.rundir import ARTIFACT, RESULT, VOID
+from golf_core.rundir import ARTIFACT, METRICS, RESULT, VOID
 from orchestrator import settled
 from orchestrator.attempts import folders_of, inspect, numbers_by_run
 from orchestrator.backends.fake import FakeBackend
+from orchestrator.overview import Overview
+from orchestrator.progress import Tail
 from orchestrator.settled import REMEMBERED, Settled
 from tests.orchestrator.test_controller import controller, finish
 
@@ -58,6 +60,25 @@ def test_a_second_look_reads_nothing_and_says_the_same(runs_dir, made, reads):
     assert look(runs_dir, made) == first and len(reads) == 3
     (runs_dir / REMEMBERED).unlink()
     assert look(runs_dir, made) == first and len(reads) == 6
+
+
+def test_a_second_view_reads_no_metrics_and_shows_the_same(runs_dir, made, reads, monkeypatch):
+    """What a view shows of counted attempts is remembered with them."""
+    runs, read, tails = [(case.run.seed, case.run.run_id) for case in made.cases], Tail.read, []
+    monkeypatch.setattr(Tail, "read", lambda self: tails.append(self.folder.name) or read(self))
+
+    def rows():
+        memory = Settled(runs_dir)
+        found = Overview(runs_dir, runs, settled=memory).rows(controlled=False)
+        memory.save()
+        return found
+
+    first = rows()
+    assert len(tails) == len(reads) == 3 and {row.state for row in first} == {"done"}
+    assert rows() == first and len(tails) == len(reads) == 3
+    with (folder(runs_dir, made, 2) / METRICS).open("a") as metrics:
+        metrics.write("{}")
+    assert [row.state for row in rows()] == ["done", "failed", "done"] and len(tails) == len(reads) == 4
 
 
 CHANGES = {
