@@ -53,15 +53,16 @@ def _tell(error: Exception, code: int, debug: bool) -> int:
     return code
 
 
-def place_of(settings: Settings, submission: str | None) -> "Place | None":
-    """Where it runs; None: on this machine."""
-    from orchestrator.place import place_of
-
-    return place_of(settings, submission)
-
-
 def resolve(**flags: typing.Any) -> Settings:
     return Settings.resolve(flags, os.environ, Path("."))
+
+
+def locate(submission: str | None, **flags: typing.Any) -> "tuple[Settings, Place | None]":
+    """The settings, and where by them the submission runs; None: on this machine."""
+    from orchestrator.place import place_of
+
+    settings = resolve(**flags)
+    return settings, place_of(settings, submission)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -165,8 +166,8 @@ def status(
     """How a submission stands, a row a seed. One that was sent to a cluster is asked for there."""
 
     def command() -> int:
-        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
-        if (place := place_of(settings, submission)) is not None:
+        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if place is not None:
             from orchestrator.cluster.commands import status as status_there
 
             return status_there(settings, place, follow, verbose, json, insecure)
@@ -193,8 +194,8 @@ def logs(
     """What an attempt printed, while it runs and after."""
 
     def command() -> int:
-        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
-        if (place := place_of(settings, submission)) is not None:
+        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if place is not None:
             from orchestrator.cluster.commands import logs as logs_there
 
             return logs_there(place, seed, attempt, follow, tail, insecure)
@@ -224,8 +225,8 @@ def cancel(
         from orchestrator.spec import parse_seeds
 
         chosen = None if seeds is None else parse_seeds(seeds)
-        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
-        if (place := place_of(settings, submission)) is not None:
+        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if place is not None:
             from orchestrator.cluster.commands import cancel as cancel_there
 
             return cancel_there(settings, place, chosen, insecure)
@@ -252,8 +253,8 @@ def fetch(
     The runs folder may be a new one, on any machine that reaches the cluster. What runs there is not disturbed."""
 
     def command() -> int:
-        settings = resolve(runs_dir=runs_dir, address=address, state_dir=state_dir)
-        if (place := place_of(settings, submission)) is None:
+        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if place is None:
             raise UsageError(
                 f"what {settings['runs_dir']} knows of it runs on this machine, where its attempts are; "
                 "--address names a cluster"
