@@ -76,7 +76,7 @@ def print_plan(planned: PlannedSubmit) -> None:
         plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
     )
     there = [] if planned.cluster is None else planned.cluster.rows(settings)
-    for name, value, source in [*there, *budget_rows(planned.costs, settings)]:
+    for name, value, source in [*there, *budget_rows(planned.costs, settings, request.dry_run)]:
         text.append(f"{name:<12} {value}  [{source}]")
     for line in text:
         print(line, file=stream)

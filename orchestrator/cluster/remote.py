@@ -18,7 +18,7 @@ from orchestrator.cluster.order import Order
 from orchestrator.cluster.parcel import Parcel, make_parcel
 from orchestrator.cluster.transfer import Seen
 from orchestrator.cluster.wire import Frame, Receiver, hear, whole
-from orchestrator.errors import BackendFailure
+from orchestrator.errors import USAGE, BackendFailure
 
 COMMAND_SECONDS = 180.0  # for a short job, its start with it
 LOOKS = (0.1, 0.2, 0.3, 0.5, 1.0)  # seconds between looks whether it has ended
@@ -197,7 +197,10 @@ def checked(answer: Answer) -> Answer:
     """The answer of a command that must have ended well."""
     if answer.code:
         said = [line for line in answer.text if line.strip()]
-        raise BackendFailure(f"on the head: {said[-1].removeprefix('error: ') if said else f'code {answer.code}'}")
+        error = BackendFailure(f"on the head: {said[-1].removeprefix('error: ') if said else f'code {answer.code}'}")
+        if answer.code == USAGE:  # what was asked for is wrong there as it would be here
+            error.exit_code = USAGE
+        raise error
     return answer
 
 

@@ -39,7 +39,7 @@ class Rehearsal:
 
     def rows(self) -> list[tuple[str, str, str]]:
         if self.cost is None:
-            return [("rehearsal", f"none: {self.why}", "")]
+            return [("rehearsal", f"none: {self.why}", "default")]
         known = self.cost.price.usd_per_hour is not None
         amount = (
             f"{usd(self.cost.expected_usd)} expected, {usd(self.cost.worst_usd)} at worst" if known else "not known"

@@ -128,8 +128,8 @@ def account_of(runs_dir: Path) -> Account:
         return read_account(ledger)
 
 
-def budget_rows(costs: Sequence[tuple[str, Cost]], settings: Settings) -> list[tuple[str, str, str]]:
-    """For the plan: what the budget says to it."""
+def budget_rows(costs: Sequence[tuple[str, Cost]], settings: Settings, dry: bool) -> list[tuple[str, str, str]]:
+    """For the plan: what the budget says to it. A refusal is told by a dry run; a submit ends with it."""
     budget = settings["budget"]
     if budget is None or all(cost.free for _, cost in costs):
         return []
@@ -137,7 +137,7 @@ def budget_rows(costs: Sequence[tuple[str, Cost]], settings: Settings) -> list[t
     told = f"{usd(budget)} for this runs folder; {usd(found.spent)} spent, {usd(found.reserved)} reserved"
     rows = [("budget", told, settings.source("budget"))]
     try:
-        check(costs, found, budget)
+        check(costs, found, budget if dry else None)
     except BudgetRefused as error:
         rows.append(("refused", str(error).removeprefix("budget refused: "), "submit stops here"))
     return rows

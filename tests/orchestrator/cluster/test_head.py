@@ -14,7 +14,7 @@ from orchestrator.cluster import commands
 from orchestrator.cluster.address import read_address
 from orchestrator.cluster.options import ClusterOptions
 from orchestrator.cluster.order import Order, Part
-from orchestrator.cluster.remote import Answer, Head
+from orchestrator.cluster.remote import Answer, Head, checked
 from orchestrator.cluster.submit import send_order
 from orchestrator.cluster.wire import PREFIX, sha256
 from orchestrator.errors import BackendFailure, UsageError
@@ -228,3 +228,11 @@ def test_what_a_submit_reserved_that_never_arrived_is_given_back(server, head, r
         assert commands.cancel(where, place, None, False) == 0
         assert read_account(ledger).reserved == pytest.approx(0)
     assert "2.00 USD that were reserved are given back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "ours"), [(2, 2), (5, 5), (1, 5)])
+def test_what_is_wrong_there_ends_as_it_would_here(code, ours):
+    """An id that the head does not have is a usage error, as it is on this machine; what broke there is a failure."""
+    with pytest.raises(BackendFailure, match="on the head: no such submission") as error:
+        checked(Answer(b"", code, ("error: no such submission",)))
+    assert error.value.exit_code == ours
