@@ -1,10 +1,11 @@
 """What a grid costs its controller: plan, drive, status and resume with 30, 100, 300 and 1,000 runs.
 
-    python benchmarks/scale.py [--runs 30,100,300,1000] [--places 8] [--processes 30] [--cluster 300]
+    python benchmarks/scale.py [--runs 30,100,300,1000] [--places 8] [--p95 1500] [--processes 30] [--cluster 300]
 
 The grid is the demo recipe with one learning rate a variant and two seeds: real bundles, plans, ledger, attempt
 folders, seals. Nothing is trained: attempts run on the scriptable fake backend, which writes and seals a small folder
-and starts no process, so that what is measured is ours alone. With --processes a grid of so many runs goes through real
+and starts no process, so that what is measured is ours alone. With --p95 plan and status of so many finished runs are
+asked again and again: what one of twenty takes longer than. With --processes a grid of so many runs goes through real
 workers too, each with a bundle that does nothing (a tiny script): that adds the interpreters that a run starts. With
 --cluster they go to a real Ray cluster on the loopback, three nodes of eight declared GPUs (tests/cluster.py): the
 controller is a job on its head, and what is told of it is its own memory and CPU-seconds. Tables are left out (`results
@@ -34,9 +35,9 @@ from benchmarks.idle import idle_text  # noqa: E402
 
 SEEDS = "1,2"
 MEGABYTE = 1e6
-CLAIMS = {"plan": 2.0, "status": 0.5}  # wall seconds at 300 runs
-MEMORY = 500.0  # MB of the controller, at 300 runs
-GROWTH = 1.15  # exponent of the runs that CPU-seconds may follow
+CLAIMED = 300  # runs
+CLAIMS = {"plan wall s": 2.0, "status wall s": 0.5, "of the grid s": 0.5, "peak MB": 500.0}  # at so many
+SETTLED = 100  # runs from which on a figure is not the start of Python
 
 
 def write_grid(path: Path, runs: int) -> None:
@@ -114,6 +115,26 @@ def measure(runs: int, places: int, megabytes: int) -> dict[str, float]:
         }
 
 
+def ninety_fifth(runs: int, places: int, times: int = 40) -> str:
+    """Of so many finished runs: the wall seconds that one plan, or status, of twenty takes longer than."""
+    with tempfile.TemporaryDirectory(prefix="golf-scale-") as name:
+        folder = Path(name)
+        write_grid(folder / "grid.toml", runs)
+        timed([sys.executable, __file__, "--child", str(folder), "--places", str(places)])
+        ours, there = [sys.executable, "-m", "orchestrator"], ["--runs-dir", str(folder / "runs")]
+        asked = {
+            "plan": [*ours, *submit_arguments(folder), "--dry-run"],
+            "status": [*ours, "status", *there],
+            "status of the grid": [*ours, "status", "scale", *there],
+        }
+        walls = {what: sorted(timed(command)["wall"] for _ in range(times)) for what, command in asked.items()}
+        told = (
+            f"{what} {found[math.ceil(0.95 * times) - 1]:.2f} s (median {found[times // 2]:.2f})"
+            for what, found in walls.items()
+        )
+        return f"p95 of {times} with {runs:,} finished runs: " + ", ".join(told)
+
+
 def follow_log(runs_dir: Path, megabytes: int) -> dict[str, float]:
     """All of a long log, as `logs` shows it: megabytes a CPU-second. It breaks the attempt's seal, so it comes last."""
     attempt = min((runs_dir / "attempts").iterdir())
@@ -173,9 +194,9 @@ def used_by(pid: int) -> tuple[float, float] | None:
 
 
 def growth(rows: list[dict[str, float]], name: str) -> float:
-    """The exponent of the number of runs that a figure follows, between the first and the last row, without what one
-    run would take."""
-    first, last = rows[0], rows[-1]
+    """The exponent of the number of runs that a figure follows, from the first row where start-up is the smaller part
+    of it to the last one."""
+    first, last = next((row for row in rows if row["runs"] >= SETTLED), rows[0]), rows[-1]
     return math.log(last[name] / first[name]) / math.log(last["runs"] / first["runs"])
 
 
@@ -183,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", default="30,100,300,1000")
     parser.add_argument("--places", type=int, default=8, help="runs at a time")
+    parser.add_argument("--p95", type=int, default=0, metavar="RUNS", help="p95 of plan and status with so many")
     parser.add_argument("--processes", type=int, default=0, metavar="RUNS", help="so many through real workers too")
     parser.add_argument("--log-megabytes", type=int, default=100, help="of the log that is shown")
     parser.add_argument("--cluster", type=int, default=0, metavar="RUNS", help="so many through a real Ray cluster too")
@@ -202,6 +224,12 @@ def main() -> None:
     if len(rows) > 1:
         told = {name: growth(rows, name) for name in ("plan CPU s", "drive CPU s", "its CPU s")}
         print("grows with the runs to the power of: " + ", ".join(f"{name[:-6]} {told[name]:.2f}" for name in told))
+    for row in rows:
+        if row["runs"] == CLAIMED:
+            told_claims = (f"{name} {row[name]:.2f} of {most:g}" for name, most in CLAIMS.items())
+            print(f"claimed at {CLAIMED} runs, figure and limit: " + ", ".join(told_claims))
+    if given.p95:
+        print(ninety_fifth(given.p95, given.places))
     if given.processes:
         with tempfile.TemporaryDirectory(prefix="golf-scale-") as name:
             write_grid(Path(name) / "grid.toml", given.processes)
