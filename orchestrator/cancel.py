@@ -8,12 +8,12 @@ from pathlib import Path
 from orchestrator import errors
 from orchestrator.attempts import numbers_by_run
 from orchestrator.case import lease_of_run, lease_of_submission
-from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import UsageError
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.cost import usd
 from orchestrator.money.spending import give_back
 from orchestrator.overview import Overview
+from orchestrator.registered import meant, runs_of, spec_of
 from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS
 

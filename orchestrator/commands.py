@@ -4,56 +4,25 @@ import json
 import os
 import sys
 import time
-import typing
-from collections.abc import Sequence
 from pathlib import Path
 
-from golf_core.rundir import LOG, read_json
+from golf_core.rundir import LOG
 from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_submission
 from orchestrator.errors import UsageError
-from orchestrator.grids.status import grids, status_of_grid
+from orchestrator.grids.status import status_of_grid
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.spending import Meter, spent_on
-from orchestrator.overview import Overview, Row, story, with_collected
-from orchestrator.preflight import SPEC
+from orchestrator.outcome import exit_code_of
+from orchestrator.overview import Overview, story, with_collected
+from orchestrator.registered import chosen, grids, is_diagnostic, runs_of, spec_of
 from orchestrator.settled import Settled
-from orchestrator.spec import SUBMISSION_DIGITS, unique_prefix
+from orchestrator.spec import SUBMISSION_DIGITS
 from orchestrator.view import describe, make_view
 
 FOLLOW_SECONDS = 0.5
 BLOCK = 1 << 20  # bytes of a log at a time
-
-
-def chosen(ledger: Ledger, prefix: str | None) -> str:
-    """The submission that is meant: by a prefix of its id, or the latest that somebody drives, or the latest."""
-    ids = [sid for sid in ledger.submissions() if is_there(ledger, sid)]
-    if not ids:
-        raise UsageError(f"there is no submission in {ledger.path.parent}; `python -m orchestrator submit` makes one")
-    if prefix:
-        return unique_prefix(prefix, ids)
-    driven = (sid for sid in reversed(ids) if ledger.holder(lease_of_submission(sid)) is not None)
-    return next(driven, ids[-1])
-
-
-def meant(ledger: Ledger, name: str | None) -> list[str]:
-    """Every submission of the grid of that name, or the one that is meant."""
-    variants = grids(ledger).get(name or "", [])
-    return [sid for sid in variants if is_there(ledger, sid)] or [chosen(ledger, name)]
-
-
-def is_there(ledger: Ledger, submission_id: str) -> bool:
-    """Whether its folder is; one may be moved away."""
-    return (ledger.path.parent / submission_id[:SUBMISSION_DIGITS]).is_dir()
-
-
-def spec_of(runs_dir: Path, submission_id: str) -> dict[str, typing.Any]:
-    return read_json(runs_dir / submission_id[:SUBMISSION_DIGITS] / SPEC)
-
-
-def runs_of(spec: typing.Mapping[str, typing.Any]) -> list[tuple[int, str]]:
-    return [(run["seed"], run["run_id"]) for run in spec["runs"]]
 
 
 def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_json: bool) -> int:
@@ -63,9 +32,8 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         sid = chosen(ledger, prefix)
         spec = spec_of(runs_dir, sid)
         runs = runs_of(spec)
-        diagnostic = spec.get("config", {}).get("diagnostic_only") is True
         settled, name = Settled(runs_dir), lease_of_submission(sid)
-        overview = Overview(runs_dir, runs, diagnostic, Meter(ledger, sid), settled)
+        overview = Overview(runs_dir, runs, is_diagnostic(spec), Meter(ledger, sid), settled)
         if follow:
             view = make_view(sys.stderr if as_json else sys.stdout)
             try:
@@ -94,13 +62,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         cost = [] if spent is None else [f"cost: {spent.describe()}"]
         for line in [describe(row) for row in rows] + events + cost:
             print(line)
-    return exit_code(rows)
-
-
-def exit_code(rows: Sequence[Row]) -> int:
-    if any(row.state == "failed" for row in rows):
-        return errors.FAILED
-    return errors.OK if all(row.state == "done" for row in rows) else errors.NOT_FINISHED
+    return exit_code_of(row.state for row in rows)
 
 
 def logs(

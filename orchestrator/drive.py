@@ -19,8 +19,9 @@ from orchestrator.money.spending import Meter, Spending
 from orchestrator.other_seeds import KEY as OTHER_SEEDS
 from orchestrator.other_seeds import Asked, find_other_seeds, refresh
 from orchestrator.overview import Overview, Row
-from orchestrator.preflight import SPEC, check_folder
+from orchestrator.preflight import check_folder
 from orchestrator.proc import folder_lock
+from orchestrator.registered import SPEC
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, Target
 from orchestrator.view import View

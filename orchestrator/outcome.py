@@ -55,6 +55,14 @@ class Outcome:
         }
 
 
+def exit_code_of(states: Iterable[str]) -> int:
+    """Of `status`, by the states of its runs."""
+    found = set(states)
+    if "failed" in found:
+        return errors.FAILED
+    return errors.OK if found <= {"done"} else errors.NOT_FINISHED
+
+
 def worst(codes: Iterable[int]) -> int:
     """
     >>> worst([0, 3, 1]), worst([]), worst([0, 99])

@@ -6,10 +6,9 @@ Where nobody names an address, the ledger of the runs folder knows where the sub
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator import commands
 from orchestrator.errors import UsageError
-from orchestrator.grids.status import grids
 from orchestrator.ledger.store import FILE, Ledger
+from orchestrator.registered import grids, meant
 from orchestrator.settings import Settings
 
 REMOTE = "remote_controller"  # the event that says so
@@ -35,7 +34,7 @@ def place_of(settings: Settings, prefix: str | None) -> Place | None:
     if (runs_dir / FILE).exists():
         with Ledger.open(runs_dir) as ledger:
             try:
-                sid = commands.meant(ledger, prefix)[0]
+                sid = meant(ledger, prefix)[0]
             except UsageError:
                 if settings["address"] is None:
                     raise

@@ -16,12 +16,12 @@ from golf_core.rundir import BUNDLE, RunDirError, read_json
 from orchestrator.catalogue import base_of, build, changed, grid_place, variants
 from orchestrator.errors import UsageError
 from orchestrator.own_recipe import file_of
+from orchestrator.registered import SPEC
 from orchestrator.script import Script, check_artifact, check_sidecars, parse_environment, read_script
 from orchestrator.settings import Settings
 from orchestrator.site import Site, ThisMachine
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, parse_seeds
 
-SPEC = "spec.json"
 ROOT = Path(__file__).resolve().parents[1]
 
 

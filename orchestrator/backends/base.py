@@ -1,4 +1,4 @@
-"""The seam to where attempts execute: six verbs that know nothing about training, and a small tree of errors.
+"""The seam to where attempts execute: eight verbs that know nothing about training, and a small tree of errors.
 
 * BackendError
   - SubmitError    refused, or no answer: the controller counts it as a launch fault and retries with a wait

@@ -15,9 +15,9 @@ from orchestrator.attempts import NODE, folders_of, inspect
 from orchestrator.backends.base import Backend, BackendError, Handle, Unavailable
 from orchestrator.case import lease_of_submission
 from orchestrator.cluster.options import ClusterOptions
-from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger.store import Ledger
+from orchestrator.registered import meant, runs_of, spec_of
 
 PATIENCE = 60.0  # seconds for their processes to end
 

@@ -18,11 +18,11 @@ from orchestrator.cluster.transfer import fetch as fetch_attempts
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.finish import finish
-from orchestrator.grids.status import grids, write_grid
 from orchestrator.ledger.store import Ledger
 from orchestrator.outcome import worst
 from orchestrator.overview import Overview
 from orchestrator.place import REMOTE, Place, remembered
+from orchestrator.registered import grids, meant, runs_of, spec_of, write_grid
 from orchestrator.settings import Settings
 from orchestrator.spec import Submission
 from orchestrator.view import make_view
@@ -64,8 +64,8 @@ def status(settings: Settings, place: Place, follow_it: bool, verbose: bool, as_
 def _all_here(runs_dir: Path, submission: str) -> bool:
     """Whether every seed was brought home: nobody has to be asked then."""
     with Ledger.open(runs_dir) as ledger:
-        sids = commands.meant(ledger, submission)
-    runs = [run for sid in sids for run in commands.runs_of(commands.spec_of(runs_dir, sid))]
+        sids = meant(ledger, submission)
+    runs = [run for sid in sids for run in runs_of(spec_of(runs_dir, sid))]
     return all(row.state == "done" for row in Overview(runs_dir, runs).rows(controlled=False))
 
 
@@ -117,7 +117,7 @@ def cancel(settings: Settings, place: Place, seeds: tuple[int, ...] | None, inse
 def _cancel_unheard(head: Head, place: Place, runs_dir: Path, seeds: tuple[int, ...] | None) -> int:
     """What was reserved here for a controller that never began is given back."""
     with Ledger.open(runs_dir) as ledger:
-        sids = commands.meant(ledger, place.submission)
+        sids = meant(ledger, place.submission)
     if job := head.live(order_key(sids)):
         raise BackendFailure(f"{place.submission}: its controller, job {job}, has not begun; cancel again when it has")
     code = cancel_here(runs_dir, place.submission, seeds)

@@ -31,7 +31,6 @@ from orchestrator.controller import Controller
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
-from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.ledger.travel import event_to_dict
 from orchestrator.money.admission import Admission
@@ -39,6 +38,7 @@ from orchestrator.money.rehearsal import has_run, write_rehearsed
 from orchestrator.money.spending import Meter, make_admission
 from orchestrator.other_seeds import Asked
 from orchestrator.overview import Overview
+from orchestrator.registered import write_grid
 
 DRIVE = (sys.executable, "-m", "orchestrator.cluster.control", "drive")
 RESTARTS = 5

@@ -19,7 +19,6 @@ from orchestrator.cluster.wire import Frame
 from orchestrator.drive import failed_unasked, register
 from orchestrator.errors import BackendFailure
 from orchestrator.finish import finish, runs_flag
-from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.ledger.travel import event_from_dict
 from orchestrator.limits import limits_of
@@ -30,6 +29,7 @@ from orchestrator.outcome import Outcome
 from orchestrator.overview import Row
 from orchestrator.place import REMOTE
 from orchestrator.plan import Plan
+from orchestrator.registered import write_grid
 from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.view import View, describe

@@ -17,12 +17,11 @@ from pathlib import Path
 from golf_core.rundir import BUNDLE, RUN, SEAL, RunDirError, file_sha256, read_json, verify_seal
 from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of, inspect
 from orchestrator.cluster.wire import sha256
-from orchestrator.commands import meant, runs_of, spec_of
 from orchestrator.errors import BackendFailure, UsageError
-from orchestrator.grids.status import grids
 from orchestrator.ledger.store import Event, Ledger
 from orchestrator.ledger.travel import event_from_dict, event_to_dict
 from orchestrator.proc import folder_lock
+from orchestrator.registered import grids, meant, runs_of, spec_of
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id
 
 SCHEMA_VERSION = 1

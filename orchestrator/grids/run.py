@@ -3,14 +3,12 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, read_json
 from orchestrator.backends import load_backend
 from orchestrator.controller import Controller
 from orchestrator.drive import make_controller, register, slots_of
 from orchestrator.finish import finish
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
 from orchestrator.grids.fleet_view import FleetView
-from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.money.admission import Admission
 from orchestrator.money.spending import Spending
@@ -18,16 +16,9 @@ from orchestrator.other_seeds import Asked
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Plan
 from orchestrator.planning import PlannedSubmit
-from orchestrator.preflight import SPEC
+from orchestrator.registered import submission_of, write_grid
 from orchestrator.request import Request
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Submission
-
-
-def registered(runs_dir: Path, submission_id: str) -> Submission:
-    """A submission as its folder has it."""
-    folder = runs_dir / submission_id[:SUBMISSION_DIGITS]
-    return Submission.from_dict(read_json(folder / SPEC), (folder / BUNDLE).read_text(encoding="utf-8"))
 
 
 class _Variant:
@@ -58,7 +49,7 @@ class _Variant:
 
     def reserve(self, lease: Lease) -> None:
         """All of the grid's money is reserved before any of it is spent."""
-        self.admission = self.spending.admission(registered(self.runs_dir, self.sid), self.ledger, lease)
+        self.admission = self.spending.admission(submission_of(self.runs_dir, self.sid), self.ledger, lease)
 
     def release(self) -> None:
         if self.admission is not None:
@@ -66,7 +57,7 @@ class _Variant:
 
     def make(self, lease: Lease, lend: OpenBackend) -> Controller:
         assert self.admission is not None
-        submission = registered(self.runs_dir, self.sid)
+        submission = submission_of(self.runs_dir, self.sid)
         return make_controller(submission, self.settings, self.retry_failed, self.ledger, lease, lend, self.admission)
 
 
@@ -86,7 +77,7 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
 
     def tables(submission_id: str) -> None:
         def made() -> Outcome:
-            return finish(registered(runs_dir, submission_id), runs_dir, planned.quiet)
+            return finish(submission_of(runs_dir, submission_id), runs_dir, planned.quiet)
 
         ended[submission_id] = beside.submit(made)
 

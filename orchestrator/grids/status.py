@@ -9,31 +9,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from golf_core.rundir import RunDirError, read_json
-from orchestrator import errors
+from golf_core.rundir import RunDirError
 from orchestrator.attempts import numbers_by_run
 from orchestrator.case import lease_of_submission
 from orchestrator.ledger.store import Ledger
+from orchestrator.outcome import exit_code_of
 from orchestrator.overview import Overview, Row, with_collected
-from orchestrator.preflight import SPEC
+from orchestrator.registered import grids, is_diagnostic, runs_of, spec_of
 from orchestrator.settled import Settled
 from orchestrator.spec import SUBMISSION_DIGITS
 
-GRID_SUBMITTED = "grid_submitted"
 FOLLOW_SECONDS = 2.0
-
-
-def grids(ledger: Ledger) -> dict[str, list[str]]:
-    """The submissions of each grid that was submitted here, in its order."""
-    found: dict[str, list[str]] = {}
-    for event in ledger.events(kind=GRID_SUBMITTED):
-        found.pop(str(event.data.get("grid")), None)
-        found[str(event.data.get("grid"))] = [str(one) for one in event.data.get("submissions", [])]
-    return found
-
-
-def write_grid(ledger: Ledger, name: str, submission_ids: Sequence[str]) -> None:
-    ledger.append(GRID_SUBMITTED, data={"grid": name, "submissions": list(submission_ids)})
 
 
 class GridOverview:
@@ -46,13 +32,11 @@ class GridOverview:
         self._overviews: dict[str, Overview] = {}
         for sid in submission_ids:
             try:
-                spec = read_json(runs_dir / sid[:SUBMISSION_DIGITS] / SPEC)
+                spec = spec_of(runs_dir, sid)
             except RunDirError:  # moved away
                 continue
-            runs = [(run["seed"], run["run_id"]) for run in spec["runs"]]
-            diagnostic = spec.get("config", {}).get("diagnostic_only") is True
             self.names[sid] = spec["recipe"]
-            self._overviews[sid] = Overview(runs_dir, runs, diagnostic, settled=self.settled)
+            self._overviews[sid] = Overview(runs_dir, runs_of(spec), is_diagnostic(spec), settled=self.settled)
 
     def rows(self, ledger: Ledger) -> dict[str, list[Row]]:
         there = numbers_by_run(self.runs_dir)
@@ -82,10 +66,7 @@ def status_of_grid(ledger: Ledger, name: str, follow: bool, as_json: bool) -> in
         print(json.dumps(to_dict(name, overview, rows), indent=1))
     else:
         print("\n".join(describe(name, overview, rows)))
-    states = {row.state for own in rows.values() for row in own}
-    if "failed" in states:
-        return errors.FAILED
-    return errors.OK if states <= {"done"} else errors.NOT_FINISHED
+    return exit_code_of(row.state for own in rows.values() for row in own)
 
 
 def describe(name: str, overview: GridOverview, rows: typing.Mapping[str, Sequence[Row]]) -> list[str]:

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.drive import register
 from orchestrator.errors import UsageError
-from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Ledger
 from orchestrator.place import REMOTE, place_of
+from orchestrator.registered import write_grid
 from orchestrator.settings import Settings
 from tests.orchestrator.toy import submission
 

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from orchestrator.commands import chosen
 from orchestrator.last_words import SHOWN, last_words
 from orchestrator.ledger.store import Ledger
+from orchestrator.registered import chosen
 from tests.orchestrator.monoliths import ScriptBench, monolith
 from tests.orchestrator.test_submit import SLOW, outputs
 

@@ -17,8 +17,8 @@ from orchestrator.cluster import transfer
 from orchestrator.cluster.transfer import Seen, check_made_here, fetch, look, sealed_here, send, write_job
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
-from orchestrator.grids.status import write_grid
 from orchestrator.ledger.store import Ledger
+from orchestrator.registered import write_grid
 from tests.orchestrator.toy import limits, submission
 
 ASKED = submission(seeds=(1, 2))
