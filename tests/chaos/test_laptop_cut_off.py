@@ -141,39 +141,31 @@ def test_a_controller_that_dies_under_its_supervisor(cluster, make_laptop, calm,
         stop(submit)
 
 
-@pytest.mark.chaos
-def test_a_laptop_that_dies_while_it_follows(cluster, make_laptop, calm, tally):
-    """SIGKILL of the submit: the cluster goes on; the same submit attaches, and brings everything home."""
-    count = tally("4 laptop's submit killed while it follows")
-    laptop = make_laptop(toy_text(steps=4, pause=1.0))
-    submit = laptop.start()
-    try:
-        until(lambda: golf_actors(cluster), "attempts on the nodes", 240)
-        count.injected += 1
-    finally:
-        stop(submit)
-    count.fired += submit.returncode == -signal.SIGKILL
-    with count.recovery():
-        done = laptop.run()
-        assert done.returncode == 0, done.stderr
-        well_on_both_sides(cluster, laptop, calm)
+KILLED = {
+    "submit": "4 laptop's submit killed while it follows",
+    "head": "3 head killed and started again under a submit",
+}
 
 
 @pytest.mark.chaos
-def test_a_head_that_dies_under_a_followed_submit(cluster, make_laptop, calm, tally):
-    """The whole head is gone and comes back at the same address: the same submit finishes what is left."""
-    count = tally("3 head killed and started again under a submit")
+@pytest.mark.parametrize("victim", KILLED)
+def test_a_submit_that_dies_while_it_follows(cluster, make_laptop, calm, tally, victim):
+    """SIGKILL of it alone, or after the whole head, which comes back at the same address: the same submit attaches, or
+    finishes what is left, and brings everything home."""
+    count = tally(KILLED[victim])
     laptop = make_laptop(toy_text(steps=4, pause=1.0))
     submit = laptop.start()
     try:
-        until(lambda: golf_actors(cluster), "attempts on the nodes", 240)
+        until(lambda: len(golf_actors(cluster)) == 2, "both attempts on the nodes", 240)
         count.injected += 1
-        cluster.kill_head()
-        count.fired += HEAD not in cluster.alive()
+        if victim == "head":
+            cluster.kill_head()
     finally:
         stop(submit)
+    count.fired += HEAD not in cluster.alive() if victim == "head" else submit.returncode == -signal.SIGKILL
     with count.recovery():
-        cluster.restart_head(nodes=True)
+        if victim == "head":
+            cluster.restart_head(nodes=True)
         done = laptop.run()
         assert done.returncode == 0, done.stderr
         well_on_both_sides(cluster, laptop, calm)
