@@ -14,7 +14,7 @@ from orchestrator.errors import UsageError
 from orchestrator.grids.file import use_grid_file
 from orchestrator.grids.plan import settings_of_grid
 from orchestrator.money.cost import Cost
-from orchestrator.money.rehearsal import has_run, key_of, plan_rehearsal
+from orchestrator.money.rehearsal import Rehearsed, plan_rehearsal
 from orchestrator.other_seeds import Asked, find_other_seeds
 from orchestrator.plan import Plan, make_plan
 from orchestrator.preflight import Prepared, check_folder, prepare, prepare_script
@@ -105,21 +105,20 @@ def make_plans(prepared: Sequence[Prepared], settings: Settings, request: Reques
     runs_dir = Path(settings["runs_dir"])
     there, asked = site.attempts([one.submission for one in prepared]), Asked(runs_dir)
     edited = request.bundle is not None
-    plans: list[Plan] = []
+    plans, rehearsed = list[Plan](), Rehearsed(runs_dir)
     for one in prepared:
         check_folder(runs_dir, one.submission)
         attempts = {run.run_id: there[run.run_id] for run in one.submission.runs}
         others = find_other_seeds(runs_dir, one.submission, spec_there(runs_dir, one.submission), asked)
         plan = make_plan(one, attempts, settings, request.retry_failed, edited, others)
-        plans.append(with_rehearsal(plan, None if edited else one.config, plans, request.rehearsal, runs_dir))
+        plans.append(with_rehearsal(plan, None if edited else one.config, rehearsed, request.rehearsal))
     return tuple(plans)
 
 
-def with_rehearsal(plan: Plan, config: Config | None, before: Sequence[Plan], wanted: bool, runs_dir: Path) -> Plan:
+def with_rehearsal(plan: Plan, config: Config | None, rehearsed: Rehearsed, wanted: bool) -> Plan:
     """The plan with what goes first. Of several variants of the same code the first one is rehearsed."""
     submission = plan.submission
     if plan.cost.free or not submission.target.gpus:  # nothing to ask: it takes a look at all text of all variants
         return plan
-    known = any(planned.done for planned in plan.runs) or has_run(runs_dir, submission)
-    known = known or any(key_of(other.submission) == key_of(submission) for other in before)
+    known = rehearsed.has(submission) or any(planned.done for planned in plan.runs)
     return replace(plan, rehearsal=plan_rehearsal(submission, config, plan.cost, wanted=wanted, known=known))

@@ -59,10 +59,27 @@ def parts_sha256(bundle: str) -> str:
 
 def has_run(runs_dir: Path, submission: Submission) -> bool:
     """Whether this code was rehearsed on such a GPU, by the ledger of a runs folder that may not be there yet."""
-    if not (runs_dir / FILE).exists():
-        return False
-    with Ledger.open(runs_dir) as ledger:
-        return key_of(submission) in [event.data.get("key") for event in ledger.events(kind=REHEARSED)]
+    return Rehearsed(runs_dir).has(submission)
+
+
+class Rehearsed:
+    """The code that ran on a GPU, or that a plan has run first: read once for all variants of a grid."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._runs_dir = runs_dir
+        self._keys: set[str] | None = None
+
+    def has(self, submission: Submission) -> bool:
+        """Whether it was there; the next of the same code finds it there."""
+        if self._keys is None:
+            self._keys = set()
+            if (self._runs_dir / FILE).exists():
+                with Ledger.open(self._runs_dir) as ledger:
+                    self._keys.update(str(event.data.get("key")) for event in ledger.events(kind=REHEARSED))
+        key = key_of(submission)
+        was_there = key in self._keys
+        self._keys.add(key)
+        return was_there
 
 
 def key_of(submission: Submission) -> str:
