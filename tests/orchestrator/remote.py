@@ -52,9 +52,17 @@ class Laptop(Bench):
 
     def there(self, *arguments, verb):
         """The verb from a machine that knows nothing but the address."""
-        place = ("--address", self.address, "--state-dir", str(self.state))
+        return self._elsewhere().run(*self._place(), *arguments, verb=verb)
+
+    def start_there(self, *arguments, verb):
+        return self._elsewhere().start(*self._place(), *arguments, verb=verb)
+
+    def _elsewhere(self):
         (folder := self.folder / "elsewhere").mkdir(exist_ok=True)
-        return Laptop(folder, self.corpus, cluster=self.cluster).run(*place, *arguments, verb=verb)
+        return Laptop(folder, self.corpus, cluster=self.cluster)
+
+    def _place(self):
+        return "--address", self.address, "--state-dir", str(self.state)
 
     def controllers(self):
         """Names of the controller jobs on the cluster, of earlier tests too."""
