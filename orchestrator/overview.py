@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from golf_core.rundir import SCORES, VOID, RunDirError, read_json
-from orchestrator.attempts import ATTEMPTS, Attempt, counted, inspect, key_of, numbers_by_run
+from orchestrator.attempts import ATTEMPTS, NODE, Attempt, counted, inspect, key_of, numbers_by_run
 from orchestrator.ledger.store import Event, Ledger
 from orchestrator.money.budget import RESERVED
 from orchestrator.money.spending import Meter, money_sentence
@@ -177,10 +177,21 @@ def _state(attempt: Attempt, controlled: bool) -> tuple[str, str]:
         return "running", ""
     if attempt.state == "lost" and controlled:  # its worker has not begun yet, or its end was not noticed yet
         return "running", ""
+    if attempt.state == "lost" and (host := _sent_to(attempt.folder)):
+        told = f"attempt {attempt.number} was sent to {host} and may go on there"
+        return "stopped", f"{told}; the same submit looks for it, `cancel` ends it"
     why = f"{attempt.cls}: {attempt.message}".rstrip(": ")
     if attempt.cls not in OUTSIDE and attempt.state != "void":
         return "failed", why
     return ("waiting", why) if controlled else ("stopped", f"{_fate(attempt)} ({why}); the same submit goes on")
+
+
+def _sent_to(folder: Path) -> str:
+    """The node of a cluster that an attempt was sent to; empty where it was not."""
+    try:
+        return str(read_json(folder / NODE).get("host", ""))
+    except RunDirError:
+        return ""
 
 
 def _fate(attempt: Attempt) -> str:

@@ -63,7 +63,7 @@ def probe(address: ClusterAddress, seconds: float = SECONDS) -> JobServer:
 
 TOKEN_MEND = (
     "put the cluster's token into RAY_AUTH_TOKEN, or name its file with RAY_AUTH_TOKEN_PATH "
-    "(on the head, `ray get-auth-token` prints it)"
+    "(on the head, `ray get-auth-token` prints it); with RAY_AUTH_MODE=disabled none is sent"
 )
 PORT_MEND = "--address is that of Ray's dashboard and job server, by default port 8265 of the head"
 OPEN_MEND = (

@@ -6,9 +6,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.overview import Row
+from golf_core.rundir import write_json
+from orchestrator.attempts import NODE, create
+from orchestrator.overview import Overview, Row
 from orchestrator.progress import Progress, Tail
 from orchestrator.view import LineView, LiveView, clock, describe
+from tests.orchestrator.toy import limits, submission
 
 
 def row(**changed):
@@ -142,3 +145,15 @@ def test_no_line_breaks_the_view(events, fraction):
 def test_time_is_told_by_the_clock():
     """Seconds become m:ss, and h:mm:ss from an hour on."""
     assert [clock(s) for s in (0, 59.6, 125, 3725)] == ["0:00", "1:00", "2:05", "1:02:05"]
+
+
+def test_what_was_sent_to_a_node_is_not_called_void(runs_dir):
+    """Without a controller nobody knows how it stands there: it may be training still, and be sealed in the end."""
+    asked = submission(seeds=(1, 2))
+    runs_dir.mkdir()
+    there, here = (create(runs_dir, asked.run_json(run, 1, limits()), asked.bundle) for run in asked.runs)
+    write_json(there / NODE, {"host": "n7"})
+    rows = Overview(runs_dir, [(run.seed, run.run_id) for run in asked.runs]).rows(controlled=False)
+    assert [row.state for row in rows] == ["stopped", "stopped"] and here.exists()
+    assert "was sent to n7 and may go on there" in describe(rows[0]) and "void" not in describe(rows[0])
+    assert "attempt 1 is void" in describe(rows[1])
