@@ -1,13 +1,15 @@
 """The actor of an attempt as a plain object: what it lays down, what it tells, and that it always comes to an end."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from golf_core.rundir import LOG, RESULT, RUN, read_json
+from golf_core.rundir import LOG, RESULT, RUN, SEAL, file_sha256, read_json
 from orchestrator.attempts import NODE
 from orchestrator.backends import ray_node
+from orchestrator.cluster.node_disk import BROUGHT, mark_brought
 from orchestrator.proc import Locked, folder_lock
 from tests.orchestrator.toy import ROOT, attempt_folder
 
@@ -78,6 +80,20 @@ def test_a_node_that_cannot_take_it_says_so_in_a_result(attempt):
     before = result
     made.run(files, None)  # a second order does nothing
     assert read_json(made.folder / RESULT) == before
+
+
+def test_an_attempt_that_begins_clears_what_was_brought_long_ago(attempt):
+    """Of the node's disk; what bears no mark of the head stays."""
+    made, files = attempt
+    made._leave, made.released = lambda: None, made.begun
+    brought, kept = (made.folder.with_name(name) for name in ("0123456789abcdef-a1", "0123456789abcdef-a2"))
+    for folder in (brought, kept):
+        folder.mkdir(parents=True)
+        (folder / SEAL).write_text("{}")
+    mark_brought(brought, file_sha256(brought / SEAL))
+    os.utime(brought / BROUGHT, (0, 0))
+    made.run(files, None)
+    assert (brought.exists(), kept.exists(), made.folder.exists()) == (False, True, True)
 
 
 def test_files_are_read_by_their_plain_names_alone(attempt):
