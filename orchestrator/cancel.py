@@ -27,6 +27,9 @@ def cancel(runs_dir: Path, name: str | None, seeds: tuple[int, ...] | None) -> i
         asked = [_Asked(ledger, sid, seeds, settled) for sid in meant(ledger, name)]
         driven = [one for one in asked if one.driven]
         what = asked[0].short if len(asked) == 1 else f"{len(driven)} of {len(asked)} variants of {name}"
+        for one in asked:  # also where nobody drives: a supervisor may be about to start its controller again
+            if not one.driven:
+                one.ask()
         freed = sum(one.give_back() for one in asked if not one.driven)
         also = f"; {usd(freed)} that were reserved are given back" if freed > 0 else ""
         if not driven:

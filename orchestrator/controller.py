@@ -49,14 +49,17 @@ class Controller:
         retry_failed: bool = False,
         clock: Callable[[], float] = time.monotonic,
         admission: Admission | None = None,
+        since: int | None = None,
     ) -> None:
+        """`since`: number of the event from which on a `cancel` is meant for us; None: from now."""
         self.submission, self.runs_dir, self.ledger, self.lease = submission, runs_dir, ledger, lease
         self.open_backend, self.limits, self.slots, self.clock = open_backend, limits, slots, clock
         self.retry_failed, self.admission = retry_failed, admission or AdmitAll()
         self.backend: Backend | None = None
         self.cases = [Case(run, inspect_all(runs_dir, run.run_id)) for run in submission.runs]
         data = {"backend": backend_name, "pid": ledger.owner.pid, "retry_failed": retry_failed}
-        self.session = self._write("submit", data=data)
+        began = self._write("submit", data=data)
+        self.session = began if since is None else since
         self.beaten = clock()
         self.cancelled: frozenset[int] = frozenset()
 
@@ -146,7 +149,8 @@ class Controller:
             for one in case.attempts
         ]
         free = sum(other.live is not None for other in self.cases) < self.slots
-        why = self.admission(case, self.cases) if free else None
+        wanted = case.run.seed not in self.cancelled
+        why = self.admission(case, self.cases) if free and wanted else None
         return View(
             pasts,
             train_faults=case.faults["train"],
@@ -158,7 +162,7 @@ class Controller:
             held=why or "",
             barred=why if isinstance(why, Barred) else "",
             elsewhere=case.elsewhere,
-            cancel=case.run.seed in self.cancelled,
+            cancel=not wanted,
             retry_failed=self.retry_failed,
         )
 

@@ -158,11 +158,12 @@ class Follower(threading.Thread):
         """Nothing says how it ended: its processes were killed, or never stood."""
         if seen["launch"] is not None and seen["train_sealed"] and not (self.folder / TRAIN_SEAL).exists():
             self._bring_train()
-        why = self._why_never_begun()
         if self.cancelled:
-            return State("lost", why or "ended by `cancel`", "cancelled")
+            return State("lost", "ended by `cancel`", "cancelled")
         if seen["launch"] is None:
-            return State("lost", why or f"it did not begin on {self.handle['host']}", "launch_error")
+            return State(
+                "lost", self._why_never_begun() or f"it did not begin on {self.handle['host']}", "launch_error"
+            )
         return State("lost", f"its worker on {self.handle['host']} was killed", "worker_lost")
 
     def _why_never_begun(self) -> str:

@@ -9,6 +9,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -56,13 +57,13 @@ def supervise(command: Sequence[str] = DRIVE) -> int:
         sys.exit(128 + signum)
 
     signal.signal(signal.SIGTERM, ended)
-    code = 0
+    code, life = 0, secrets.token_hex(8)
     for number in range(RESTARTS + 1):
         if number:
             wait = FIRST_WAIT * 2 ** (number - 1)
             print(f"the controller ended with code {code}; it starts again in {wait:g} s ({number} of {RESTARTS})")
             time.sleep(wait)
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        child = subprocess.Popen([*command, life], stdin=subprocess.DEVNULL)
         if (code := child.wait()) == 0:
             return 0
     say(
@@ -73,23 +74,23 @@ def supervise(command: Sequence[str] = DRIVE) -> int:
     return 1
 
 
-def drive(job: str) -> int:
-    """Every submission of the order, to its end; 0 where all that there is to say was said."""
+def drive(job: str, life: str = "") -> int:
+    """Every submission of the order, to its end; 0 where all was said that there is to say. `life`: our supervisor."""
     try:
         order = Order.read(Path(ORDER))
         state = folder_of(order.options.state_dir)
         with Ledger.create(state) as ledger:
             say("hello", origin=ledger.name, state_dir=str(state), pid=os.getpid())
             parts = (*order.parts, *order.rehearsals)
-            transfer.write_job(ledger, job, [part.submission.submission_id for part in parts])
+            since = transfer.write_job(ledger, job, [part.submission.submission_id for part in parts], life)
             if order.grid is not None:
                 write_grid(ledger, order.grid, [part.submission.submission_id for part in order.parts])
             teller = Teller(order, state, ledger)
             for rehearsal in order.rehearsals:
-                if not _rehearsed(order, rehearsal, state, ledger, teller):
+                if not _rehearsed(order, rehearsal, state, ledger, teller, since):
                     say("end", unrehearsed=rehearsal.submission.submission_id)
                     return 0
-            _fleet(order, order.parts, state, ledger, teller)
+            _fleet(order, order.parts, state, ledger, teller, since)
         say("end")
     except CommandError as error:
         say("error", message=str(error), code=error.exit_code)
@@ -100,9 +101,9 @@ def folder_of(state_dir: str) -> Path:
     return Path(state_dir).expanduser().absolute()
 
 
-def _rehearsed(order: Order, part: Part, state: Path, ledger: Ledger, teller: "Teller") -> bool:
+def _rehearsed(order: Order, part: Part, state: Path, ledger: Ledger, teller: "Teller", since: int) -> bool:
     """Whether it came to its end. The same code on the same GPUs is not rehearsed twice."""
-    _fleet(order, [part], state, ledger, teller)
+    _fleet(order, [part], state, ledger, teller, since)
     done = all(counted(inspect_all(state, run.run_id)) is not None for run in part.submission.runs)
     if done and not has_run(state, part.submission):
         write_rehearsed(ledger, part.submission)
@@ -110,12 +111,12 @@ def _rehearsed(order: Order, part: Part, state: Path, ledger: Ledger, teller: "T
     return done
 
 
-def _fleet(order: Order, parts: Sequence[Part], state: Path, ledger: Ledger, teller: "Teller") -> None:
+def _fleet(order: Order, parts: Sequence[Part], state: Path, ledger: Ledger, teller: "Teller", since: int) -> None:
     """Submissions side by side, as the cluster has room."""
     asked = Asked(state)
     for part in parts:
         register(part.submission, state, ledger, asked)
-    members = [_Turn(order, part, state, ledger).member() for part in parts]
+    members = [_Turn(order, part, state, ledger, since).member() for part in parts]
     slots = sum(len(part.submission.runs) for part in parts)  # what limits is the cluster's room
     fleet = Fleet(members, state, ledger, lambda: open_backend(order, state), slots, on_end=teller.ended, note=print)
     fleet.drive(teller.tell)
@@ -133,8 +134,8 @@ def open_backend(order: Order, state: Path) -> Backend:
 class _Turn:
     """A part of the order in the fleet."""
 
-    def __init__(self, order: Order, part: Part, state: Path, ledger: Ledger) -> None:
-        self.order, self.part, self.state, self.ledger = order, part, state, ledger
+    def __init__(self, order: Order, part: Part, state: Path, ledger: Ledger, since: int) -> None:
+        self.order, self.part, self.state, self.ledger, self.since = order, part, state, ledger, since
         self.admission: Admission | None = None
 
     def member(self) -> Member:
@@ -170,6 +171,7 @@ class _Turn:
             backend_name="ray-cluster",
             retry_failed=self.order.retry_failed,
             admission=self.admission,
+            since=self.since,
         )
 
 

@@ -58,9 +58,14 @@ def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None, here: S
     return send(state, follow)
 
 
-def write_job(ledger: Ledger, job: str, submission_ids: Collection[str]) -> None:
-    """Which controller has these submissions to drive."""
-    ledger.append(CONTROLLER_JOB, data={"job": job, "submissions": list(submission_ids)})
+def write_job(ledger: Ledger, job: str, submission_ids: Collection[str], life: str = "") -> int:
+    """Which controller has these submissions to drive. The number of the event in which that was first said: `life` is
+    the same for a controller that was started again in its job."""
+    for event in ledger.events(kind=CONTROLLER_JOB) if life else ():
+        if event.data.get("life") == life:
+            return event.seq
+    data = {"job": job, "submissions": list(submission_ids), "life": life}
+    return ledger.append(CONTROLLER_JOB, data=data)
 
 
 def job_of(ledger: Ledger, submission_id: str) -> dict[str, typing.Any]:

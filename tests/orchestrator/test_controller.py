@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from golf_core.rundir import SCORES, VOID, read_json
 from orchestrator.attempts import Attempt, inspect_all
 from orchestrator.backends.fake import Act, FakeBackend
-from orchestrator.case import lease_of_run, lease_of_submission
+from orchestrator.case import AdmitAll, lease_of_run, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import register
 from orchestrator.ledger.store import Fenced, Ledger
@@ -248,3 +248,23 @@ def test_any_script_ends_with_at_most_one_counted_attempt(tmp_path_factory, scri
         for seed, found in states(runs_dir, made).items():
             assert [state for state, _ in found[:-1]] == ["void"] * (len(found) - 1)
             assert (found[-1][0] == "counted") == (ends[seed] == "done")
+
+
+def test_a_cancel_before_a_controller_came_again_is_heard(runs_dir, ledger):
+    """One that was killed and is started again in its job ends what was cancelled in between, and asks nobody for money
+    for it; a controller of a later submit goes on."""
+    asked = []
+    first, _ = controller(runs_dir, ledger, [Act(polls=10**6)], seeds=(1,))
+    since, sid = first.session, first.submission.submission_id
+    ledger.append("cancel_requested", submission_id=sid, data={"seeds": [1]})
+
+    class Never(AdmitAll):
+        def __call__(self, case, cases):
+            asked.append(case)
+
+    ledger.release(first.lease)
+    again, _ = controller(runs_dir, ledger, seeds=(1,), since=since, admission=Never())
+    assert finish(again) == {1: "stop"} and again.cases[0].end.reason == "cancelled" and asked == []
+    ledger.release(again.lease)
+    later, _ = controller(runs_dir, ledger, seeds=(1,))
+    assert finish(later) == {1: "done"}

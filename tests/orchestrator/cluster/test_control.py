@@ -45,6 +45,14 @@ def test_a_controller_that_dies_is_started_again(tmp_path, death):
     assert "it starts again" in done.stdout
 
 
+def test_a_controller_knows_the_supervisor_that_starts_it_again(tmp_path):
+    """Every start of one supervisor has the same name of it, another supervisor another."""
+    script = f"import sys; print(sys.argv[1], file=open({str(tmp_path / 'lives')!r}, 'a')); sys.exit(9)"
+    control(script=script), control(script=script)
+    lives = (tmp_path / "lives").read_text().split()
+    assert len(lives) == 12 and len(set(lives)) == 2 == len(set(lives[::6]))
+
+
 def test_a_controller_that_always_dies_is_given_up():
     """Six deaths, and an error that says so."""
     done = control(script="import sys; sys.exit(9)")

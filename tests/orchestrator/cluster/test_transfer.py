@@ -237,3 +237,11 @@ def test_an_attempt_is_taken_for_its_own_run_alone(head, home):
     with pytest.raises(BackendFailure, match="holds an attempt of another run"):
         bring(head, home)
     assert not (runs_dir / "attempts" / head.counted.name).exists()
+
+
+def test_a_controller_that_is_started_again_has_its_job_since_the_first_time(home):
+    """One life of a job is written down once; a job of the same name on a head that forgot the first is another."""
+    first = write_job(home, "golf-1-1", ["a"], "life")
+    home.append("anything")
+    assert write_job(home, "golf-1-1", ["a"], "life") == first
+    assert write_job(home, "golf-1-1", ["a"], "another") > first
