@@ -11,7 +11,7 @@ import shlex
 import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.backends.job_server import JobInfo, JobServer
 from orchestrator.cluster.order import Order
@@ -23,6 +23,9 @@ from orchestrator.errors import USAGE, BackendFailure
 COMMAND_SECONDS = 180.0  # for a short job, its start with it
 LOOKS = (0.1, 0.2, 0.3, 0.5, 1.0)  # seconds between looks whether it has ended
 READ_TRIES = 3
+# What is asked is an argument of a process, and Linux takes 128 KiB in one: runs in a question, attempts in an answer's
+# exception (one that is left out is sent again).
+ASKED, KNOWN = 1500, 4000
 LONGEST_WAIT = 15.0  # seconds between tries to follow again
 GIVE_UP_SECONDS = 1800.0  # without any connection
 # The interpreter that Ray itself runs in: `python3` of the head's PATH may be another one.
@@ -89,12 +92,15 @@ class Head:
 
     def look(self, prefix: str | None, here: Sequence[str] | None = None) -> Seen:
         """A submission as it stands there; `here`: attempts that need not be sent, None: nothing is to be sent."""
-        found = self.command("look", submission=prefix, run_ids=None, here=None if here is None else list(here))
+        known = None if here is None else list(here)[-KNOWN:]
+        found = self.command("look", submission=prefix, run_ids=None, here=known)
         return Seen.from_bytes(checked(found).data)
 
     def look_at_runs(self, run_ids: Sequence[str]) -> Seen:
         """Attempts of runs that nobody may have asked for yet."""
-        return Seen.from_bytes(checked(self.command("look", run_ids=list(run_ids), here=None)).data)
+        parts = [run_ids[begin : begin + ASKED] for begin in range(0, len(run_ids), ASKED)]
+        seen = [Seen.from_bytes(checked(self.command("look", run_ids=list(part), here=None)).data) for part in parts]
+        return replace(seen[0], attempts=tuple(attempt for one in seen for attempt in one.attempts))
 
     def send(self, pieces: Sequence[Sequence[typing.Any]]) -> bytes:
         for left in reversed(range(READ_TRIES)):

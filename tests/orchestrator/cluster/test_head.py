@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import threading
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from orchestrator.cluster import commands
 from orchestrator.cluster.address import read_address
 from orchestrator.cluster.options import ClusterOptions
 from orchestrator.cluster.order import Order, Part
-from orchestrator.cluster.remote import Answer, Head, checked
+from orchestrator.cluster.remote import Answer, Head, checked, control_command
 from orchestrator.cluster.submit import send_order
 from orchestrator.cluster.wire import PREFIX, sha256
 from orchestrator.errors import BackendFailure, UsageError
@@ -236,3 +237,23 @@ def test_what_is_wrong_there_ends_as_it_would_here(code, ours):
     with pytest.raises(BackendFailure, match="on the head: no such submission") as error:
         checked(Answer(b"", code, ("error: no such submission",)))
     assert error.value.exit_code == ours
+
+
+def test_questions_about_many_runs_fit_the_arguments_of_a_process(head, monkeypatch):
+    """Of the runs of the largest grid, and with the attempts of many: Linux refuses a longer argument than 128 KiB."""
+    asked, longest = [], 128 * 1024 - 2048  # what the entry point is, beside the question
+
+    def answer(verb, **facts):
+        question = shlex.join(control_command(verb, "~/golf-runs", **facts))
+        assert len(question) < longest
+        asked.extend(facts["run_ids"] or facts["here"])
+        told = {"schema_version": 1, "origin": "o", "state_dir": "/s", "attempts": [], "inline": []}
+        return Answer(json.dumps(told).encode() + b"\n", 0, ())
+
+    monkeypatch.setattr(head, "command", answer)
+    runs = [f"{number:064x}" for number in range(6000)]
+    assert head.look_at_runs(runs).attempts == () and asked == runs
+    asked.clear()
+    attempts = [f"{number:016x}-a1" for number in range(20_000)]
+    head.look("abc", attempts)
+    assert asked == attempts[-len(asked) :] and len(asked) > 1000
