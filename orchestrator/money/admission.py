@@ -56,12 +56,17 @@ class Purse:
         mine = self.account().reservations[self.terms.reservation]
         used = sum(one.claim for one in mine.executions.values() if one.run_id == run_id)
         share, more = self.terms.seed_usd, self.terms.attempt_usd
+        if mine.released:  # by a controller that failed, or a cancel while it was away: others may have the money now
+            return self._bar(run_id, "what was reserved for it was given back; the same submit reserves anew")
         if used + more <= share + CENT and mine.committed + more <= self.terms.worst_usd + CENT:
             return ""
-        why = (
+        return self._bar(
+            run_id,
             f"the money reserved bears no other attempt of it: {usd(used)} of {usd(share)} are used, and one may "
-            f"take {usd(more)}; the same submit reserves anew"
+            f"take {usd(more)}; the same submit reserves anew",
         )
+
+    def _bar(self, run_id: str, why: str) -> str:
         if run_id not in self.refused:
             self.refused.add(run_id)
             sid = self.submission_id

@@ -327,3 +327,18 @@ def test_an_end_that_was_seen_bounds_what_it_cost(tmp_path, cls, ended_at, usd):
     found = spent_on(ledger, "s")
     assert found.usd == pytest.approx(usd) and not found.exact and not found.running
     assert found.describe().startswith(f"at most {usd:.2f} USD; ")
+
+
+def test_nothing_begins_under_a_reservation_that_was_given_back(tmp_path):
+    """A controller that is started again with its old order, after the money went back, begins nothing: another submit
+    may have reserved it since."""
+    ledger = MemoryLedger()
+    terms = reserve(ledger, None, "s", cost(seeds=2), 4.0)
+    assert Purse(ledger, None, "s", terms).refuses("s0") == ""
+    Purse(ledger, None, "s", terms).release()
+    reserve(ledger, None, "other", cost(seeds=2), 4.0)
+    reserve_terms(ledger, None, "s", terms)
+    again = Purse(ledger, None, "s", terms)
+    assert "was given back; the same submit reserves anew" in again.refuses("s0")
+    anew = reserve(ledger, None, "s", cost(seeds=2), 8.0)
+    assert Purse(ledger, None, "s", anew).refuses("s0") == ""
