@@ -8,7 +8,8 @@ import time
 import typing
 from pathlib import Path
 
-from orchestrator.data_stamp import IDENTITY, check_environment, data_stamp, shards_stamp
+from orchestrator.checkout import own_environment
+from orchestrator.data_stamp import IDENTITY, data_stamp, shards_stamp
 from orchestrator.errors import UsageError
 from orchestrator.spec import Data
 
@@ -38,7 +39,7 @@ class DataCheck:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=check_environment(),
+            env=own_environment(),
         )
 
     def _identity(self, data: str) -> "subprocess.Popen[str]":

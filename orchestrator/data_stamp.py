@@ -6,7 +6,6 @@ a difference is settled by reading.
 """
 
 import json
-import os
 import subprocess
 import sys
 import typing
@@ -14,14 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from golf_core.rundir import content_id
+from orchestrator.checkout import own_environment
 
 IDENTITY = "golf_core.data.identity"
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def check_environment() -> dict[str, str]:
-    """Of a process that checks data: it finds this project, wherever we stand."""
-    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def shards_stamp(folder: Path) -> str:
@@ -49,7 +43,7 @@ def changed(data: Mapping[str, typing.Any]) -> str | None:
         return f"the data is not there any more: {error}"
     command = [sys.executable, "-P", "-m", IDENTITY, "--data", str(folder), "--tokenizer", str(tokenizer)]
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=check_environment()
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=own_environment()
     )
     if done.returncode:
         return f"the data was changed after submit checked it: {(done.stderr.strip().splitlines() or ['?'])[-1]}"

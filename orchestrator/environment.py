@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from orchestrator.checkout import ROOT
 from orchestrator.errors import UsageError
 from orchestrator.hardware.gpus import Library, installed_gpus, visible
 
@@ -45,7 +46,6 @@ OF_THE_MACHINE = re.compile(
     r"ROCR_VISIBLE_DEVICES|ROCM_PATH|NVIDIA_.*|XDG_CACHE_HOME|TRITON_CACHE_DIR|TORCHINDUCTOR_CACHE_DIR|PYTHONPATH)$"
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "numpy", "sentencepiece", "zstandard", "brotli", "ray")
 WRITTEN = (
     "OMP_NUM_THREADS",

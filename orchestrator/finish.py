@@ -1,6 +1,5 @@
 """The end of a submit: tables and submission folder from what is sealed, and what to type next."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -8,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import errors
+from orchestrator.checkout import own_environment
 from orchestrator.drive import make_overview
 from orchestrator.last_words import last_words
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.spending import spent_on
 from orchestrator.outcome import Outcome, worst
 from orchestrator.overview import Row
-from orchestrator.preflight import ROOT
 from orchestrator.proc import folder_lock
 from orchestrator.spec import SUBMISSION_DIGITS, Submission
 
@@ -67,8 +66,6 @@ def ended_by(ledger: Ledger, submission_id: str) -> dict[str, str]:
 def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool, said: set[str]) -> int:
     """`python -m results VERB`: another room, so another process. What it prints is data, unless that is not wanted.
     `said` are the lines that verbs have told: each looks at the same attempts, and would tell of them again."""
-    env = dict(os.environ)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     sys.stdout.flush()
     done = subprocess.run(
         [sys.executable, "-m", "results", verb, submission_id, "--runs-dir", str(runs_dir)],
@@ -77,7 +74,7 @@ def results_command(verb: str, submission_id: str, runs_dir: Path, quiet: bool, 
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env=env,
+        env=own_environment(),
     )
     for line in done.stderr.splitlines():
         if line not in said:

@@ -22,8 +22,6 @@ from orchestrator.settings import Settings
 from orchestrator.site import Site, ThisMachine
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, parse_seeds
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def read_bundle(path: Path) -> str:
     """A bundle that the user brings: the text of a file that must at least be Python."""

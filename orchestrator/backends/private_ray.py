@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.backends.base import Unavailable
+from orchestrator.checkout import python_path
 from orchestrator.proc import start_ticks
 
-ROOT = Path(__file__).resolve().parents[2]
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least that Ray takes
 
 # Read by Ray when it is imported and by the processes that it starts.
@@ -67,7 +67,7 @@ class PrivateRay:
 
     def _start(self, cpus: int, object_store_bytes: int) -> None:
         before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
+        os.environ["PYTHONPATH"] = python_path(before)
         try:
             self.ray.init(
                 address="local",  # never a cluster that RAY_ADDRESS names

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from orchestrator.backends.base import Handle, Job, JobLost, State, SubmitError
 from orchestrator.backends.in_place import check_in_place, read_log
+from orchestrator.checkout import own_environment
 from orchestrator.proc import is_locked, start_ticks
 
 FOLDER_VARIABLE = "GOLF_WORKER_FOLDER"  # in a worker's own environment: how it is found again
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 END_PATIENCE = 15.0  # seconds for a worker to end its process tree
 
 
@@ -32,14 +32,12 @@ class ProcessBackend:
         if (handle := self.find(job.attempt_id)) is not None:
             return handle
         folder = job.folder.resolve()
-        env = dict(os.environ) | {FOLDER_VARIABLE: str(folder)}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), env.get("PYTHONPATH")]))
         try:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.worker", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env=env,
+                env=own_environment() | {FOLDER_VARIABLE: str(folder)},
                 start_new_session=True,  # Ctrl-C at the terminal is for us, not for it
             )
         except OSError as error:

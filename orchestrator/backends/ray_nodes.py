@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.backends.base import BackendError, Unavailable
-from orchestrator.backends.private_ray import ROOT, import_ray, interrupt_deferred, tighten
+from orchestrator.backends.private_ray import import_ray, interrupt_deferred, tighten
+from orchestrator.checkout import ROOT
 from orchestrator.hardware.placement import NodeView, models_of
 
 NAMESPACE = "golf"

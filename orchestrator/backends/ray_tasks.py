@@ -19,12 +19,12 @@ from pathlib import Path
 from orchestrator.backends.base import BackendError, Unavailable
 from orchestrator.backends.private_ray import (
     OBJECT_STORE_BYTES,
-    ROOT,
     PrivateRay,
     import_ray,
     interrupt_deferred,
     tighten,
 )
+from orchestrator.checkout import ROOT
 from orchestrator.errors import UsageError
 
 Item = typing.TypeVar("Item")

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from golf_core.rundir import RunDirError, content_id, read_json, write_json
-from orchestrator.data_stamp import IDENTITY, check_environment, data_stamp
+from orchestrator.checkout import own_environment
+from orchestrator.data_stamp import IDENTITY, data_stamp
 from orchestrator.proc import folder_lock
 
 EMBEDDED_PATH = "embedded:"  # as data.path of a run: the embedded corpus, wherever it is encoded
@@ -77,7 +78,7 @@ def _run(module: str, arguments: Sequence[str], what: str) -> dict[str, typing.A
         text=True,
         errors="replace",
         stdin=subprocess.DEVNULL,
-        env=check_environment(),
+        env=own_environment(),
     )
     if done.returncode:
         raise DataUnfit(f"{what}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")

@@ -8,12 +8,11 @@ import hashlib
 import io
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
+from orchestrator.checkout import ROOT
 from orchestrator.cluster.order import Order
 from orchestrator.errors import BackendFailure, UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("golf_core", "orchestrator")
 KINDS = (".py", ".toml")
 CORPUS = "data/sotu_1901_2026.jsonl.xz"

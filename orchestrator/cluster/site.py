@@ -13,6 +13,7 @@ from golf_core.config import Config
 from golf_core.recipes import Grid, Recipe
 from orchestrator.attempts import Attempt
 from orchestrator.backends.job_server import JobServer
+from orchestrator.checkout import ROOT
 from orchestrator.cluster.address import read_address
 from orchestrator.cluster.node_data import EMBEDDED_PATH
 from orchestrator.cluster.node_findings import NEEDED, refuse_unfit
@@ -27,7 +28,6 @@ from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import Offer, choose, offers_of, read_request
 from orchestrator.lock import pinned
 from orchestrator.plan import Line
-from orchestrator.preflight import ROOT
 from orchestrator.settings import DEFAULT, Settings
 from orchestrator.site import Check, checked_target
 from orchestrator.spec import Data, Submission, Target

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator import errors
 from orchestrator.backends.job_server import JobServer, resolve_auto
+from orchestrator.checkout import ROOT
 from orchestrator.cluster.address import AUTO, OLDEST_RAY, read_address, tighten, token_path
 from orchestrator.cluster.node_findings import survey_findings
 from orchestrator.cluster.probe import ProbeError, probe
@@ -24,7 +25,6 @@ from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.lock import numbers
 from orchestrator.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
 SETUP = "make setup"
 SURVEY_SECONDS = 240.0  # for the job: its start, and twice the time that a node has to answer
 DATA_SECONDS = 900.0  # more where the shards are read

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
 from orchestrator import errors
+from orchestrator.checkout import ROOT
 from orchestrator.data_check import DataCheck
 from orchestrator.doctor.finding import ATTEMPT_BYTES, OK, SCARCE_BYTES, WARNING, WRONG, Finding, tell
 from orchestrator.errors import UsageError
@@ -26,7 +27,6 @@ from orchestrator.hardware.gpus import installed_gpus, visible
 from orchestrator.lock import python_asked, requirements
 from orchestrator.settings import DEFAULT, Settings
 
-ROOT = Path(__file__).resolve().parents[2]
 SETUP = "make setup"  # installs what the lock says
 DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside them
 HUB_SECONDS = 10.0

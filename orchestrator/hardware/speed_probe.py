@@ -14,13 +14,12 @@ import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from orchestrator.checkout import ROOT
 from orchestrator.hardware.health import Watch
 from orchestrator.worker.stage import EXCEPTION, POLL, Stop
 from orchestrator.worker.watch import VARIABLE, kill_carriers
 
-ROOT = Path(__file__).resolve().parents[2]
 Launch = Callable[[int], Sequence[str]]  # the command for so many processes
 LOADED = "matmul_tflops"  # the part whose clocks count
 LAST_WORDS = 400  # letters of a message

@@ -26,10 +26,11 @@ from golf_core.rundir import (
     verify_seal,
     write_json,
 )
+from orchestrator.checkout import ROOT
 from orchestrator.hardware import verify as hardware
 from orchestrator.hardware.check import SLOW, WRONG, Asked, failure_of, judge_probe, verdict_of
 from orchestrator.hardware.gpus import nvml_library
-from orchestrator.hardware.speed_probe import ROOT, probe_command
+from orchestrator.hardware.speed_probe import probe_command
 from orchestrator.hardware.verify import Eyes, FirstSteps, verify
 from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.fake_gpus import fake_nvml, install_nvml, install_rocm_smi, process
