@@ -1,5 +1,6 @@
 """status, logs, cancel and fetch of a submission on a cluster: from the machine that sent it, or from any other."""
 
+import itertools
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.finish import finish
 from orchestrator.ledger.store import Ledger
+from orchestrator.other_seeds import Asked
 from orchestrator.outcome import worst
 from orchestrator.overview import Overview
 from orchestrator.place import REMOTE, Place, remembered
@@ -130,13 +132,14 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
     runs_dir = Path(settings["runs_dir"])
     head = open_head(place, insecure)
     seen = head.look(place.submission, sealed_here(runs_dir))
-    outcomes = []
+    brought = list[Submission]()
     with Ledger.create(runs_dir) as ledger:
         if seen.variants and seen.variants != tuple(grids(ledger).get(str(place.submission), ())):
             write_grid(ledger, str(place.submission), seen.variants)
-        for number, sid in enumerate(seen.variants or [seen.submission_id]):
-            outcomes.append(_bring(seen if not number else head.look(sid, sealed_here(runs_dir)), head, ledger))
-    done = [finish(submission, runs_dir, as_json or quiet) for submission in outcomes]
+        asked = Asked(runs_dir)
+        for part in itertools.chain([seen], head.look_at(seen.variants[1:], sealed_here(runs_dir))):
+            brought += _bring(part, head, ledger, asked)
+    done = [finish(submission, runs_dir, as_json or quiet) for submission in brought]
     if as_json:
         told = [outcome.to_dict() for outcome in done]
         print(json.dumps({"schema_version": 1} | ({"submissions": told} if seen.variants else told[0])))
@@ -145,14 +148,15 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
     return worst(outcome.exit_code for outcome in done)
 
 
-def _bring(seen: Seen, head: Head, ledger: Ledger) -> Submission:
-    """Attempts, events and the folder of one submission."""
-    submission, runs_dir = seen.submission(), ledger.path.parent
-    check_made_here(runs_dir, [run.run_id for run in submission.runs], seen.origin)
+def _bring(seen: Seen, head: Head, ledger: Ledger, asked: Asked) -> list[Submission]:
+    """Attempts, events and the folders of what was looked at."""
+    submissions, runs_dir = seen.submissions(), ledger.path.parent
+    check_made_here(runs_dir, [run.run_id for one in submissions for run in one.runs], seen.origin)
     ledger.replicate(seen.origin, seen.events)
-    register(submission, runs_dir, ledger)
-    if remembered(ledger, submission.submission_id) is None:
-        data = {"address": head.server.url, "state_dir": head.state_dir}
-        ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
+    for submission in submissions:
+        register(submission, runs_dir, ledger, asked)
+        if remembered(ledger, submission.submission_id) is None:
+            data = {"address": head.server.url, "state_dir": head.state_dir}
+            ledger.append(REMOTE, submission_id=submission.submission_id, data=data)
     fetch_attempts(seen, runs_dir, ledger, head.send, _tell)
-    return submission
+    return submissions

@@ -23,8 +23,8 @@ from orchestrator import commands, errors
 from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends.base import Backend, Unavailable
 from orchestrator.cancel import cancel
-from orchestrator.cluster import transfer
 from orchestrator.cluster.abandoned import cancel_abandoned
+from orchestrator.cluster.look import events_of, look, send, write_job
 from orchestrator.cluster.order import Order, Part
 from orchestrator.cluster.parcel import ORDER
 from orchestrator.cluster.wire import Sender, say
@@ -82,7 +82,7 @@ def drive(job: str, life: str = "") -> int:
         with Ledger.create(state) as ledger:
             say("hello", origin=ledger.name, state_dir=str(state), pid=os.getpid())
             parts = (*order.parts, *order.rehearsals)
-            since = transfer.write_job(ledger, job, [part.submission.submission_id for part in parts], life)
+            since = write_job(ledger, job, [part.submission.submission_id for part in parts], life)
             if order.grid is not None:
                 write_grid(ledger, order.grid, [part.submission.submission_id for part in order.parts])
             teller = Teller(order, state, ledger)
@@ -205,7 +205,7 @@ class Teller:
         self.overviews.pop(member.submission_id, None)
 
     def events(self) -> None:
-        for event in transfer.events_of(self.ledger, self.sids, self.run_ids, self.seen):
+        for event in events_of(self.ledger, self.sids, self.run_ids, self.seen):
             self.seen = event.seq
             say("event", origin=self.ledger.name, **event_to_dict(event))
 
@@ -253,9 +253,9 @@ def command(asked: typing.Mapping[str, typing.Any]) -> int:
         cancel_abandoned(state, prefix, seeds)
         return cancel(state, prefix, seeds)
     if verb == "look":
-        return transfer.look(state, prefix, asked["run_ids"], asked["here"])
+        return look(state, prefix, asked["run_ids"], asked["here"], asked.get("submissions", ()))
     if verb == "send":
-        return transfer.send(state, asked["files"])
+        return send(state, asked["files"])
     raise UsageError(f"control: there is no verb {verb!r}")
 
 

@@ -26,6 +26,7 @@ READ_TRIES = 3
 # What is asked is an argument of a process, and Linux takes 128 KiB in one: runs in a question, attempts in an answer's
 # exception (one that is left out is sent again).
 ASKED, KNOWN = 1500, 4000
+TOGETHER = 25  # submissions of one look: their bundles are some 3 MB
 LONGEST_WAIT = 15.0  # seconds between tries to follow again
 GIVE_UP_SECONDS = 1800.0  # without any connection
 # The interpreter that Ray itself runs in: `python3` of the head's PATH may be another one.
@@ -95,6 +96,13 @@ class Head:
         known = None if here is None else list(here)[-KNOWN:]
         found = self.command("look", submission=prefix, run_ids=None, here=known)
         return Seen.from_bytes(checked(found).data)
+
+    def look_at(self, submission_ids: Sequence[str], here: Sequence[str]) -> Iterator[Seen]:
+        """Many submissions, so many at a time."""
+        for begin in range(0, len(submission_ids), TOGETHER):
+            part = list(submission_ids[begin : begin + TOGETHER])
+            found = self.command("look", submissions=part, run_ids=None, here=list(here)[-KNOWN:])
+            yield Seen.from_bytes(checked(found).data)
 
     def look_at_runs(self, run_ids: Sequence[str]) -> Seen:
         """Attempts of runs that nobody may have asked for yet."""

@@ -14,7 +14,7 @@ from orchestrator.case import lease_of_submission
 from orchestrator.cluster.order import Order, Part
 from orchestrator.cluster.remote import Head
 from orchestrator.cluster.site import Cluster
-from orchestrator.cluster.transfer import Seen, fetch, sealed_here
+from orchestrator.cluster.transfer import fetch, sealed_here
 from orchestrator.cluster.wire import Frame
 from orchestrator.drive import failed_unasked, register
 from orchestrator.errors import BackendFailure
@@ -25,6 +25,7 @@ from orchestrator.limits import limits_of
 from orchestrator.money.admission import Purse
 from orchestrator.money.budget import Terms, reserve
 from orchestrator.money.spending import Spending
+from orchestrator.other_seeds import Asked
 from orchestrator.outcome import Outcome
 from orchestrator.overview import Row
 from orchestrator.place import REMOTE
@@ -93,8 +94,9 @@ class Sending:
 def send_order(sending: Sending, ledger: Ledger, view: View) -> str:
     """Register, reserve, and have one controller; the name of its job."""
     head, submissions = sending.cluster.head, sending.submissions()
+    asked = Asked(ledger.path.parent)
     for submission in submissions:
-        register(submission, ledger.path.parent, ledger)
+        register(submission, ledger.path.parent, ledger, asked)
     leases = _leases(submissions, ledger)
     try:
         job, began = head.live(sending.order({}).key), False
@@ -195,12 +197,12 @@ def _failure(frame: Frame) -> BackendFailure:
     return error
 
 
-def bring(head: Head, submission_id: str, runs_dir: Path, ledger: Ledger, note: typing.Callable[[str], None]) -> Seen:
-    """Every attempt that is over, from the head into this runs folder."""
-    seen = head.look(submission_id, sealed_here(runs_dir))
-    ledger.replicate(seen.origin, seen.events)
-    fetch(seen, runs_dir, ledger, head.send, note)
-    return seen
+def bring(head: Head, submission_ids: Sequence[str], ledger: Ledger, note: typing.Callable[[str], None]) -> None:
+    """Every attempt that is over, from the head into the ledger's runs folder."""
+    runs_dir = ledger.path.parent
+    for seen in head.look_at(submission_ids, sealed_here(runs_dir)):
+        ledger.replicate(seen.origin, seen.events)
+        fetch(seen, runs_dir, ledger, head.send, note)
 
 
 def detached(what: str, runs_dir: Path, url: str) -> str:
@@ -220,10 +222,11 @@ def run_on_cluster(sending: Sending, quiet: bool, ledger: Ledger, view: View) ->
     if not all(plan.finished for plan in sending.plans):
         ended = _control(sending, ledger, view)
     unrehearsed = ended.get("unrehearsed")
+    asked = Asked(runs_dir)
     for submission in sending.submissions():
-        register(submission, runs_dir, ledger)
-        if unrehearsed is None or submission.submission_id == unrehearsed:
-            bring(head, submission.submission_id, runs_dir, ledger, view.note)
+        register(submission, runs_dir, ledger, asked)
+    ids = [submission.submission_id for submission in sending.submissions()]
+    bring(head, ids if unrehearsed is None else [str(unrehearsed)], ledger, view.note)
     view.close()
     told = [plan.submission for plan in sending.plans]
     if unrehearsed is not None:

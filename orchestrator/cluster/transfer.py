@@ -8,120 +8,25 @@ import json
 import os
 import re
 import shutil
-import sys
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, RUN, SEAL, RunDirError, file_sha256, read_json, verify_seal
-from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of, inspect
+from golf_core.rundir import RUN, SEAL, RunDirError, file_sha256, read_json, verify_seal
+from orchestrator.attempts import ATTEMPTS, Attempt, attempt_folders, folders_of
+from orchestrator.cluster.look import NAME, OVER, PIECE_BYTES, SCHEMA_VERSION
 from orchestrator.cluster.wire import sha256
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.ledger.store import Event, Ledger
-from orchestrator.ledger.travel import event_from_dict, event_to_dict
+from orchestrator.ledger.travel import event_from_dict
 from orchestrator.proc import folder_lock
-from orchestrator.registered import grids, meant, runs_of, spec_of
-from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id
+from orchestrator.spec import Submission, attempt_id
 
-SCHEMA_VERSION = 1
-FETCHED = "attempt_fetched"
-CONTROLLER_JOB = "controller_job"
-OVER = ("counted", "void", "failed", "damaged")  # what will not change by itself
-PIECE_BYTES = 16 << 20  # that one command brings: its log passes through the head's memory
+FETCHED = "attempt_fetched"  # event
+PIECES = 1000  # that one command names: an argument of a process holds 128 KiB
 TRIES = 2
 PATIENCE = 600.0  # seconds that another fetch into the same folder may take
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-
-
-# --- on the head
-
-
-def look(state: Path, prefix: str | None, run_ids: Sequence[str] | None, here: Sequence[str] | None) -> int:
-    """Print what is there: of one submission, or of runs that somebody plans. With `here`, the attempts that the asker
-    has whole, small files of the others follow at once: each command costs seconds."""
-    with Ledger.create(state) as ledger:
-        told: dict[str, typing.Any] = {"schema_version": SCHEMA_VERSION, "origin": ledger.name, "state_dir": str(state)}
-        if run_ids is None:
-            every = meant(ledger, prefix)
-            told["variants"] = every if prefix in grids(ledger) else []
-            spec = spec_of(state, sid := every[0])
-            bundle = (state / sid[:SUBMISSION_DIGITS] / BUNDLE).read_text(encoding="utf-8")
-            run_ids = [run["run_id"] for run in spec["runs"]]
-            others = [run_id for other in every[1:] for _, run_id in runs_of(spec_of(state, other))]
-            events = [event_to_dict(event) for event in events_of(ledger, every, {*run_ids, *others})]
-            told |= {"spec": spec, "bundle": bundle, "events": events} | job_of(ledger, sid)
-    attempts = [_tell(run_id, inspect(*found[::-1])) for run_id in run_ids for found in folders_of(state, run_id)]
-    follow = [] if here is None else _inline([one for one in attempts if one["attempt_id"] not in here])
-    sys.stdout.write(json.dumps(told | {"attempts": attempts, "inline": follow}) + "\n")
-    sys.stdout.flush()
-    return send(state, follow)
-
-
-def write_job(ledger: Ledger, job: str, submission_ids: Collection[str], life: str = "") -> int:
-    """Which controller has these submissions to drive. The number of the event in which that was first said: `life` is
-    the same for a controller that was started again in its job."""
-    for event in ledger.events(kind=CONTROLLER_JOB) if life else ():
-        if event.data.get("life") == life:
-            return event.seq
-    data = {"job": job, "submissions": list(submission_ids), "life": life}
-    return ledger.append(CONTROLLER_JOB, data=data)
-
-
-def job_of(ledger: Ledger, submission_id: str) -> dict[str, typing.Any]:
-    """The last controller that was given it, with others or alone."""
-    for event in reversed(ledger.events(kind=CONTROLLER_JOB)):
-        if submission_id in (given := event.data["submissions"]):
-            return {"job": event.data["job"], "several": len(given) > 1}
-    return {"job": "", "several": False}
-
-
-def _inline(attempts: Sequence[Mapping[str, typing.Any]]) -> list[tuple[str, str, int, int]]:
-    """Whole files, as far as one command brings them."""
-    pieces, room = [], PIECE_BYTES
-    for one in attempts:
-        for name, entry in one["files"].items():
-            if entry["size"] <= room:
-                pieces.append((one["attempt_id"], name, 0, entry["size"]))
-                room -= entry["size"]
-    return pieces
-
-
-def events_of(ledger: Ledger, submission_ids: Collection[str], run_ids: Collection[str], after: int = 0) -> list[Event]:
-    """Of submissions, and of their runs in others."""
-    found = ledger.events(after=after)
-    return [event for event in found if event.submission_id in submission_ids or event.run_id in run_ids]
-
-
-def _tell(run_id: str, attempt: Attempt) -> dict[str, typing.Any]:
-    files = {}
-    if attempt.state in OVER:
-        for path in sorted(attempt.folder.iterdir()):
-            if path.is_file() and not path.is_symlink() and NAME.fullmatch(path.name):
-                files[path.name] = {"size": (size := path.stat().st_size), "sha256": file_sha256(path, size)}
-    told = {name: getattr(attempt, name) for name in ("number", "state", "cls", "stage", "message", "train_sealed")}
-    return {"run_id": run_id, "attempt_id": attempt.attempt_id, "files": files} | told
-
-
-def send(state: Path, pieces: Sequence[Sequence[typing.Any]]) -> int:
-    """Write (attempt, file, offset, bytes) pieces to stdout, one behind the other."""
-    for name, file, offset, size in pieces:
-        if not (re.fullmatch(r"[0-9a-f]+-a[1-9][0-9]*", name) and NAME.fullmatch(file)):
-            raise UsageError(f"{name}/{file} is no file of an attempt")
-        path = state / ATTEMPTS / name / file
-        if path.is_symlink():
-            raise UsageError(f"{path} is a link")
-        with path.open("rb") as opened:
-            opened.seek(offset)
-            data = opened.read(size)
-        if len(data) != size:
-            raise BackendFailure(f"{path} has become shorter")
-        sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-    return 0
-
-
-# --- here
 
 
 @dataclass(frozen=True)
@@ -143,17 +48,16 @@ class There:
 
 @dataclass(frozen=True)
 class Seen:
-    """What `look` told. Without a submission asked for there is no spec."""
+    """What `look` told."""
 
     origin: str
     state_dir: str
     attempts: tuple[There, ...]
-    spec: Mapping[str, typing.Any] | None = None
-    variants: tuple[str, ...] = ()  # of a grid that was asked for by its name: this submission is the first of them
-    bundle: str = ""
-    job: str = ""  # of its last controller
+    registered: tuple[tuple[Mapping[str, typing.Any], str], ...] = ()  # spec and bundle of each submission asked for
+    variants: tuple[str, ...] = ()  # of a grid that was asked for by its name: only the first of them is told
+    job: str = ""  # of the first one's last controller
     several: bool = False  # it has others to drive, too
-    events: tuple[Event, ...] = ()  # of all variants
+    events: tuple[Event, ...] = ()  # of all that were asked for, and of all variants
     inline: Mapping[tuple[str, str], bytes] = field(default_factory=dict)  # (attempt, file) -> its bytes
 
     @classmethod
@@ -164,7 +68,7 @@ class Seen:
             if told["schema_version"] != SCHEMA_VERSION:
                 raise BackendFailure(f"the head speaks version {told['schema_version']!r}, not {SCHEMA_VERSION}")
             attempts = tuple(_there(Path(told["state_dir"]), one) for one in told["attempts"])
-            spec, bundle = told.get("spec"), str(told.get("bundle", ""))
+            registered = tuple((dict(one["spec"]), str(one["bundle"])) for one in told.get("submissions", ()))
             events = tuple(event_from_dict(one) for one in told.get("events", ()))
             inline: dict[tuple[str, str], bytes] = {}
             for name, file, _, size in told["inline"]:
@@ -173,9 +77,8 @@ class Seen:
                 origin=str(told["origin"]),
                 state_dir=str(told["state_dir"]),
                 attempts=attempts,
-                spec=spec,
+                registered=registered,
                 variants=tuple(map(str, told.get("variants", ()))),
-                bundle=bundle,
                 job=str(told.get("job", "")),
                 several=bool(told.get("several")),
                 events=events,
@@ -184,13 +87,9 @@ class Seen:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
 
-    @property
-    def submission_id(self) -> str:
-        return str((self.spec or {}).get("submission_id", ""))
-
-    def submission(self) -> Submission:
-        """Raises UsageError where spec and bundle do not belong together."""
-        return Submission.from_dict(self.spec or {}, self.bundle)
+    def submissions(self) -> list[Submission]:
+        """Raises UsageError where a spec and its bundle do not belong together."""
+        return [Submission.from_dict(spec, bundle) for spec, bundle in self.registered]
 
     def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Attempt]]:
         return {run_id: [one.attempt for one in self.attempts if one.run_id == run_id] for run_id in run_ids}
@@ -239,22 +138,37 @@ def fetch(seen: Seen, runs_dir: Path, ledger: Ledger, ask: Send, tell: Callable[
     parent.mkdir(exist_ok=True)
     brought = []
     with folder_lock(parent, PATIENCE):
-        for one in seen.attempts:
-            folder = parent / one.attempt.attempt_id
-            if not one.over or _same(folder, one):
-                continue
+        wanted = [one for one in seen.attempts if one.over and not _same(parent / one.attempt.attempt_id, one)]
+        for one in wanted:
             check_made_here(runs_dir, [one.run_id], seen.origin)
-            if (folder / SEAL).exists() and one.files.get(SEAL, (0, ""))[1] != sha256((folder / SEAL).read_bytes()):
+            seal = parent / one.attempt.attempt_id / SEAL
+            if seal.exists() and one.files.get(SEAL, (0, ""))[1] != sha256(seal.read_bytes()):
                 raise BackendFailure(
-                    f"{folder} is sealed here, and the head ({seen.state_dir}) tells of another content; neither was "
-                    "touched: look at both"
+                    f"{seal.parent} is sealed here, and the head ({seen.state_dir}) tells of another content; neither "
+                    "was touched: look at both"
                 )
-            scratch = _bring(folder, one, seen.inline, ask, tell)
-            # Before it is in place: a folder of which nothing was written is taken for one that was made here.
-            ledger.append(FETCHED, run_id=one.run_id, attempt_id=folder.name, data={"origin": seen.origin})
-            _swap(scratch, folder)
-            brought.append(folder.name)
+        for group in _groups(wanted):
+            scratches = [_scratch(parent, one, seen.inline) for one in group]
+            for one, scratch in zip(group, _bring(scratches, group, ask, tell), strict=True):
+                # Before it is in place: a folder of which nothing was written is taken for one that was made here.
+                name = one.attempt.attempt_id
+                ledger.append(FETCHED, run_id=one.run_id, attempt_id=name, data={"origin": seen.origin})
+                _swap(scratch, parent / name)
+                brought.append(name)
     return brought
+
+
+def _groups(wanted: Sequence[There]) -> Iterator[list[There]]:
+    """Small attempts together, as many as one command brings: each command costs seconds."""
+    group, room = list[There](), PIECE_BYTES
+    for one in wanted:
+        if group and one.size > room:
+            yield group
+            group, room = [], PIECE_BYTES
+        group.append(one)
+        room -= one.size
+    if group:
+        yield group
 
 
 def _same(folder: Path, there: There) -> bool:
@@ -268,54 +182,78 @@ def _has(path: Path, size: int, digest: str) -> bool:
     return whole and file_sha256(path, size) == digest
 
 
-def _bring(
-    folder: Path, there: There, inline: Mapping[tuple[str, str], bytes], ask: Send, tell: Callable[[str], None]
-) -> Path:
-    """The attempt, whole and checked, in a scratch folder, which outlives us where we are cut off."""
-    scratch = folder.with_name(f".{folder.name}.fetch")
+def _scratch(parent: Path, there: There, inline: Mapping[tuple[str, str], bytes]) -> Path:
+    """Where an attempt is gathered: a folder that outlives us where we are cut off."""
+    scratch = parent / f".{there.attempt.attempt_id}.fetch"
     scratch.mkdir(exist_ok=True)
     for name in os.listdir(scratch):
         if name not in there.files:
             (scratch / name).unlink()
     for name in there.files:
-        if (data := inline.get((folder.name, name))) is not None:
+        if (data := inline.get((there.attempt.attempt_id, name))) is not None:
             (scratch / name).write_bytes(data)
-    tell(f"fetching {folder.name}: {there.size / 1e6:,.1f} MB")
-    for left in reversed(range(TRIES)):
-        _receive(scratch, there, ask)
-        if not (wrong := [name for name, told in there.files.items() if not _has(scratch / name, *told)]):
-            break
-        for name in wrong:  # of an earlier state, or damaged: from its beginning
-            (scratch / name).unlink(missing_ok=True)
-        if not left:
-            raise BackendFailure(f"{wrong[0]} of {folder.name} is not what the head told; it may be changing there")
-    if SEAL in there.files and there.attempt.state == "counted":
-        try:
-            verify_seal(scratch)
-            run_id = read_json(scratch / RUN).get("run_id")
-        except RunDirError as error:
-            raise BackendFailure(f"{folder.name} does not match its seal: {error}") from None
-        if run_id != there.run_id:
-            raise BackendFailure(f"{folder.name} holds an attempt of another run, {run_id}")
     return scratch
 
 
-def _receive(scratch: Path, there: There, ask: Send) -> None:
-    for pieces in _pieces(scratch, there):
+def _bring(scratches: Sequence[Path], group: Sequence[There], ask: Send, tell: Callable[[str], None]) -> Iterator[Path]:
+    """The scratch folders, each with its attempt whole and checked."""
+    for one in group:
+        tell(f"fetching {one.attempt.attempt_id}: {one.size / 1e6:,.1f} MB")
+    for left in reversed(range(TRIES)):
+        _receive(scratches, group, ask)
+        wrong = [
+            (one, scratch / name)
+            for one, scratch in zip(group, scratches, strict=True)
+            for name, told in one.files.items()
+            if not _has(scratch / name, *told)
+        ]
+        if not wrong:
+            break
+        for _, path in wrong:  # of an earlier state, or damaged: from its beginning
+            path.unlink(missing_ok=True)
+        if not left:
+            one, path = wrong[0]
+            raise BackendFailure(
+                f"{path.name} of {one.attempt.attempt_id} is not what the head told; it may be changing there"
+            )
+    for one, scratch in zip(group, scratches, strict=True):
+        _check(scratch, one)
+        yield scratch
+
+
+def _check(scratch: Path, there: There) -> None:
+    """An attempt that counts is as its seal says, and of the run that it was told of."""
+    if SEAL not in there.files or there.attempt.state != "counted":
+        return
+    name = there.attempt.attempt_id
+    try:
+        verify_seal(scratch)
+        run_id = read_json(scratch / RUN).get("run_id")
+    except RunDirError as error:
+        raise BackendFailure(f"{name} does not match its seal: {error}") from None
+    if run_id != there.run_id:
+        raise BackendFailure(f"{name} holds an attempt of another run, {run_id}")
+
+
+Piece = tuple[str, str, int, int]  # attempt, file, offset, bytes
+
+
+def _receive(scratches: Sequence[Path], group: Sequence[There], ask: Send) -> None:
+    where = {one.attempt.attempt_id: scratch for one, scratch in zip(group, scratches, strict=True)}
+    missing = (piece for one in group for piece in _missing(where[one.attempt.attempt_id], one))
+    for pieces in _commands(missing):
         data = ask(pieces)
         if len(data) != sum(size for *_, size in pieces):
             raise BackendFailure(f"{len(data)} bytes arrived of {sum(size for *_, size in pieces)}")
-        for _, name, offset, size in pieces:
-            with (scratch / name).open("r+b" if offset else "wb") as file:
+        for attempt, name, offset, size in pieces:
+            with (where[attempt] / name).open("r+b" if offset else "wb") as file:
                 file.seek(offset)
                 file.write(data[:size])
             data = data[size:]
 
 
-def _pieces(scratch: Path, there: There) -> Iterator[list[tuple[str, str, int, int]]]:
-    """What is missing, in commands of bounded size."""
-    batch: list[tuple[str, str, int, int]] = []
-    room = PIECE_BYTES
+def _missing(scratch: Path, there: There) -> Iterator[Piece]:
+    """What of an attempt is not here yet, a piece a file."""
     for name, (size, digest) in sorted(there.files.items()):
         path = scratch / name
         here = path.stat().st_size if path.is_file() else 0
@@ -323,11 +261,19 @@ def _pieces(scratch: Path, there: There) -> Iterator[list[tuple[str, str, int, i
             here = 0
         if here == 0 and size == 0:
             path.touch()
-        while here < size:
-            length = min(room, size - here)
-            batch.append((there.attempt.attempt_id, name, here, length))
-            here, room = here + length, room - length
-            if not room:
+        if here < size:
+            yield there.attempt.attempt_id, name, here, size - here
+
+
+def _commands(missing: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Cut and put together to commands of bounded size: of what is asked for, and of the question."""
+    batch, room = list[Piece](), PIECE_BYTES
+    for attempt, name, offset, size in missing:
+        while size:
+            length = min(room, size)
+            batch.append((attempt, name, offset, length))
+            offset, size, room = offset + length, size - length, room - length
+            if not room or len(batch) == PIECES:
                 yield batch
                 batch, room = [], PIECE_BYTES
     if batch:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from golf_core.rundir import RUN, SEAL, VOID, write_json, write_seal
 from orchestrator.attempts import create, inspect
 from orchestrator.cluster import transfer
-from orchestrator.cluster.transfer import Seen, check_made_here, fetch, look, sealed_here, send, write_job
+from orchestrator.cluster.look import look, send, write_job
+from orchestrator.cluster.transfer import Seen, check_made_here, fetch, sealed_here
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.ledger.store import Ledger
@@ -160,6 +161,30 @@ def test_a_damaged_copy_is_healed_and_other_evidence_is_not_touched(head, home):
     assert content(here) == before
 
 
+def test_small_attempts_of_many_submissions_come_together(head, home):
+    """One look tells several submissions, and one command brings what it left out, as far as its size allows."""
+    other = submission(seeds=(3, 4))
+    with Ledger.open(head.state) as ledger:
+        register(other, head.state, ledger)
+    for run in other.runs:
+        folder = create(head.state, other.run_json(run, 1, limits()), other.bundle)
+        for name, data in FILES.items():
+            (folder / name).write_bytes(data)
+        head.seal(folder)
+    ids, asked = [ASKED.submission_id, other.submission_id], []
+    seen = Seen.from_bytes(printed(look, head.state, None, None, None, ids))
+    assert [one.submission_id for one in seen.submissions()] == ids and seen.variants == ()
+
+    def ask(pieces):
+        asked.append({attempt for attempt, *_ in pieces})
+        return head.ask(pieces)
+
+    brought = fetch(seen, home.path.parent, home, ask, lambda text: None)
+    assert len(brought) == 4 and asked == [set(brought)]
+    for name in brought:
+        assert content(home.path.parent / "attempts" / name) == content(head.state / "attempts" / name)
+
+
 def test_attempts_of_two_places_are_not_mixed(head, home, tmp_path):
     """A run with an attempt of this runs folder, or of another cluster, is refused before anything is brought."""
     runs_dir = home.path.parent
@@ -180,7 +205,7 @@ HOSTILE = {
     "a size": lambda told: told["attempts"][0]["files"].update({"x": {"size": -1, "sha256": ""}}),
     "no attempts": lambda told: told.pop("attempts"),
     "another version": lambda told: told.update(schema_version=2),
-    "another bundle": lambda told: told.update(bundle="import os"),
+    "another bundle": lambda told: told["submissions"][0].update(bundle="import os"),
 }
 
 
@@ -190,7 +215,7 @@ def test_a_hostile_head_is_refused(head, change):
     told = json.loads(printed(look, head.state, None, None, None))
     change(told)
     with pytest.raises(CommandError):
-        Seen.from_bytes(json.dumps(told).encode()).submission()
+        Seen.from_bytes(json.dumps(told).encode()).submissions()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +239,8 @@ def test_a_submission_is_found_at_the_controller_that_has_it(head):
         write_grid(ledger, "seeds", [ASKED.submission_id, other.submission_id])
     assert (head.seen().job, head.seen().several) == ("golf-1-1", True)
     grid = Seen.from_bytes(printed(look, head.state, "seeds", None, None))
-    assert grid.variants == (ASKED.submission_id, other.submission_id) and grid.submission_id == ASKED.submission_id
+    assert grid.variants == (ASKED.submission_id, other.submission_id)
+    assert [one.submission_id for one in grid.submissions()] == [ASKED.submission_id]
     assert {event.submission_id for event in grid.events} == set(grid.variants)
     with Ledger.open(head.state) as ledger:
         write_job(ledger, "golf-3-1", [ASKED.submission_id])
