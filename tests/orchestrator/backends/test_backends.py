@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +66,9 @@ def backend(kind, tmp_path):
     if shared is not None:
         shared.attempts = (runs_dir / "attempts").resolve()
         if isinstance(shared, RayClusterBackend):
-            shared.followers.clear()  # attempts have the same names in every test
+            shared.followers.clear()  # attempts have the same names in every test, so their folders lie elsewhere
+            node_dir = Path(shared.options.state_dir) / tmp_path.name / "node"
+            shared.options = replace(shared.options, node_dir=str(node_dir))
         yield shared
         return
     made = FakeBackend(runs_dir) if name == "fake" else load_backend(name, runs_dir)
