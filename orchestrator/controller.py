@@ -23,7 +23,7 @@ from orchestrator.attempts import (
 )
 from orchestrator.backends.base import Backend, BackendError, Job, Refused, State, Unavailable
 from orchestrator.case import Admission, AdmitAll, Barred, Case, lease_of_run
-from orchestrator.errors import BackendFailure
+from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.policy import OF_THE_NODE, OUTSIDE, Decision, Past, View, decide
 from orchestrator.spec import Limits, Submission, attempt_id
@@ -62,6 +62,7 @@ class Controller:
         self.session = began if since is None else since
         self.beaten = clock()
         self.cancelled: frozenset[int] = frozenset()
+        self.crashed = False  # by an error that is nobody's answer
 
     def drive(self, watch: Callable[[Sequence[Case]], None], pause: float = 0.1) -> list[Case]:
         """Until every run is done or stopped. `watch` is called after each round; it shows, it does not decide."""
@@ -74,6 +75,11 @@ class Controller:
             return self.cases
         except KeyboardInterrupt:
             self.interrupt()
+            raise
+        except CommandError:
+            raise
+        except Exception:
+            self.crashed = True
             raise
         finally:
             self.close()
@@ -101,10 +107,12 @@ class Controller:
                 self._void(case, dataclasses.replace(attempt, message=INTERRUPTED))
 
     def close(self) -> None:
-        """End what runs, or on a cluster leave it running; give back what is held."""
+        """End what runs, or on a cluster leave it running; give back what is held. After a crash the money stays
+        reserved, as after a kill: who is started in our place goes on under it."""
         if self.backend is not None:
             self.backend.close()
-        self.admission.close(self.cases)
+        if not self.crashed:
+            self.admission.close(self.cases)
         for case in self.cases:
             self._let_go(case)
 

@@ -98,12 +98,13 @@ class Follower(threading.Thread):
                 if not seen["begun"] and self.send is not None:
                     self.send()
                     self.send = None
-                more = self._mirror(seen)
+                laid = seen["launch"] == self.handle["launch"]  # until then there may be an earlier execution's folder
+                more = laid and self._mirror(seen)
                 if seen["over"] and not more:
                     return self._last_look(seen)
                 told = "its copy in the storage failed: " + seen["trouble"] if seen["trouble"] else ""
                 self.state = State("running", told)
-                if seen["train_sealed"] and not (self.folder / TRAIN_SEAL).exists():
+                if laid and seen["train_sealed"] and not (self.folder / TRAIN_SEAL).exists():
                     self._bring_train()
                 if not more:
                     self._sleep(PAUSE_SECONDS)

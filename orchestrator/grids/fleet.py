@@ -17,6 +17,7 @@ from orchestrator.backends.base import Backend, Job
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import nothing_is_left
+from orchestrator.errors import CommandError
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.overview import Overview
 
@@ -101,6 +102,7 @@ class Fleet:
         self.backend: Backend | None = None
         self.heard = ledger.append("fleet_began", data={"submissions": [one.submission_id for one in self.members]})
         self.beaten, self.looked, self.swept = clock(), clock(), clock()
+        self.crashed = False
         self.full = False  # the backend has just said that it has no room
         there = numbers_by_run(runs_dir)
         for member in self.members:
@@ -115,6 +117,11 @@ class Fleet:
             watch(self)
         except KeyboardInterrupt:
             self._interrupt()
+            raise
+        except CommandError:
+            raise
+        except Exception:
+            self.crashed = True
             raise
         finally:
             self.close()
@@ -135,13 +142,14 @@ class Fleet:
         return sum(member.live for member in self.members)
 
     def close(self) -> None:
-        """End what runs, give back what is held."""
+        """End what runs, give back what is held; after a crash not the money, as Controller.close does."""
         if self.backend is not None:
             self.backend.close()
         for member in self.members:
             if member.controller is not None:
+                member.controller.crashed = self.crashed
                 member.controller.close()
-            elif member.state == "queued" and member.lease is not None:
+            elif member.state == "queued" and member.lease is not None and not self.crashed:
                 member.left()
             self._release(member)
 

@@ -12,8 +12,10 @@ from orchestrator.backends.fake import Act, FakeBackend
 from orchestrator.case import AdmitAll, lease_of_run, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import register
+from orchestrator.errors import BackendFailure
 from orchestrator.ledger.store import Fenced, Ledger
-from orchestrator.money.budget import Terms, reserve_terms
+from orchestrator.money.budget import Terms, read_account, reserve_terms
+from orchestrator.money.spending import make_admission
 from orchestrator.overview import Overview, story
 from orchestrator.policy import MAX_RETRIES
 from tests.orchestrator.toy import limits, submission
@@ -227,6 +229,29 @@ def test_what_two_ledgers_write_is_told_once(runs_dir, ledger, tmp_path):
         ledger.replicate(head.name, head.events())
     told = [line.partition("  ")[2] for line in story(ledger, asked.submission_id, {})]
     assert told == ["registered"] + ["6.00 USD are reserved, 2.00 USD expected"] * 2
+
+
+@pytest.mark.parametrize(
+    "error, kept", [(RuntimeError("a bug"), True), (BackendFailure("no such GPU"), False), (KeyboardInterrupt(), False)]
+)
+def test_a_crash_keeps_the_money_for_whoever_is_started_again(runs_dir, ledger, error, kept):
+    """As a kill does; one that ends by an error that it can name, or by Ctrl-C, gives back what it did not need."""
+    terms = Terms(
+        reservation="r", worst_usd=6.0, attempt_usd=1.0, usd_per_hour=20.0, expected_usd=2.0, attempts=3, seeds=2
+    )
+    sid = submission(seeds=(1, 2)).submission_id
+    lease = ledger.acquire(lease_of_submission(sid))
+    reserve_terms(ledger, lease, sid, terms)
+    ledger.release(lease)
+    made, _ = controller(runs_dir, ledger)
+    made.admission = make_admission(made.submission, terms, None, ledger, made.lease)
+
+    def watch(cases):
+        raise error
+
+    with pytest.raises(type(error)):
+        made.drive(watch)
+    assert (read_account(ledger).reservations["r"].released is False) == kept
 
 
 acts = st.builds(

@@ -12,12 +12,14 @@ from golf_core.rundir import (
     RUN,
     SCORE_LEDGER,
     SEAL,
+    TRAIN_SEAL,
     file_sha256,
     is_sealed,
     write_json,
     write_seal,
 )
 from orchestrator.attempts import NODE
+from orchestrator.backends import ray_node
 from orchestrator.backends.ray_follow import Follower
 from orchestrator.cluster.node_disk import BROUGHT
 from tests.orchestrator.toy import attempt_folder
@@ -29,9 +31,12 @@ class Nodes:
     class Lost(Exception):
         pass
 
+    class Unavailable(Lost):
+        pass
+
     def __init__(self):
         self.ray = SimpleNamespace(
-            exceptions=SimpleNamespace(RayError=self.Lost, ActorUnavailableError=self.Lost),
+            exceptions=SimpleNamespace(RayError=self.Lost, ActorUnavailableError=self.Unavailable),
             wait=lambda references, timeout=None: (references, []),
             get=lambda reference: reference,
         )
@@ -74,6 +79,34 @@ def test_an_empty_file_comes_home(follower):
     for name in (METRICS, SCORE_LEDGER):
         assert (follower.here / name).read_bytes() == b""
     assert file_sha256(follower.here / SEAL) in (follower.there / BROUGHT).read_text()
+
+
+def test_the_folder_of_an_earlier_execution_is_not_mirrored(follower):
+    """Until the node has laid down what it was sent, what lies there under the attempt's name is another's: its log and
+    its sealed training stay there."""
+    write_json(follower.there / NODE, {"launch": "another"})
+    write_seal(follower.there, TRAIN_SEAL, [RUN], {})
+    looks = []
+
+    class Actor:
+        """One that begins at its third look, and never lays down."""
+
+        def __getattr__(self, name):
+            return SimpleNamespace(remote=getattr(self, f"_{name}"))
+
+        def _look(self, have):
+            looks.append(have)
+            seen = ray_node.look(follower.made.place, have)
+            return seen | {"begun": len(looks) > 2, "over": len(looks) > 3, "trouble": "disk full"}
+
+        def _release(self, seal):
+            raise Nodes.Lost
+
+    follower.made.actor = Actor()
+    follower.made.start()
+    follower.made.join(20)
+    assert follower.made.state.cls == "launch_error" and len(looks) == 4
+    assert not (follower.here / TRAIN_SEAL).exists() and not (follower.here / LOG).exists()
 
 
 def test_what_does_not_match_its_seal_is_not_marked(follower):
