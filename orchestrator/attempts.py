@@ -33,6 +33,7 @@ from orchestrator.worker.script_stage import WORK
 
 ATTEMPTS = "attempts"
 NODE = "node.json"  # of an attempt on a cluster: here where it was sent, on the node what is the node's own
+FOLDER = re.compile(r"([0-9a-f]+)-a([1-9][0-9]{0,8})")  # of an attempt
 
 
 def now_utc() -> str:
@@ -87,7 +88,7 @@ def numbers_by_run(runs_dir: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     parent = runs_dir / ATTEMPTS
     for name in os.listdir(parent) if parent.is_dir() else []:
-        if match := re.fullmatch(r"([0-9a-f]+)-a([1-9][0-9]{0,8})", name):
+        if match := FOLDER.fullmatch(name):
             found.setdefault(match[1], []).append(int(match[2]))
     return {key: sorted(numbers) for key, numbers in found.items()}
 

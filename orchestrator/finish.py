@@ -21,9 +21,9 @@ REPORT = "report.html"  # beside the tables, made by results
 FINISH_PATIENCE = 120.0  # seconds that another submit may take to write the tables
 
 
-def finish(submission: Submission, runs_dir: Path, quiet: bool) -> Outcome:
+def finish(submission: Submission, ledger: Ledger, quiet: bool) -> Outcome:
     """Tables and submission folder from what is sealed, next commands, exit code. `quiet`: nothing on stdout."""
-    sid = submission.submission_id
+    sid, runs_dir = submission.submission_id, ledger.path.parent
     folder = runs_dir / sid[:SUBMISSION_DIGITS]
     rows = make_overview(submission, runs_dir).rows(controlled=False)
     failed = [row for row in rows if row.state == "failed"]
@@ -40,8 +40,7 @@ def finish(submission: Submission, runs_dir: Path, quiet: bool) -> Outcome:
         if codes and errors.BACKEND not in codes:  # evidence that contradicts itself is told of once
             _report(sid, runs_dir, folder, quiet, said)
     _tell_why(failed, sid[:SUBMISSION_DIGITS], runs_flag(runs_dir))
-    with Ledger.open(runs_dir) as ledger:
-        reasons, spent = ended_by(ledger, sid), spent_on(ledger, sid)
+    reasons, spent = ended_by(ledger, sid), spent_on(ledger, sid)
     for row in open_rows:
         print(f"seed {row.seed}: {row.state} · {reasons.get(str(row.seed)) or row.note}", file=sys.stderr)
     if diagnostic and verbs:

@@ -21,7 +21,8 @@ from orchestrator.spec import attempt_id
 
 REMEMBERED = ".settled"  # in the runs folder; may be deleted at any time
 VERSION = 2
-RACY_NS = 2_000_000_000  # the coarsest clock of a file system that we know counts in two seconds (FAT)
+RACY_NS = 100_000_000  # a kernel's clock ticks every 10 ms at the latest
+COARSE_NS = 2_000_000_000  # where a file system keeps whole seconds: the coarsest that we know counts in two (FAT)
 
 
 class _Kept(typing.NamedTuple):
@@ -38,11 +39,10 @@ class Settled:
         self._known = _read(self._path)
         self._new: dict[str, _Kept] = {}
         self._same: set[str] = set()  # of the known ones, those that this look found unchanged
-        self._began = 0
+        self._old = 0  # what was changed before that is not changed again under the same time
         with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=runs_dir) as probe:
-            self._began = os.fstat(
-                probe.fileno()
-            ).st_mtime_ns  # by the clock of the file system, which stamps the files
+            now = os.fstat(probe.fileno()).st_mtime_ns  # by the clock of the file system, which stamps the files
+            self._old = now - (RACY_NS if now % 1_000_000_000 else COARSE_NS)
 
     def of(self, run_id: str, there: typing.Mapping[str, typing.Sequence[int]]) -> list[Attempt]:
         """All attempts of a run, of those that `numbers_by_run` tells."""
@@ -56,7 +56,7 @@ class Settled:
             self._same.add(folder.name)
             return Attempt(folder, number, "counted", "completed", message=known.message, train_sealed=True)
         attempt = inspect(folder, number)
-        if attempt.state == "counted" and newest + RACY_NS < self._began and _stamp(folder)[0] == stamp:
+        if attempt.state == "counted" and newest < self._old and _stamp(folder)[0] == stamp:
             self._new[folder.name] = _Kept(stamp, attempt.message)
         return attempt
 

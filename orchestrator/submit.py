@@ -112,7 +112,7 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
         return None
     finally:
         view.close()
-    return finish(submission, planned.runs_dir, planned.quiet)
+    return finish(submission, ledger, planned.quiet)
 
 
 def _run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[Outcome]) -> bool:
@@ -166,7 +166,7 @@ def rehearse(plan: Plan, planned: PlannedSubmit, ledger: Ledger, view: View) -> 
         write_rehearsed(ledger, submission)
         return None
     view.note("the rehearsal did not come to its end: nothing that it was for was started")
-    return finish(submission, planned.runs_dir, planned.quiet)
+    return finish(submission, ledger, planned.quiet)
 
 
 def _tell(outcome: Outcome, request: Request) -> None:

@@ -139,7 +139,7 @@ def fetch(settings: Settings, place: Place, as_json: bool, quiet: bool, insecure
         asked = Asked(runs_dir)
         for part in itertools.chain([seen], head.look_at(seen.variants[1:], sealed_here(runs_dir))):
             brought += _bring(part, head, ledger, asked)
-    done = [finish(submission, runs_dir, as_json or quiet) for submission in brought]
+        done = [finish(submission, ledger, as_json or quiet) for submission in brought]
     if as_json:
         told = [outcome.to_dict() for outcome in done]
         print(json.dumps({"schema_version": 1} | ({"submissions": told} if seen.variants else told[0])))

@@ -32,6 +32,7 @@ from orchestrator.controller import Controller
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError, UsageError
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
+from orchestrator.grids.status import GridOverview
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.ledger.travel import event_to_dict
 from orchestrator.money.admission import Admission
@@ -91,7 +92,9 @@ def drive(job: str, life: str = "") -> int:
                     say("end", unrehearsed=rehearsal.submission.submission_id)
                     return 0
             _fleet(order, order.parts, state, ledger, teller, since)
-        say("end")
+            say("end")
+            # Remembered: the next look need not read all that is sealed.
+            GridOverview(state, [part.submission.submission_id for part in order.parts]).rows(ledger)
     except CommandError as error:
         say("error", message=str(error), code=error.exit_code)
     return 0

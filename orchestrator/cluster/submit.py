@@ -232,7 +232,7 @@ def run_on_cluster(sending: Sending, quiet: bool, ledger: Ledger, view: View) ->
     if unrehearsed is not None:
         view.note("the rehearsal did not come to its end: nothing that it was for was started")
         told = [one.submission for one in sending.rehearsals() if one.submission.submission_id == unrehearsed]
-    return [finish(submission, runs_dir, quiet) for submission in told]
+    return [finish(submission, ledger, quiet) for submission in told]
 
 
 def _control(sending: Sending, ledger: Ledger, view: View) -> Frame:

@@ -1,14 +1,14 @@
 """A grid on this machine: its variants side by side as there are places, and the tables of each as it ends."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from orchestrator.backends import load_backend
 from orchestrator.controller import Controller
 from orchestrator.drive import make_controller, register, slots_of
-from orchestrator.finish import finish
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
 from orchestrator.grids.fleet_view import FleetView
+from orchestrator.grids.status import GridOverview
+from orchestrator.grids.tables import Tables
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.money.admission import Admission
 from orchestrator.money.spending import Spending
@@ -73,23 +73,16 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
     left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
     view = FleetView(runs_dir, sum(len(one.runs) for one in left))
-    ended: dict[str, Future[Outcome]] = {}
-
-    def tables(submission_id: str) -> None:
-        def made() -> Outcome:
-            return finish(submission_of(runs_dir, submission_id), runs_dir, planned.quiet)
-
-        ended[submission_id] = beside.submit(made)
 
     def on_end(member: Member) -> None:
         view.ended(member)
-        tables(member.submission_id)
+        tables.make(member.submission_id)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="tables") as beside:
+    with Tables(runs_dir, planned.quiet) as tables:
         try:
             for plan in plans:
                 if plan.finished:
-                    tables(plan.submission.submission_id)
+                    tables.make(plan.submission.submission_id)
             if left:
                 members = [one.member() for one in left]
                 fleet = Fleet(
@@ -102,15 +95,10 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
                     note=view.note,
                 )
                 fleet.drive(view.update)
-            outcomes += [ended[sid].result() for sid in order]
+            outcomes += tables.outcomes(order)
+            GridOverview(runs_dir, order).rows(ledger)  # remembered: the next look need not read all that is sealed
         except BaseException:
-            beside.shutdown(cancel_futures=True)
-            outcomes[:] = [ended[sid].result() for sid in order if _has_result(ended.get(sid))]
+            outcomes[:] = tables.begun(order)
             raise
         finally:
             view.close()
-
-
-def _has_result(future: "Future[Outcome] | None") -> bool:
-    """Waits for one that was begun."""
-    return future is not None and not future.cancelled() and future.exception() is None
