@@ -158,21 +158,20 @@ def through_cluster(runs: int) -> str:
         where = ["--address", cluster.address, "--state-dir", str(state), "--node-dir", str(cluster.folder / "node")]
         given = [*where, "--gpus", "H100:4", "-y"]
         env = cluster.environment()
-        began = time.perf_counter()
-        submit = subprocess.Popen(
-            [sys.executable, __file__, "--child", name, "--workers", "--given", json.dumps(given)],
-            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        began, told = time.perf_counter(), Path(name) / "told.txt"
+        with told.open("w") as stderr:  # a pipe that nobody reads meanwhile would fill, and hold it up
+            submit = subprocess.Popen(
+                [sys.executable, __file__, "--child", name, "--workers", "--given", json.dumps(given)],
+                env=env, stdout=subprocess.DEVNULL, stderr=stderr,
+            )  # fmt: skip
         seen: dict[int, tuple[float, float]] = {}  # of the controller's processes: peak MB, CPU-seconds
         while submit.poll() is None:
             for pid in cluster.processes("head"):
                 if "orchestrator.cluster.control drive" in command_line(pid):
                     seen[pid] = used_by(pid) or seen.get(pid, (0.0, 0.0))
             time.sleep(1.0)
-        assert submit.stderr is not None
-        said = submit.stderr.read()
         if submit.returncode:
-            sys.exit(f"the submit ended with {submit.returncode}:\n{said[-3000:]}")
+            sys.exit(f"the submit ended with {submit.returncode}:\n{told.read_text()[-3000:]}")
         wall = time.perf_counter() - began
         asked = timed([sys.executable, "-m", "orchestrator", "status", "scale", "--runs-dir", str(state)])
     cpu, peak = sum(one[1] for one in seen.values()), max(one[0] for one in seen.values())
