@@ -76,10 +76,8 @@ class Controller:
         except KeyboardInterrupt:
             self.interrupt()
             raise
-        except CommandError:
-            raise
-        except Exception:
-            self.crashed = True
+        except Exception as error:
+            self.crashed = not isinstance(error, CommandError)
             raise
         finally:
             self.close()

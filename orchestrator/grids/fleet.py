@@ -118,10 +118,8 @@ class Fleet:
         except KeyboardInterrupt:
             self._interrupt()
             raise
-        except CommandError:
-            raise
-        except Exception:
-            self.crashed = True
+        except Exception as error:
+            self.crashed = not isinstance(error, CommandError)
             raise
         finally:
             self.close()
