@@ -23,9 +23,10 @@ from orchestrator.attempts import (
 )
 from orchestrator.backends.base import Backend, BackendError, Job, Refused, State, Unavailable
 from orchestrator.case import Admission, AdmitAll, Barred, Case, lease_of_run
-from orchestrator.errors import BackendFailure, CommandError
+from orchestrator.errors import BackendFailure
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.policy import OF_THE_NODE, OUTSIDE, Decision, Past, View, decide
+from orchestrator.rounds import drive
 from orchestrator.spec import Limits, Submission, attempt_id
 
 BEAT_SECONDS = 5.0
@@ -65,22 +66,9 @@ class Controller:
         self.crashed = False  # by an error that is nobody's answer
 
     def drive(self, watch: Callable[[Sequence[Case]], None], pause: float = 0.1) -> list[Case]:
-        """Until every run is done or stopped. `watch` is called after each round; it shows, it does not decide."""
-        try:
-            while not self.round():
-                watch(self.cases)
-                time.sleep(pause)
-            watch(self.cases)
-            self.conclude()
-            return self.cases
-        except KeyboardInterrupt:
-            self.interrupt()
-            raise
-        except Exception as error:
-            self.crashed = not isinstance(error, CommandError)
-            raise
-        finally:
-            self.close()
+        """Until every run is done or stopped. `watch` is called after each round."""
+        drive(self, lambda: watch(self.cases), pause, then=self.conclude)
+        return self.cases
 
     def conclude(self) -> None:
         """Say that nothing is left to do."""

@@ -17,9 +17,9 @@ from orchestrator.backends.base import Backend, Job
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
 from orchestrator.drive import nothing_is_left
-from orchestrator.errors import CommandError
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.overview import Overview
+from orchestrator.rounds import drive
 
 FOLLOW_SECONDS = 1.0  # between looks at a submission that somebody else drives
 BEAT_SECONDS = 20.0  # between signs of life for leases of which nothing runs yet
@@ -109,20 +109,8 @@ class Fleet:
             self._enlist(member, any(key_of(run_id) in there for _, run_id in member.runs))
 
     def drive(self, watch: Callable[["Fleet"], None], pause: float = 0.1) -> None:
-        """Until every submission has ended. `watch` is called after each round; it shows, it does not decide."""
-        try:
-            while not self.round():
-                watch(self)
-                time.sleep(pause)
-            watch(self)
-        except KeyboardInterrupt:
-            self._interrupt()
-            raise
-        except Exception as error:
-            self.crashed = not isinstance(error, CommandError)
-            raise
-        finally:
-            self.close()
+        """Until every submission has ended. `watch` is called after each round."""
+        drive(self, lambda: watch(self), pause)
 
     def round(self) -> bool:
         """One look at everything; True once there is nothing left to do."""
@@ -151,7 +139,7 @@ class Fleet:
                 member.left()
             self._release(member)
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
         if self.backend is not None:
             self.backend.close()
         for member in self.members:

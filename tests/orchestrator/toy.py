@@ -11,6 +11,8 @@ from pathlib import Path
 
 from golf_core.policy import load_policy
 from orchestrator.attempts import create
+from orchestrator.money.cost import Cost, Seconds
+from orchestrator.money.prices import Price
 from orchestrator.spec import Data, Limits, Submission, Target
 from tests.processes import PATIENCE, carrying, command_line, until
 
@@ -18,6 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = (Path(__file__).parent / "toy_bundle.py").read_text(encoding="utf-8")
 TOY_BUILD = str(Path(__file__).parent / "toy_build.py")
 MARK = "GOLF_TEST_MARK"
+COST = Cost(
+    price=Price(36.0, "a test"),
+    seconds=Seconds(train=30.0, evaluate=30.0, how="a test"),
+    attempt_s=100.0,
+    attempts=2,
+    whole=1,
+)
 
 
 def toy_text(behaviour=None, steps=5, pause=0.0):

@@ -164,13 +164,19 @@ def test_a_foreign_folder_cannot_be_fetched_into(backend: Backend, laid_down, tm
         backend.fetch(handle, tmp_path / "elsewhere")
 
 
-@on_rays
-def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, laid_down):
-    """kill -9 of the Ray worker process: the state is lost, and the watchdog clears what it had started."""
+def in_training(backend, laid_down):
+    """A job that hangs in its second step, its handle, and the process of its one rank."""
     job = laid_down(HANGING)
     handle = backend.start(job)
     until(lambda: b"step 2" in backend.logs(handle, 0), "training")
     (bundle,) = bundles(job)
+    return job, handle, bundle
+
+
+@on_rays
+def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, laid_down):
+    """kill -9 of the Ray worker process: the state is lost, and the watchdog clears what it had started."""
+    job, handle, bundle = in_training(backend, laid_down)
     os.kill(parent(bundle), signal.SIGKILL)
     until(lambda: backend.poll(handle).over, "the end")
     assert backend.poll(handle).phase == "lost"
@@ -180,10 +186,7 @@ def test_a_killed_actor_is_lost_and_its_processes_are_gone(backend, laid_down):
 @on_rays
 def test_ranks_of_ray_are_not_slowed_down(backend, laid_down):
     """Ray runs its workers at nice 15; ours run at the niceness of the process that submitted."""
-    job = laid_down(HANGING)
-    handle = backend.start(job)
-    until(lambda: b"step 2" in backend.logs(handle, 0), "training")
-    (bundle,) = bundles(job)
+    _, handle, bundle = in_training(backend, laid_down)
     assert os.getpriority(os.PRIO_PROCESS, bundle) == os.getpriority(os.PRIO_PROCESS, 0)
     backend.cancel(handle)
     until(lambda: backend.poll(handle).over, "the end")

@@ -21,20 +21,10 @@ from orchestrator.cluster.wire import PREFIX, sha256
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.budget import read_account
-from orchestrator.money.cost import Cost, Seconds
-from orchestrator.money.prices import Price
 from orchestrator.money.spending import Spending
 from orchestrator.place import remembered
 from orchestrator.settings import Settings
-from tests.orchestrator.toy import limits, submission
-
-COST = Cost(
-    price=Price(36.0, "a test"),
-    seconds=Seconds(train=30.0, evaluate=30.0, how="a test"),
-    attempt_s=100.0,
-    attempts=2,
-    whole=1,
-)
+from tests.orchestrator.toy import COST, limits, submission
 
 
 class Server:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.ledger.store import Event, Ledger
 from orchestrator.ledger.travel import event_from_dict, event_to_dict
 from orchestrator.money.budget import RELEASED, RESERVED, SPENT, account, read_account, reserve
-from orchestrator.money.cost import Cost, Seconds
-from orchestrator.money.prices import Price
+from tests.orchestrator.toy import COST
 
 SID, OTHER, AT = "a" * 64, "b" * 64, "2026-11-22T18:00:00.000Z"
 TERMS = {
@@ -83,15 +82,8 @@ def test_whatever_is_let_in_can_be_written_and_counted(data):
 
 def test_money_of_one_submission_is_not_moved_by_the_events_of_another(runs_dir):
     """A cluster that tells of its own submission can neither give back nor settle what is reserved for others here."""
-    cost = Cost(
-        price=Price(36.0, "a test"),
-        seconds=Seconds(train=30.0, evaluate=30.0, how="a test"),
-        attempt_s=100.0,
-        attempts=2,
-        whole=1,
-    )
     with Ledger.create(runs_dir) as ledger:
-        mine = reserve(ledger, ledger.acquire(f"submission:{SID}"), SID, cost, None).reservation
+        mine = reserve(ledger, ledger.acquire(f"submission:{SID}"), SID, COST, None).reservation
         ledger.append("attempt_starting", submission_id=SID, run_id="r", attempt_id="r-a1")
         before = read_account(ledger)
         spent = {"reservation": mine, "execution": "r-a1/1", "usd": 0.0, "seconds": 0.0, "exact": True}
