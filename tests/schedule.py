@@ -12,7 +12,7 @@ import pytest
 
 # These take longest: begun first, so that no process is left alone with one of them at the end. The rest is short.
 FIRST = (
-    *("cluster", "ray", "worlds"),
+    *("cluster", "ray", "worlds", "modal"),
     "tests/golf_core/test_recipes.py",
     "tests/orchestrator/test_cli.py",
     "tests/orchestrator/test_told.py",
