@@ -82,6 +82,9 @@ def submit(
     state_dir: options.StateDir = None,
     node_dir: options.NodeDir = None,
     storage: options.Storage = None,
+    modal_packages: options.ModalPackages = None,
+    modal_secret: options.ModalSecret = None,
+    modal_environment: options.ModalEnvironment = None,
     budget: options.Budget = None,
     price: options.Price = None,
     provider: options.Provider = None,
@@ -125,7 +128,8 @@ def submit(
         settings = resolve(
             seeds=seeds, recipe=recipe, on=on, policy=policy, runs_dir=runs_dir, data=data, tokenizer=tokenizer,
             device=device, gpus=gpus, max_gpus=max_gpus, address=address, state_dir=state_dir,
-            node_dir=node_dir, storage=storage, budget=budget, price=price, provider=provider,
+            node_dir=node_dir, storage=storage, modal_packages=modal_packages, modal_secret=modal_secret,
+            modal_environment=modal_environment, budget=budget, price=price, provider=provider,
             max_attempts=max_attempts, dead_man_seconds=dead_man_seconds, processes=processes, threads=threads,
             dtype=dtype, launcher=launcher, startup_seconds=startup_seconds, silence_seconds=silence_seconds,
         )  # fmt: skip

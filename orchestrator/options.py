@@ -49,6 +49,12 @@ NodeDir = typing.Annotated[str | None, typer.Option(help="Folder on each node. D
 Storage = typing.Annotated[
     str | None, typer.Option(metavar="URI", help="Where sealed attempts are copied: file://, s3://, gs://.")
 ]
+ModalPackages = typing.Annotated[
+    str | None,
+    typer.Option(metavar="NAME==VERSION", help="More packages for Modal's image, also NAME @ https://WHEEL; commas."),
+]
+ModalSecret = typing.Annotated[str | None, typer.Option(help="A modal.Secret by name, for the containers.")]
+ModalEnvironment = typing.Annotated[str | None, typer.Option(help="Of the Modal account. Default: its client's.")]
 Budget = typing.Annotated[float | None, typer.Option(help="USD that this runs folder may ever cost.")]
 Price = typing.Annotated[float | None, typer.Option(help="USD an hour for the GPUs of a seed.")]
 Provider = typing.Annotated[

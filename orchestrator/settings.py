@@ -40,6 +40,9 @@ FIELDS: dict[str, Field] = {
     "state_dir": Field("~/golf-runs", str),  # on the cluster's head: ledger and attempts
     "node_dir": Field("~/golf-node", str),  # on each node: what runs there
     "storage": Field(None, str),  # fsspec URI for sealed attempts
+    "modal_packages": Field(None, str),  # of its image, beyond the lock: name==version, or name @ https://...whl
+    "modal_secret": Field(None, str),  # name of a modal.Secret, for the containers
+    "modal_environment": Field(None, str),  # of the account; None: what Modal's client takes
     "budget": Field(None, float, above_zero=True),  # USD, of the runs folder
     "price": Field(None, float),  # USD an hour for the GPUs of a seed; None: of the price file
     "provider": Field(None, str),  # whose GPUs these are, in the price file
