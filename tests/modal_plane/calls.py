@@ -150,11 +150,12 @@ class Calls:
         return api_pb2.ContainerHeartbeatResponse()
 
     async def ContainerStop(self, request: api_pb2.ContainerStopRequest, _: Caller) -> api_pb2.ContainerStopResponse:
+        """Its inputs are given to other containers, as `modal container stop` promises."""
         container = self.world.containers[request.task_id]
         if request.graceful:
             container.stopping = True
         else:
-            self.scheduler.containers.end(container, "stopped")
+            self.scheduler.containers.end(container, "moved")
         self.world.bell.ring()
         return api_pb2.ContainerStopResponse()
 

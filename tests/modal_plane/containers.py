@@ -38,6 +38,7 @@ class Setting:
     environment: Mapping[str, str] = field(default_factory=dict)
     paths: Sequence[Path] = ()  # folders put first on PYTHONPATH, read-only
     grace: float = 5.0  # seconds between the interrupt and the kill
+    background_commits: float | None = None  # seconds between two; None: there are none
 
 
 class Containers:
@@ -61,10 +62,11 @@ class Containers:
 
     def start(self, function: Function) -> Container:
         task_id = self.world.new_id("ta")
-        gpu = function.definition.resources.gpu_config
-        container = Container(
-            task_id, function, self.world.folder / "containers" / task_id, gpu.count, gpu.gpu_type if gpu.count else ""
-        )
+        definition = function.definition
+        gpu = definition.resources.gpu_config
+        folder = self.world.folder / "containers" / task_id
+        kind = gpu.gpu_type if gpu.count else ""
+        container = Container(task_id, function, definition, function.version, folder, gpu.count, kind)
         self.world.containers[task_id] = container
         self.background(self._live(container))
         return container
@@ -116,6 +118,8 @@ class Containers:
             server.close()
             await server.wait_closed()
             socket.unlink(missing_ok=True)
+            if container.fate != "lost":
+                await self._commit(container)
             container.ended = time.monotonic()
             self.ended(container)
             self.world.bell.ring()
@@ -131,11 +135,26 @@ class Containers:
         assert process.stdout is not None and process.stderr is not None
         if container.fate:  # it was ended while it was being started
             self._signal(container, signal.SIGUSR2)
+        self.background(self._commit_now_and_then(container))
         await asyncio.gather(
             self._pump(container, process.stdout, api_pb2.FILE_DESCRIPTOR_STDOUT),
             self._pump(container, process.stderr, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
         return await process.wait()
+
+    async def _commit_now_and_then(self, container: Container) -> None:
+        while self.setting.background_commits is not None:
+            if await self.world.bell.until(lambda: not container.alive, timeout=self.setting.background_commits):
+                return
+            await self._commit(container)
+
+    async def _commit(self, container: Container) -> None:
+        """What the container wrote until now, whatever its code says of it; where such commits are asked for."""
+        if self.setting.background_commits is not None:
+            for mount in container.definition.volume_mounts:
+                copy = self.volumes.copies.get((container.task_id, mount.volume_id))
+                if copy is not None and mount.allow_background_commits:
+                    await asyncio.to_thread(copy.commit)
 
     async def _pump(self, container: Container, stream: asyncio.StreamReader, source: int) -> None:
         rest = b""
@@ -152,7 +171,7 @@ class Containers:
     def _prepare(self, container: Container, socket: Path) -> Path:
         """Lays out the container's root: its files in it, the folders of the host that it sees noted to be bound."""
         root = container.folder / "root"
-        definition = container.function.definition
+        definition = container.definition
         binds: list[tuple[str, str, bool]] = []
         for name in ("root", "tmp", "var/tmp", "run", "home", "mnt", "proc", "__modal"):
             (root / name).mkdir(parents=True)
@@ -217,13 +236,13 @@ class Containers:
             task_id=container.task_id,
             function_id=function.function_id,
             app_id=function.app.app_id,
-            function_def=function.definition,
+            function_def=container.definition,
             environment_name=function.app.environment or ENVIRONMENT,
             app_layout=self.apps.layout(function.app),
         )
 
     def _environment(self, container: Container, paths: list[str]) -> dict[str, str]:
-        definition = container.function.definition
+        definition = container.definition
         variables = {
             "HOME": "/root",
             "LANG": "C.UTF-8",

@@ -41,6 +41,12 @@ class Dicts:
         name = next((name for name, dict_id in self.named.items() if dict_id == request.dict_id), "")
         return api_pb2.DictGetByIdResponse(dict_id=request.dict_id, metadata=api_pb2.DictMetadata(name=name))
 
+    async def DictList(self, _request: api_pb2.DictListRequest, _: Caller) -> api_pb2.DictListResponse:
+        found = api_pb2.DictListResponse()
+        for name, dict_id in self.named.items():
+            found.dicts.add(name=name, dict_id=dict_id, metadata=api_pb2.DictMetadata(name=name))
+        return found
+
     async def DictHeartbeat(self, _request: api_pb2.DictHeartbeatRequest, _: Caller) -> Empty:
         return Empty()
 

@@ -8,7 +8,7 @@ from grpclib import Status
 @dataclass
 class Rule:
     rpc: str
-    kind: str  # lose_request, lose_reply, delay, refuse
+    kind: str  # lose_request, lose_reply, cut, delay, refuse
     nth: int  # the first request it strikes, counted from 1 since the rule was made
     times: int
     caller: str  # client, container, any
@@ -36,6 +36,10 @@ class Faults:
     def lose_reply(self, rpc: str, nth: int = 1, times: int = 1, caller: str = "any") -> Rule:
         """The server has done it; the caller sees its stream reset."""
         return self._add(Rule(rpc, "lose_reply", nth, times, caller))
+
+    def cut(self, rpc: str, nth: int = 1, times: int = 1, caller: str = "any") -> Rule:
+        """The server has done it; the whole connection it came by is dropped, with all that else waits on it."""
+        return self._add(Rule(rpc, "cut", nth, times, caller))
 
     def delay(self, rpc: str, seconds: float, nth: int = 1, times: int = 1, caller: str = "any") -> Rule:
         """The server begins on it `seconds` later."""

@@ -12,6 +12,7 @@ from tests.modal_plane.objects import ENVIRONMENT
 from tests.modal_plane.server import Caller
 from tests.modal_plane.world import World
 
+TOKEN = ("ak-loopback", "as-loopback")  # id and secret of the only one that is valid
 BUILDER = "2025.06"
 BUILT = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 
@@ -81,6 +82,9 @@ class Environments:
             items=[api_pb2.EnvironmentListItem(name=ENVIRONMENT, default=True, created_at=time.time())]
         )
 
+    async def TokenInfoGet(self, _request: api_pb2.TokenInfoGetRequest, _: Caller) -> api_pb2.TokenInfoGetResponse:
+        return api_pb2.TokenInfoGetResponse(token_id=TOKEN[0], workspace_id="wo-1", workspace_name="loopback")
+
     async def ClientHello(self, _request: Empty, _: Caller) -> api_pb2.ClientHelloResponse:
         return api_pb2.ClientHelloResponse()
 
@@ -112,6 +116,17 @@ class Secrets:
     async def SecretGetInfo(self, request: api_pb2.SecretGetInfoRequest, _: Caller) -> api_pb2.SecretGetInfoResponse:
         keys = self.world.secrets[request.secret_id].keys()
         return api_pb2.SecretGetInfoResponse(metadata=api_pb2.SecretMetadata(keys=sorted(keys)))
+
+    async def SecretList(self, _request: api_pb2.SecretListRequest, _: Caller) -> api_pb2.SecretListResponse:
+        reply = api_pb2.SecretListResponse(environment_name=ENVIRONMENT)
+        for name, secret_id in self.named.items():
+            metadata = self._reply(secret_id, name).metadata
+            reply.items.add(label=name, secret_id=secret_id, environment_name=ENVIRONMENT, metadata=metadata)
+        return reply
+
+    async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, _: Caller) -> Empty:
+        self.named = {name: secret_id for name, secret_id in self.named.items() if secret_id != request.secret_id}
+        return Empty()
 
     def create(self, name: str, variables: dict[str, str]) -> str:
         secret_id = self.world.new_id("st")

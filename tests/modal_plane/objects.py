@@ -21,6 +21,7 @@ class Apps:
         self.world = world
         self.stop = stop  # ends an app: its calls, its containers
         self.leave = leave  # what becomes of a detached app when its client leaves
+        self.published: Callable[[], None] = lambda: None  # told when functions have a new definition
 
     async def AppCreate(self, request: api_pb2.AppCreateRequest, _: Caller) -> api_pb2.AppCreateResponse:
         app = App(
@@ -56,12 +57,16 @@ class Apps:
 
     async def AppPublish(self, request: api_pb2.AppPublishRequest, _: Caller) -> api_pb2.AppPublishResponse:
         app = self.app(request.app_id)
-        app.state = request.app_state
-        app.function_ids = dict(request.function_ids)
         if request.name:
             if (before := self.deployed(request.name, app.environment)) and before is not app:
                 raise GRPCError(Status.ALREADY_EXISTS, f"app {request.name!r} is deployed as {before.app_id}")
             app.name = request.name
+            app.deployed.append(time.time())
+        app.state = request.app_state
+        app.function_ids = dict(request.function_ids)
+        for function_id, definition_id in request.definition_ids.items():
+            self.function(function_id).publish(definition_id)
+        self.published()
         return api_pb2.AppPublishResponse(url=self._page(app), deployed_at=time.time())
 
     async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, _: Caller) -> Empty:
@@ -85,6 +90,9 @@ class Apps:
                     name=app.name,
                     description=app.description or app.name,
                     state=app.state,  # type: ignore[arg-type]
+                    created_at=app.created,
+                    stopped_at=app.ended,
+                    n_running_tasks=self._living(app),
                 )
                 for app in self.world.apps.values()
             ]
@@ -141,7 +149,9 @@ class Apps:
         function = self.world.functions.get(function_id)
         if function is None:
             function = self.world.functions[function_id] = Function(function_id, app, data.function_name, handle)
-        function.handle, function.data = handle, data
+        function.coming[handle.definition_id] = (handle, data)
+        if function.data is None:
+            function.publish(handle.definition_id)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=data.ranked_functions[0].function,
@@ -171,6 +181,48 @@ class Apps:
         function = self.function(request.function_id)
         return api_pb2.FunctionGetByIdResponse(handle_metadata=function.handle, function=function.data)
 
+    async def FunctionBindParams(
+        self, request: api_pb2.FunctionBindParamsRequest, _: Caller
+    ) -> api_pb2.FunctionBindParamsResponse:
+        """`with_options`: a function of its own, with containers of its own; of the same options the same one."""
+        base = self.function(request.function_id)
+        wanted = request.function_options.SerializeToString(deterministic=True)
+        for function in self.world.functions.values():
+            same = function.base is base and function.options is not None
+            if same and function.options.SerializeToString(deterministic=True) == wanted:
+                break
+        else:
+            function_id = self.world.new_id("fu")
+            function = Function(function_id, base.app, base.tag, base.handle, None, {}, base, request.function_options)
+            self.world.functions[function_id] = function
+        handle = api_pb2.FunctionHandleMetadata()
+        handle.CopyFrom(base.handle)
+        handle.base_function_id = base.function_id
+        return api_pb2.FunctionBindParamsResponse(bound_function_id=function.function_id, handle_metadata=handle)
+
+    async def AppGetOrCreate(self, request: api_pb2.AppGetOrCreateRequest, _: Caller) -> api_pb2.AppGetOrCreateResponse:
+        app = self.deployed(request.app_name, request.environment_name)
+        if app is None:
+            if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
+                raise GRPCError(Status.NOT_FOUND, f"App '{request.app_name}' not found in environment '{ENVIRONMENT}'")
+            app = App(
+                self.world.new_id("ap"), request.app_name, api_pb2.APP_STATE_DEPLOYED, request.app_name, ENVIRONMENT
+            )
+            self.world.apps[app.app_id] = app
+        return api_pb2.AppGetOrCreateResponse(app_id=app.app_id)
+
+    async def AppDeploymentHistory(
+        self, request: api_pb2.AppDeploymentHistoryRequest, _: Caller
+    ) -> api_pb2.AppDeploymentHistoryResponse:
+        deployed = self.app(request.app_id).deployed
+        history = [
+            api_pb2.AppDeploymentHistory(app_id=request.app_id, version=number, deployed_at=at)
+            for number, at in enumerate(deployed, 1)
+        ]
+        return api_pb2.AppDeploymentHistoryResponse(
+            app_deployment_histories=history[::-1], production_app_version=len(deployed)
+        )
+
     def app(self, app_id: str) -> App:
         if app_id not in self.world.apps:
             raise GRPCError(Status.NOT_FOUND, f"no app {app_id}")
@@ -198,12 +250,21 @@ class Apps:
                 objects.append(api_pb2.Object(object_id=dependency.object_id))
         return api_pb2.AppLayout(objects=objects, function_ids=app.function_ids)
 
+    def _living(self, app: App) -> int:
+        return sum(it.alive and it.function.app is app for it in self.world.containers.values())
+
     def _page(self, app: App) -> str:
         return f"http://loopback.invalid/apps/{app.app_id}"
 
 
 def _lifecycle(app: App) -> api_pb2.AppLifecycle:
-    return api_pb2.AppLifecycle(app_state=app.state)  # type: ignore[arg-type]
+    return api_pb2.AppLifecycle(
+        app_state=app.state,  # type: ignore[arg-type]
+        created_at=app.created,
+        deployed_at=app.deployed[-1] if app.deployed else 0,
+        version=len(app.deployed),
+        stopped_at=app.ended,
+    )
 
 
 def _data(function: api_pb2.Function) -> api_pb2.FunctionData:

@@ -20,7 +20,7 @@ from tests.modal_plane.calls import Calls
 from tests.modal_plane.containers import Containers, Setting
 from tests.modal_plane.dicts import Blobs, Dicts
 from tests.modal_plane.faults import Faults
-from tests.modal_plane.images import Environments, Images, Secrets
+from tests.modal_plane.images import TOKEN, Environments, Images, Secrets
 from tests.modal_plane.logs import Logs
 from tests.modal_plane.objects import Apps
 from tests.modal_plane.scheduler import Scheduler
@@ -30,7 +30,6 @@ from tests.modal_plane.world import App, Call, Container, World
 
 T = TypeVar("T")
 
-TOKEN = ("ak-loopback", "as-loopback")
 STATUS = {
     value: name.removeprefix("GENERIC_STATUS_").lower() for name, value in api_pb2.GenericResult.GenericStatus.items()
 }
@@ -59,7 +58,7 @@ class ContainerView:
     started: float
     seconds: float  # lived so far
     exit_code: int | None
-    fate: str  # why the plane ended it: preempted, lost, cancelled, timeout, stopped, killed; empty: it ended by itself
+    fate: str  # why the plane ended it: preempted, lost, moved, cancelled, timeout, stopped; empty: it ended by itself
 
 
 class Plane:
@@ -70,6 +69,8 @@ class Plane:
     gpu_capacity: GPUs that may be in use at a time; inputs that need more stay queued. None: no limit.
     paths, variables: folders put on the PYTHONPATH of containers, variables put in their environment.
     grace: seconds from the interrupt of a preempted container to its kill.
+    background_commits: seconds between commits of a container's volumes that its code did not ask for; one more
+        follows its end, unless its machine is lost. None: there are none.
     client_timeout: seconds after its client's last heartbeat when an app that is not deployed is stopped.
     idempotent: answer a repeated request (same idempotency key) with the first answer, as a kind server would.
     """
@@ -83,6 +84,7 @@ class Plane:
         paths: Sequence[Path] = (),
         variables: Mapping[str, str] | None = None,
         grace: float = 5.0,
+        background_commits: float | None = None,
         client_timeout: float = 15.0,
         idempotent: bool = False,
     ) -> None:
@@ -101,9 +103,10 @@ class Plane:
         self.sockets = Path(tempfile.mkdtemp(prefix="plane-"))  # the path of a unix socket must be short
         self.service = Service(self.faults, TOKEN, idempotent)
         below = (self.apps, self.images, self.volumes, self.blobs)
-        setting = Setting(gpus or {}, variables or {}, paths, grace)
+        setting = Setting(gpus or {}, variables or {}, paths, grace, background_commits)
         self.pool = Containers(self.world, self.service, self.logs, below, self.sockets, setting)
         self.scheduler = Scheduler(self.world, self.pool, gpu_capacity)
+        self.apps.published = self.scheduler.kick
         calls = Calls(self.world, self.apps, self.scheduler)
         for room in (*below, calls, self.secrets, self.dicts, self.logs, Environments()):
             self.service.add(room)

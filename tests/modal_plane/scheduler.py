@@ -1,6 +1,7 @@
 """Which input goes to which container, and what becomes of an input when its container ends."""
 
 import asyncio
+import time
 
 from modal_proto import api_pb2
 
@@ -61,7 +62,7 @@ class Scheduler:
         container.running.append(given)
         container.taken += 1
         container.call_id, container.input_id = given.call.call_id, given.input_id
-        seconds = container.function.definition.timeout_secs
+        seconds = container.definition.timeout_secs
         loop.call_later(seconds, self._timed_out, given, container, given.retry_count)
 
     def output(self, given: Input, item: api_pb2.FunctionPutOutputsItem, container: Container) -> None:
@@ -98,7 +99,7 @@ class Scheduler:
         for given in list(container.running):
             if given.state == "done" or self._elsewhere(given, container):
                 continue
-            if container.fate in ("preempted", "lost"):
+            if container.fate in ("preempted", "lost", "moved"):
                 given.state = "queued"
                 self.queue.insert(0, given)
             elif container.fate:
@@ -129,6 +130,7 @@ class Scheduler:
     async def stop(self, app: App) -> None:
         """Ends an app: what waits or runs is terminated, containers are told to end, and killed where they do not."""
         app.state = api_pb2.APP_STATE_STOPPED
+        app.ended = time.time()
         for call in self.world.calls.values():
             if call.function.app is app:
                 for given in call.inputs:
@@ -159,8 +161,8 @@ class Scheduler:
             self.containers.background(self.stop(app))
 
     def _room(self, container: Container) -> int:
-        definition = container.function.definition
-        if container.stopping or container.function.app.stopped:
+        definition = container.definition
+        if container.stopping or container.outdated or container.function.app.stopped:
             return 0
         if definition.single_use_containers or definition.max_inputs == 1:
             return 0 if container.taken else 1
@@ -178,7 +180,7 @@ class Scheduler:
     def _timed_out(self, given: Input, container: Container, retry_count: int) -> None:
         running = container.alive and given in container.running and given.retry_count == retry_count
         if running and given.state != "done":
-            seconds = container.function.definition.timeout_secs
+            seconds = container.definition.timeout_secs
             text = f"Task's current input in {container.task_id} hit its timeout of {seconds}s"
             self.finish(given, Result(status=Result.GENERIC_STATUS_TIMEOUT, exception=text))
             self.containers.end(container, "timeout", 0)

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from modal_proto import api_grpc
 
 from tests.modal_plane.faults import Faults
 from tests.modal_plane.world import Container
+
+Loss = Callable[[Any], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ class Service:
                 raise GRPCError(rule.status, rule.message)
             if rule.kind == "delay":
                 await asyncio.sleep(rule.seconds)
-        lost = any(rule.kind == "lose_reply" for rule in struck)
+        lost = next((_LOSSES[rule.kind] for rule in struck if rule.kind in _LOSSES), None)
         try:
             if streaming:
                 await self._stream(self.methods[name](request, caller), stream, lost)
             else:
                 reply = await self._unary(name, request, caller, stream.metadata)
                 if lost:
-                    await stream.cancel()
+                    await lost(stream)
                 else:
                     await stream.send_message(reply)
         except (GRPCError, StreamTerminatedError):
@@ -111,10 +113,10 @@ class Service:
             self.answered[f"{name} {key}"] = reply
         return reply
 
-    async def _stream(self, replies: AsyncIterator[Message], stream: Any, lost: bool) -> None:
+    async def _stream(self, replies: AsyncIterator[Message], stream: Any, lost: Loss | None) -> None:
         async for reply in replies:
             if lost:
-                await stream.cancel()
+                await lost(stream)
                 return
             await stream.send_message(reply)
 
@@ -125,6 +127,17 @@ class Service:
                 Status.UNAUTHENTICATED,
                 f"Token validation failed: no account has the token {given[0]!r}. Check `modal token info`.",
             )
+
+
+async def _reset(stream: Any) -> None:
+    await stream.cancel()
+
+
+async def _cut(stream: Any) -> None:
+    stream._stream._transport.abort()  # grpclib has no name for the connection below a stream
+
+
+_LOSSES: dict[str, Loss] = {"lose_reply": _reset, "cut": _cut}
 
 
 class _Servable:

@@ -12,6 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from tests.modal_plane.objects import ENVIRONMENT
 from tests.modal_plane.server import Caller
 from tests.modal_plane.trees import Copy
 from tests.modal_plane.web import BLOCK, Web
@@ -58,6 +59,15 @@ class Volumes:
 
     async def VolumeHeartbeat(self, _request: api_pb2.VolumeHeartbeatRequest, _: Caller) -> Empty:
         return Empty()
+
+    async def VolumeList(self, _request: api_pb2.VolumeListRequest, _: Caller) -> api_pb2.VolumeListResponse:
+        reply = api_pb2.VolumeListResponse(environment_name=ENVIRONMENT)
+        for it in self.volumes.values():
+            if it.name:
+                reply.items.add(
+                    label=it.name, volume_id=it.volume_id, created_at=it.created, metadata=self._metadata(it)
+                )
+        return reply
 
     async def VolumeDelete(self, request: api_pb2.VolumeDeleteRequest, _: Caller) -> Empty:
         shutil.rmtree(self.volumes.pop(request.volume_id).folder)
@@ -127,6 +137,21 @@ class Volumes:
                 await asyncio.to_thread(self._write, self.locate(request.volume_id, file.path), file)
         return reply
 
+    async def VolumeCopyFiles2(self, request: api_pb2.VolumeCopyFiles2Request, _: Caller) -> Empty:
+        """Into a folder where the target is one, or where there are several sources; else to the target's name."""
+        sources = {path: self.locate(request.volume_id, path) for path in request.src_paths}
+        target = self.locate(request.volume_id, request.dst_path)
+        for path, source in sources.items():
+            if not source.exists():
+                raise GRPCError(Status.NOT_FOUND, f"file '{path}' not found on the volume")
+            if source.is_dir() and not request.recursive:
+                raise GRPCError(Status.INVALID_ARGUMENT, f"'{path}' is a directory; copy it with recursive=True")
+            place = target / source.name if target.is_dir() or len(sources) > 1 else target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            await asyncio.to_thread(copy, source, place)
+        return Empty()
+
     async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, _: Caller) -> Empty:
         path = self.locate(request.volume_id, request.path)
         if path.is_dir() and request.recursive:
@@ -165,7 +190,7 @@ class Volumes:
 
     def _copy(self, volume_id: str, caller: Caller) -> Copy | None:
         container = caller.inside()
-        definition = container.function.definition
+        definition = container.definition
         mounts = {mount.volume_id: mount for mount in definition.volume_mounts}
         if volume_id not in mounts:
             raise GRPCError(Status.NOT_FOUND, f"volume {volume_id} is not mounted in {container.task_id}")

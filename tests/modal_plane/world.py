@@ -48,6 +48,9 @@ class App:
     name: str = ""  # of its deployment
     environment: str = ""
     function_ids: dict[str, str] = field(default_factory=dict)  # tag -> function id
+    created: float = field(default_factory=time.time)
+    deployed: list[float] = field(default_factory=list)  # when each version was published under the name
+    ended: float = 0.0
     heard: float = field(default_factory=time.monotonic)  # the last heartbeat of its client
     client_left: bool = False
 
@@ -63,10 +66,20 @@ class Function:
     tag: str
     handle: api_pb2.FunctionHandleMetadata
     data: api_pb2.FunctionData | None = None
+    coming: dict[str, tuple[api_pb2.FunctionHandleMetadata, api_pb2.FunctionData]] = field(default_factory=dict)
+    base: "Function | None" = None  # of one `with_options`: what it is a variant of
+    options: api_pb2.FunctionOptions | None = None
+
+    @property
+    def version(self) -> str:
+        """Changes when the app is published anew: a container of an earlier one is given no more inputs."""
+        return self.base.version if self.base else self.handle.definition_id
 
     @property
     def definition(self) -> api_pb2.Function:
         """What a container is started from (of several GPU choices, the first)."""
+        if self.base is not None and self.options is not None:
+            return _varied(self.base.definition, self.options)
         if self.data is None:
             raise LookupError(f"function {self.tag} was announced but not created")
         return self.data.ranked_functions[0].function
@@ -90,6 +103,34 @@ class Function:
         """How long a container waits for another input before it is scaled down; 60 s is Modal's default."""
         settings = self.definition.autoscaler_settings
         return settings.scaledown_window or self.definition.task_idle_timeout_secs or 60
+
+    def publish(self, definition_id: str) -> None:
+        """Makes a definition that was sent the one that new containers are started from."""
+        if definition_id in self.coming:
+            self.handle, self.data = self.coming[definition_id]
+            self.coming = {}
+
+
+def _varied(base: api_pb2.Function, options: api_pb2.FunctionOptions) -> api_pb2.Function:
+    """A definition with the options of `with_options`: lists replace those of the base, all else overlays them."""
+    varied = api_pb2.Function()
+    varied.CopyFrom(base)
+    varied.resources.MergeFrom(options.resources)
+    for name in ("retry_policy", "scheduler_placement"):
+        if options.HasField(name):
+            getattr(varied, name).CopyFrom(getattr(options, name))
+    for name in ("timeout_secs", "task_idle_timeout_secs", "max_concurrent_inputs", "concurrency_limit"):
+        if options.HasField(name):
+            setattr(varied, name, getattr(options, name))
+    if options.HasField("concurrency_limit"):
+        varied.autoscaler_settings.max_containers = options.concurrency_limit
+    if options.HasField("task_idle_timeout_secs"):
+        varied.autoscaler_settings.scaledown_window = options.task_idle_timeout_secs
+    for name in ("secret_ids", "volume_mounts"):
+        if getattr(options, f"replace_{name}"):
+            varied.ClearField(name)
+            getattr(varied, name).extend(getattr(options, name))
+    return varied
 
 
 @dataclass
@@ -124,6 +165,8 @@ class Call:
 class Container:
     task_id: str
     function: Function
+    definition: api_pb2.Function  # what it was started from, whatever is deployed later
+    version: str
     folder: Path
     gpus: int
     gpu_type: str
@@ -135,7 +178,7 @@ class Container:
     running: list[Input] = field(default_factory=list)
     taken: int = 0  # inputs it was ever given
     stopping: bool = False  # it is given no more inputs
-    fate: str = ""  # preempted, lost, cancelled, timeout, stopped: why the plane ended it
+    fate: str = ""  # preempted, lost, moved, cancelled, timeout, stopped: why the plane ended it
     to_cancel: list[str] = field(default_factory=list)  # input ids, told at the next heartbeat
     failure: api_pb2.GenericResult | None = None  # what it reported of its own start
     call_id: str = ""  # of the input it was last given: whose its log lines are
@@ -144,6 +187,10 @@ class Container:
     @property
     def alive(self) -> bool:
         return self.ended is None
+
+    @property
+    def outdated(self) -> bool:
+        return self.version != self.function.version
 
     @property
     def seconds(self) -> float:
