@@ -1,10 +1,10 @@
 """`python -m golf_core.data.identity --data DIR [--tokenizer FILE] [--vocab N]`: what a run will read, checked, hashed.
 
 Prints one JSON line: {"data_sha256", "tokenizer_sha256", "tokenizer_path", "train_tokens", "val_tokens", "shards",
-"vocab", "pieces", "name", "source", "verified"}. Every shard is read whole: its header, its size, and that no token is
-beyond the vocabulary. The hash covers the content of the shards in reading order, not their names. A folder with a
-manifest must be as that says, and its tokenizer is the manifest's. Shards of over 64 MB are remembered by path, size
-and times of change.
+"vocab", "pieces", "name", "source", "verified", "hashes"}. Every shard is read whole: its header, its size, and that
+no token is beyond the vocabulary. The hash covers the content of the shards in reading order, not their names; it is
+that of the shards' own, which `hashes` tells for each split. A folder with a manifest must be as that says, and its
+tokenizer is the manifest's. Shards of over 64 MB are remembered by path, size and times of change.
 """
 
 import argparse
@@ -159,6 +159,7 @@ def data_identity(
         "name": None if manifest is None else manifest.name,
         "source": {key: value for key, value in source.items() if isinstance(value, str | int | float)} or None,
         "verified": manifest is not None,
+        "hashes": hashes,
     }
 
 
