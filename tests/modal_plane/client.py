@@ -68,11 +68,13 @@ class Client:
             pass
 
 
-def command(plane: Plane, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    plane: Plane, *words: str, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """The real command line, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "modal", *words],
-        env=plane.environment(),
+        env=plane.environment() | environment,
         cwd=folder,
         capture_output=True,
         text=True,

@@ -113,6 +113,18 @@ class Apps:
                 )
         return reply
 
+    async def TaskGetInfo(self, request: api_pb2.TaskGetInfoRequest, _: Caller) -> api_pb2.TaskGetInfoResponse:
+        container = self.world.containers.get(request.task_id)
+        if container is None:
+            raise GRPCError(Status.NOT_FOUND, f"no container {request.task_id}")
+        info = api_pb2.TaskInfo(
+            id=container.task_id,
+            started_at=container.started,
+            finished_at=0 if container.alive else container.started + container.seconds,
+            gpu_config=container.definition.resources.gpu_config,
+        )
+        return api_pb2.TaskGetInfoResponse(app_id=container.function.app.app_id, info=info)
+
     async def FunctionPrecreate(
         self, request: api_pb2.FunctionPrecreateRequest, _: Caller
     ) -> api_pb2.FunctionPrecreateResponse:

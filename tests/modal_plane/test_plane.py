@@ -1,72 +1,37 @@
 """The plane does to the real client, command line and container entry point what its docstring says it does."""
 
+import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.modal_plane import Plane
 from tests.modal_plane.client import Client, Failed, command
-from tests.modal_plane.plane import CallView
+from tests.modal_plane.toy import (
+    APP,
+    H100,
+    HELD,
+    HERE,
+    MARK,
+    call,
+    containers,
+    get,
+    let_go,
+    make,
+    quiet,
+    running,
+    spawn,
+)
 from tests.processes import carrying, until
 
 pytestmark = [pytest.mark.xdist_group("modal"), pytest.mark.usefixtures("modal_containers")]
-
-HERE = Path(__file__).parent
-APP = str(HERE / "toy_app.py")
-MARK = "MODAL_PLANE_TEST"  # in the environment of every process of a plane of these tests
-H100 = "NVIDIA H100 80GB HBM3"
-
-
-def make(folder, **options) -> Plane:
-    return Plane(folder, gpus={"H100!": H100}, variables={MARK: str(folder)}, **options)
-
-
-@pytest.fixture(scope="module")
-def plane(modal_containers, tmp_path_factory):
-    """One for all tests here, with the toy app deployed."""
-    with make(tmp_path_factory.mktemp("modal") / "plane") as plane:
-        plane.secret("hub", {"HUB_TOKEN": "hidden"})
-        plane.deployed = command(plane, "deploy", APP)
-        yield plane
-        assert plane.errors == []
-
-
-@pytest.fixture(scope="module")
-def client(plane):
-    with Client(plane) as client:
-        client.do("toy = modal.Function.from_name('toy', 'run'); from_id = modal.FunctionCall.from_id")
-        yield client
-
-
-def call(plane, call_id) -> CallView:
-    return next(it for it in plane.calls() if it.call_id == call_id)
-
-
-def spawn(client, source) -> str:
-    return client.do(f"result = toy.spawn({source!r}).object_id")
-
-
-def get(client, call_id, timeout=90):
-    return client.do(f"result = from_id({call_id!r}).get(timeout={timeout})")
-
-
-def running(plane, call_id, containers=1):
-    """Waits until a call is at work in its last container: it has printed its first line there."""
-    until(lambda: plane.log(call_id).count("begun") >= containers, f"begin of {call_id}")
-
-
-def quiet(plane):
-    until(lambda: not any(it.alive for it in plane.containers()), "end of the containers")
 
 
 def test_modal_run_maps_three_inputs_over_containers_and_prints_what_they_print(tmp_path):
     """`modal run` with --seeds exits 0 with the results in order and the containers' lines; no RPC is refused."""
     with make(tmp_path / "plane") as plane:
-        plane.secret("hub", {"HUB_TOKEN": "hidden"})
-        ended = command(plane, "run", APP, "--seeds", "1,2,3")
+        ended = command(plane, "run", f"{APP}::main", "--seeds", "1,2,3")
         assert ended.returncode == 0, ended.stderr
         assert "doubled: 2 4 6" in ended.stdout and all(f"seed {seed}" in ended.stdout for seed in (1, 2, 3))
         (made,) = plane.calls()
@@ -95,7 +60,7 @@ result = dict(
     given=[os.environ[name] for name in ("HUB_TOKEN", "INLINE", "COLOUR", "HOME")],
     gpus=[pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(n)) for n in range(pynvml.nvmlDeviceGetCount())],
     callers=[os.path.exists({str(HERE)!r}), os.path.exists({str(plane.folder)!r}), "MODAL_TOKEN_ID" in os.environ],
-    volumes=sorted(os.listdir("/runs") + os.listdir("/data")),
+    volumes=[os.listdir("/runs"), sorted(os.listdir("/data"))],
 )
 """
     seen = get(client, spawn(client, source))
@@ -103,7 +68,26 @@ result = dict(
     assert seen["given"] == ["hidden", "given", "light blue", "/root"]
     assert seen["gpus"] == [H100] * 8
     assert seen["callers"] == [False, False, False]
-    assert seen["volumes"] == ["attempts"]
+    assert seen["volumes"] == [["attempts"], sorted(it.name for it in plane.volume("data").iterdir())]
+
+
+def test_our_own_look_at_the_gpus_finds_eight_healthy_ones(plane, client):
+    """What a worker asks of NVML as it is installed tells of the declared GPUs: their name, links, memory errors."""
+    source = """
+from orchestrator.hardware.gpus import installed_gpus, nvml_library, opened
+from orchestrator.hardware.health import healths
+gpus = installed_gpus()
+with opened(nvml_library()) as nvml:
+    states = healths(gpus, nvml)
+result = [[it.name, it.source, it.memory_bytes >> 30, it.clock_mhz, it.power_limit_watts] for it in gpus]
+result = [[len({it.uuid for it in gpus})], *map(list, set(map(tuple, result)))]
+result += [list(it) for it in {(it.nvlinks, it.ecc, it.ecc_errors, it.rows, it.slowed, it.processes) for it in states}]
+"""
+    assert get(client, spawn(client, source)) == [
+        [8],
+        [H100, "nvml", 80, 1980, 700.0],
+        [18, True, 0, "", "", []],
+    ]
 
 
 def test_a_spawned_call_is_found_again_by_id_with_its_lines_while_it_runs(plane, client):
@@ -148,166 +132,9 @@ def test_two_containers_at_most_and_none_without_gpus(plane, client):
     assert last.started >= min(ends) - 0.1
 
 
-def test_committed_files_are_seen_by_others_and_the_rest_is_not(plane, client):
-    """A client lists and reads what a container committed; what it wrote later and did not commit dies with it."""
-    source = """
-import os
-os.makedirs("/runs/attempts/one/deep", exist_ok=True)
-open("/runs/attempts/one/log.txt", "w").write("kept")
-with open("/runs/attempts/one/deep/big.bin", "wb") as file:
-    file.write(b"ab" * (5 << 20))
-attempts.commit()
-open("/runs/attempts/one/late.txt", "w").write("lost")
-print("begun", flush=True)
-import time; time.sleep(60)
-"""
-    call_id = spawn(client, source)
-    running(plane, call_id)
-    client.do("runs = modal.Volume.from_name('attempts')")
-    listed = client.do(
-        "result = sorted((it.path, it.type.name, it.size) for it in runs.listdir('one', recursive=True))"
-    )
-    files = [("one/deep", "DIRECTORY"), ("one/deep/big.bin", "FILE"), ("one/log.txt", "FILE")]
-    assert [(path, kind) for path, kind, _ in listed] == files and listed[1][2] == 10 << 20
-    big = (
-        "result = [len(b''.join(runs.read_file('one/deep/big.bin'))), b''.join(runs.read_file('one/log.txt')).decode()]"
-    )
-    assert client.do(big) == [10 << 20, "kept"]
-    with pytest.raises(Failed, match="FileNotFoundError"):
-        client.do("b''.join(runs.read_file('one/late.txt'))")
-    plane.crash(call_id)
-    with pytest.raises(Failed) as crashed:
-        get(client, call_id)
-    assert crashed.value.name == "RemoteError" and "exit code: 137" in crashed.value.text
-    assert not (plane.volume("attempts") / "one/late.txt").exists()
-
-
-def test_a_batch_upload_is_what_a_container_reads(plane, client, tmp_path):
-    """Files put by a client lie on the read-only data volume of a container, to the byte; overwriting needs force."""
-    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 40_000)
-    upload = f"""
-with modal.Volume.from_name('data').batch_upload() as batch:
-    batch.put_file({str(tmp_path / "a.bin")!r}, '/shards/a.bin')
-"""
-    client.do(upload)
-    with pytest.raises(Failed, match="FileExistsError"):
-        client.do(upload)
-    source = """
-content = open("/data/shards/a.bin", "rb").read()
-try:
-    open("/data/new", "w")
-except OSError as error:
-    result = [content == bytes(range(256)) * 40_000, error.errno]
-"""
-    beyond = "#" * 100_000  # so many bytes of arguments travel as a blob
-    assert get(client, spawn(client, source + beyond)) == [True, 30]
-
-
-def test_of_two_that_put_a_key_the_first_wins_until_the_entry_expires(plane, client):
-    """Dict.put(skip_if_exists=True) is won once, by client or container; after expiry it can be won again."""
-    client.do("claims = modal.Dict.from_name('claims', create_if_missing=True)")
-    assert client.do("result = claims.put('fc:1', 'mine', skip_if_exists=True)") is True
-    inside = "result = modal.Dict.from_name('claims').put('fc:1', 'theirs', skip_if_exists=True)"
-    assert get(client, spawn(client, inside)) is False
-    assert client.do("result = [claims.get('fc:1'), claims.get('fc:2'), claims.len()]") == ["mine", None, 1]
-    assert plane.entries("claims") == {"fc:1": "mine"}
-    assert plane.expire_entry("claims", "fc:1") and not plane.expire_entry("claims", "fc:1")
-    assert client.do("result = claims.put('fc:1', 'again', skip_if_exists=True)") is True
-
-
-def test_a_preempted_input_starts_again_in_a_new_container(plane, client):
-    """The code is interrupted, what it commits then is kept, and the same input succeeds elsewhere; both are billed."""
-    source = """
-import time
-starts = "/runs/attempts/starts"
-open(starts, "a").write(modal.current_input_id() + "\\n")
-attempts.commit()
-print("begun", flush=True)
-if len(open(starts).readlines()) == 1:
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt:
-        open(starts + ".end", "w").write("interrupted")
-        attempts.commit()
-        raise
-result = open(starts).read().split() + [open(starts + ".end").read()]
-"""
-    quiet(plane)  # what still ends after an earlier test is billed too
-    before = plane.billed()
-    call_id = spawn(client, source)
-    running(plane, call_id)
-    plane.preempt(call_id)
-    one, two, said = get(client, call_id)
-    assert one == two and said == "interrupted"
-    seen = call(plane, call_id)
-    assert len(seen.containers) == 2 and seen.results == ("success",)
-    used = [it for it in plane.containers() if it.task_id in seen.containers]
-    assert [it.fate for it in used] == ["preempted", ""]
-    quiet(plane)
-    spent = sum(8 * it.seconds for it in plane.containers() if it.task_id in seen.containers)
-    assert plane.billed() - before == pytest.approx(spent)
-
-
-def test_an_input_over_its_timeout_is_ended_and_says_so(plane, client):
-    """A function over its timeout raises FunctionTimeoutError at the caller; its container is killed."""
-    brief = "result = modal.Function.from_name('toy', 'brief').spawn('import time; time.sleep(60)').object_id"
-    call_id = client.do(brief)
-    with pytest.raises(Failed) as late:
-        get(client, call_id)
-    assert late.value.name == "FunctionTimeoutError"
-    quiet(plane)
-    assert next(it.fate for it in plane.containers() if it.calls == (call_id,)) == "timeout"
-
-
-def test_a_lost_request_is_repeated_once_and_a_lost_reply_makes_two_calls(plane, client):
-    """The client gets over both by itself; what the server did before its reply was lost stays done."""
-    known = {it.call_id for it in plane.calls()}
-    plane.faults.lose_request("FunctionMap")
-    one = spawn(client, "result = 1")
-    assert {it.call_id for it in plane.calls()} - known == {one}
-    rule = plane.faults.lose_reply("FunctionMap")
-    two = spawn(client, "result = 2")
-    made = {it.call_id for it in plane.calls()} - known - {one}
-    assert two in made and len(made) == 2 and rule.fired == 1
-    assert [get(client, it) for it in sorted(made)] == [2, 2] and get(client, one) == 1
-
-
-def test_a_duplicate_delivery_runs_twice_and_counts_once(plane, client):
-    """An input given to two containers runs in both; its caller sees one result, the first."""
-    source = "print('begun', flush=True)\nimport os, time; time.sleep(2); result = os.environ['MODAL_TASK_ID']"
-    call_id = spawn(client, source)
-    running(plane, call_id)
-    plane.deliver_twice(call_id)
-    result = get(client, call_id)
-    running(plane, call_id, containers=2)
-    quiet(plane)
-    seen = call(plane, call_id)
-    assert len(seen.containers) == 2 and result == seen.containers[0] and seen.results == ("success",)
-
-
-def test_a_client_outlives_cut_connections_and_after_a_longer_outage_asks_again(plane, client):
-    """Who waits for a result notices no cut; an outage beyond the client's three repetitions (0.7 s) is raised.
-
-    The call goes on meanwhile, and the same process gets its result when the server is back.
-    """
-    call_id = spawn(client, "print('begun', flush=True)\nimport time; time.sleep(2); result = 5")
-    asked = plane.requests("FunctionGetOutputs")
-    client.begin(f"result = from_id({call_id!r}).get()")
-    until(lambda: plane.requests("FunctionGetOutputs") == asked + 1, "the client's question")
-    plane.cut()
-    assert client.finish() == 5 and plane.requests("FunctionGetOutputs") == asked + 2
-    call_id = spawn(client, "print('begun', flush=True)\nresult = 6")
-    running(plane, call_id)
-    with plane.unreachable():
-        with pytest.raises(Failed) as cut_off:
-            get(client, call_id)
-        assert cut_off.value.name == "ConnectionError"
-        until(lambda: call(plane, call_id).state == "done", "the container's work")
-    assert get(client, call_id) == 6
-
-
 def test_a_wrong_token_an_unknown_rpc_and_a_missing_secret_are_refused_by_name(plane):
     """The messages name the token, the RPC and the secret; the RPC is on record."""
+    before = len(plane.unknown)
     with Client(plane, MODAL_TOKEN_ID="ak-other") as stranger, pytest.raises(Failed) as refused:
         stranger.do("modal.Dict.from_name('claims', create_if_missing=True).put('a', 1)")
     assert refused.value.name == "AuthError" and "ak-other" in refused.value.text
@@ -316,7 +143,7 @@ def test_a_wrong_token_an_unknown_rpc_and_a_missing_secret_are_refused_by_name(p
             other.do("modal.Queue.from_name('q', create_if_missing=True).put(1)")
         with pytest.raises(Failed, match="Secret 'none' not found"):
             other.do("modal.Secret.from_name('none').hydrate()")
-    assert plane.unknown == ["QueueGetOrCreate"]
+    assert plane.unknown[before:] == ["QueueGetOrCreate"]
 
 
 def test_the_calls_of_a_client_that_dies_are_ended_and_nothing_outlives_the_plane(tmp_path):
@@ -328,8 +155,7 @@ print("begun", flush=True)
 import time; time.sleep(600)
 """
     folder = tmp_path / "plane"
-    with make(folder, client_timeout=4) as plane:
-        plane.secret("hub", {"HUB_TOKEN": "hidden"})
+    with make(folder, client_timeout=2) as plane:
         script = f"""
 import sys
 sys.path.insert(0, {str(HERE)!r})
@@ -337,7 +163,8 @@ import toy_app
 with toy_app.app.run():
     toy_app.run.remote({source!r})
 """
-        dying = subprocess.Popen([sys.executable, "-c", script], env=plane.environment(), stderr=subprocess.DEVNULL)
+        heard_often = plane.environment() | {"MODAL_HEARTBEAT_INTERVAL": "0.5"}
+        dying = subprocess.Popen([sys.executable, "-c", script], env=heard_often, stderr=subprocess.DEVNULL)
         with dying:
             until(lambda: any("begun" in plane.log(it.call_id) for it in plane.calls()), "the call")
             assert len(carrying(MARK, str(folder))) >= 2
@@ -349,3 +176,76 @@ with toy_app.app.run():
             running(plane, call_id)
         assert carrying(MARK, str(folder))
     assert carrying(MARK, str(folder)) == []
+
+
+def test_of_a_detached_run_the_call_that_was_made_last_lives_on(plane):
+    """`modal run --detach` that leaves two calls behind keeps one, as the client documents; then its app ends."""
+    words = ["run", "--detach", f"{APP}::leave", "--source", HELD]
+    ended = command(plane, *words, MODAL_LOGS_TIMEOUT="0.5")  # how long it waits for lines of an app that goes on
+    assert ended.returncode == 0, ended.stderr
+    first, last = (line.split()[1] for line in ended.stdout.splitlines() if line.startswith("spawned"))
+    running(plane, last)
+    assert call(plane, first).results == ("terminated",) and call(plane, last).state == "running"
+    let_go(plane, last)
+    until(lambda: call(plane, last).results == ("success",), "the last call")
+    quiet(plane)
+
+
+def test_options_make_a_variant_with_containers_of_its_own(plane, client):
+    """`with_options` changes GPUs, timeout and how many containers there may be; the deployed function stays."""
+    client.do("small = toy.with_options(gpu='H100:1', timeout=1, max_containers=1)")
+    one, two = (spawn(client, HELD, "small") for _ in range(2))
+    running(plane, one)
+    (used,) = containers(plane, one)
+    assert (used.gpus, used.gpu_type) == (1, "H100") and call(plane, two).state == "queued"
+    with pytest.raises(Failed, match="FunctionTimeoutError"):
+        get(client, one)
+    let_go(plane, two)
+    assert get(client, two) is None
+    assert plane.definition("toy", "run").resources.gpu_config.count == 8
+
+
+VERSIONED = """
+import modal
+app = modal.App("versioned")
+data = modal.Volume.from_name("data")
+@app.function(volumes={"/data": data.with_mount_options(read_only=True)}, scaledown_window=300)
+def run(source):
+    names = {"modal": modal}
+    exec(source, names)
+    return VERSION
+"""
+
+
+def test_a_new_version_takes_what_comes_and_the_old_one_ends_what_it_has(plane, client, tmp_path):
+    """A deploy while calls run: they end in their containers, an idle one is ended, new calls meet the new code."""
+    file = tmp_path / "versioned.py"
+    file.write_text(VERSIONED + "VERSION = 'old'\n")
+    assert command(plane, "deploy", str(file)).returncode == 0
+    client.do("versioned = modal.Function.from_name('versioned', 'run')")
+    held, idle = spawn(client, HELD, "versioned"), spawn(client, HELD, "versioned")
+    running(plane, held)
+    running(plane, idle)
+    let_go(plane, idle)
+    assert get(client, idle) == "old"
+    file.write_text(VERSIONED + "VERSION = 'new'\n")
+    assert command(plane, "deploy", str(file)).returncode == 0
+    assert get(client, spawn(client, "", "versioned")) == "new"
+    until(lambda: not containers(plane, idle)[0].alive, "end of the idle one")
+    assert call(plane, held).state == "running" and containers(plane, idle)[0].exit_code == 0
+    let_go(plane, held)
+    assert get(client, held) == "old"
+    assert command(plane, "app", "stop", "--yes", "versioned").returncode == 0
+    quiet(plane)
+
+
+def test_the_command_line_shows_apps_lines_and_files(plane, client):
+    """`modal app list`, `app logs`, `volume ls` and `volume get` tell of what was done here."""
+    call_id = spawn(client, "open('/runs/attempts/shown', 'w').write('kept'); print('a line of it', flush=True)")
+    get(client, call_id)
+    listed = json.loads(command(plane, "app", "list", "--json").stdout)
+    assert ("toy", "deployed") in {(it["description"], it["state"]) for it in listed}
+    assert "a line of it" in command(plane, "app", "logs", "toy").stdout
+    until(lambda: not containers(plane, call_id)[0].alive, "the commit at its end")
+    assert "shown" in command(plane, "volume", "ls", "attempts").stdout.split()
+    assert command(plane, "volume", "get", "attempts", "shown", "-").stdout.startswith("kept")

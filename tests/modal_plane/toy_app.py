@@ -11,7 +11,7 @@ image = (
     modal.Image.debian_slim(python_version="3.11")
     .uv_pip_install("numpy==2.0.0")
     .env({"COLOUR": "light blue"})
-    .add_local_python_source("toy_mate")
+    .add_local_python_source("toy_mate", "orchestrator")
 )
 options: dict[str, Any] = {
     "image": image,
@@ -19,6 +19,7 @@ options: dict[str, Any] = {
     "secrets": [modal.Secret.from_name("hub"), modal.Secret.from_dict({"INLINE": "given"})],
     "retries": 0,
     "single_use_containers": True,
+    "scaledown_window": 2,
 }
 
 
@@ -36,6 +37,13 @@ def run(source: str) -> object:
 @app.function(**options, max_containers=1, timeout=2)
 def brief(source: str) -> object:
     return obey(source)
+
+
+@app.local_entrypoint()
+def leave(source: str) -> None:
+    """Makes two calls and does not wait for them."""
+    for _ in range(2):
+        print("spawned", run.spawn(source).object_id)
 
 
 @app.local_entrypoint()
