@@ -28,11 +28,16 @@ class Requirement:
 
 def requirements(root: Path) -> Iterator[Requirement]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lock = root / "requirements.lock"
-    pins = {normal(name): pin for name, pin in PIN.findall(lock.read_text(encoding="utf-8") if lock.is_file() else "")}
+    locked = pins(root)
     for asked in project["dependencies"]:
         name, least = re.split(r"(?:\[\w+\])?>=", asked)
-        yield Requirement(name, least, pins.get(normal(name)))
+        yield Requirement(name, least, locked.get(normal(name)))
+
+
+def pins(root: Path) -> dict[str, str]:
+    """Every version in the lock, by normal name; none where there is no lock."""
+    lock = root / "requirements.lock"
+    return {normal(name): pin for name, pin in PIN.findall(lock.read_text(encoding="utf-8") if lock.is_file() else "")}
 
 
 def pinned(root: Path, names: Iterable[str]) -> list[str]:
