@@ -4,8 +4,9 @@ import datetime
 
 import pytest
 
+from orchestrator.cloud.gpus import DRIVER_NAMES
 from orchestrator.errors import UsageError
-from orchestrator.money.prices import price_of, price_rows, providers
+from orchestrator.money.prices import part_rows, price_of, price_of_container, price_rows, providers
 from orchestrator.spec import Target
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -22,7 +23,9 @@ def test_every_listed_price_has_a_date_a_source_and_one_row():
     """No two rows tell of the same GPUs of a provider, each is dated by a month that has come, and says who says so."""
     keys = [(row.provider, row.gpu, row.gpus) for row in price_rows()]
     assert len(set(keys)) == len(keys) and (("modal", H100, 8) in keys)
-    for row in price_rows():
+    parts = [(row.provider, row.part) for row in part_rows()]
+    assert len(set(parts)) == len(parts)
+    for row in (*price_rows(), *part_rows()):
         assert datetime.date.fromisoformat(f"{row.as_of}-01") <= datetime.date.today() and len(row.source) > 10
 
 
@@ -68,3 +71,40 @@ def test_an_unknown_provider_is_refused_with_those_that_there_are():
     """Also where nothing would be paid: a name that is wrong today is wrong on the cluster."""
     with pytest.raises(UsageError, match=f"there are {', '.join(providers())}"):
         of(CPU, provider="modla")
+
+
+def container(gpu=None, gpus=0, cores=2.0, gib=4.0, provider="modal", given=None):
+    return price_of_container(gpu, gpus, cores, gib, provider=provider, given=given, place="--price")
+
+
+def test_a_container_costs_its_gpus_and_what_is_beside_them():
+    """A record's eight H100 with the cores and the memory that are asked for: a twentieth more than the GPUs alone."""
+    price = container(H100, 8, 16.0, 64.0)
+    assert price.usd_per_hour == pytest.approx(31.59 + 16 * 0.0000131 * 3600 + 64 * 0.00000222 * 3600, abs=0.01)
+    told = "modal, 2025-06: 8x NVIDIA H100 80GB HBM3 31.59, 16 cores 0.76, 64 GiB 0.51"  # of its rows the oldest date
+    assert price.source == told
+
+
+def test_a_container_without_gpus_has_a_price_too():
+    """It is small and not nothing: a budget counts it."""
+    price = container(cores=2.0, gib=4.0)
+    assert price.usd_per_hour == pytest.approx(2 * 0.0472 + 4 * 0.0080) and not price.free
+
+
+@pytest.mark.parametrize("gpu", DRIVER_NAMES.values())
+def test_every_gpu_that_can_be_asked_for_has_a_price(gpu):
+    """One, and so many times that for more, where these have no row of their own."""
+    one, three = (container(gpu, count, 0.0, 0.0).usd_per_hour for count in (1, 3))
+    assert one is not None and three == pytest.approx(3 * one, rel=0.01)
+
+
+def test_the_price_of_a_container_is_never_guessed():
+    """Another GPU, or a provider whose cores nobody listed; a given price is that of all of it."""
+    assert (
+        container("NVIDIA B300", 1).usd_per_hour is None
+        and "not listed with NVIDIA B300" in container("NVIDIA B300", 1).source
+    )
+    assert container(H100, 8, provider="lambda").usd_per_hour is None
+    assert container("NVIDIA B300", 1, given=3.5).usd_per_hour == 3.5
+    with pytest.raises(UsageError, match="is no price"):
+        container(given=-1.0)
