@@ -91,6 +91,7 @@ def submit(
     max_attempts: options.MaxAttempts = None,
     dead_man_seconds: options.DeadManSeconds = None,
     parallel: options.Parallel = False,
+    detach: options.Detach = False,
     no_rehearsal: options.NoRehearsal = False,
     install_packages: options.InstallPackages = False,
     insecure: options.Insecure = False,
@@ -149,6 +150,7 @@ def submit(
             install_packages=install_packages,
             insecure=insecure,
             grid=grid,
+            detach=detach,
         )
         return submit_command(settings, request)
 

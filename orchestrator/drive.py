@@ -1,6 +1,7 @@
 """Register a submission, and drive it from this process, or follow whoever drives it."""
 
 import os
+import sys
 import time
 import typing
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from golf_core.rundir import BUNDLE, read_json, write_bytes, write_json
 from orchestrator.attempts import now_utc
-from orchestrator.backends import load_backend
+from orchestrator.backends import MODAL
 from orchestrator.backends.base import Backend
 from orchestrator.case import Case, lease_of_submission
 from orchestrator.controller import Controller
@@ -65,9 +66,17 @@ def make_overview(submission: Submission, runs_dir: Path, meter: Meter | None = 
 
 
 def drive_or_follow(
-    submission: Submission, settings: Settings, retry_failed: bool, ledger: Ledger, view: View, spending: Spending
+    submission: Submission,
+    settings: Settings,
+    retry_failed: bool,
+    ledger: Ledger,
+    view: View,
+    spending: Spending,
+    open_backend: Callable[[], Backend],
+    seen: Callable[[Sequence[Case]], None] = lambda cases: None,
 ) -> None:
-    """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end."""
+    """Drive, if nobody does; else follow whoever does, and take over if that one dies before the end. `seen` is told
+    of each round."""
     runs_dir = Path(settings["runs_dir"])
     overview = make_overview(submission, runs_dir, Meter(ledger, submission.submission_id))
     name = lease_of_submission(submission.submission_id)
@@ -87,12 +96,11 @@ def drive_or_follow(
         view.note("it ended before all was done that is asked for; taking over")
     try:
         admission = spending.admission(submission, ledger, lease)
-        controller = make_controller(
-            submission, settings, retry_failed, ledger, lease, lambda: load_backend(settings["on"], runs_dir), admission
-        )
+        controller = make_controller(submission, settings, retry_failed, ledger, lease, open_backend, admission)
 
         def watch(cases: Sequence[Case]) -> None:
             view.update(overview.rows(controlled=True, notes={case.run.seed: case.note for case in cases}))
+            seen(cases)
 
         controller.drive(watch)
     finally:
@@ -136,13 +144,15 @@ def make_controller(
         lease,
         open_backend,
         limits_of(submission, settings),
-        slots_of(submission.target),
+        slots_of(submission.target, settings["on"]),
         backend_name=settings["on"],
         retry_failed=retry_failed,
         admission=admission,
     )
 
 
-def slots_of(target: Target) -> int:
-    """How many runs this machine works on at once."""
+def slots_of(target: Target, on: str) -> int:
+    """How many runs this machine works on at once; elsewhere the backend says who must wait."""
+    if on == MODAL:
+        return sys.maxsize
     return max(1, len(os.sched_getaffinity(0)) // (target.processes * target.threads)) if target.device == "cpu" else 1

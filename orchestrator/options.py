@@ -67,6 +67,9 @@ DeadManSeconds = typing.Annotated[
     float | None, typer.Option(help="Most that an attempt may take in all. Default: its limits added up.")
 ]
 Parallel = typing.Annotated[bool, typer.Option("--parallel", help="All seeds at once: no canary goes first.")]
+Detach = typing.Annotated[
+    bool, typer.Option("--detach", help="On Modal: begin, print the id, and leave; seeds begin each other there.")
+]
 NoRehearsal = typing.Annotated[
     bool, typer.Option("--no-rehearsal", help="Rent all GPUs at once, for code that never ran on one.")
 ]

@@ -1,12 +1,14 @@
-"""From what is asked for to what would run: recipe, grid or script, here or on a cluster. Starts nothing."""
+"""From what is asked for to what would run: recipe, grid or script; here, on a cluster, on Modal. Starts nothing."""
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golf_core.config import Config
 from golf_core.recipes import Grid, Recipe
+from orchestrator.backends import MODAL, load_backend
+from orchestrator.backends.base import Backend
 from orchestrator.catalogue import find
 from orchestrator.default_policy import settings_of_policy
 from orchestrator.drive import spec_there
@@ -23,9 +25,11 @@ from orchestrator.settings import Settings
 from orchestrator.site import Site, ThisMachine
 
 if typing.TYPE_CHECKING:
+    from orchestrator.cloud.site import ModalSite
     from orchestrator.cluster.site import Cluster
 
 OF_A_CLUSTER = ("state_dir", "node_dir", "storage")
+OF_MODAL = ("modal_packages", "modal_secret", "modal_environment")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class PlannedSubmit:
     settings: Settings  # as they follow from what was asked for
     request: Request
     grid: Grid | None = None
-    cluster: "Cluster | None" = None  # None: it runs on this machine
+    cluster: "Cluster | None" = None  # that runs it, controller and all
+    cloud: "ModalSite | None" = None  # where attempts execute; without these two it is this machine
 
     @property
     def runs_dir(self) -> Path:
@@ -46,6 +51,13 @@ class PlannedSubmit:
     def quiet(self) -> bool:
         """Whether stdout is for one answer, that a program reads."""
         return self.request.json or self.request.quiet
+
+    def open_backend(self, note: Callable[[str], None]) -> Callable[[], Backend]:
+        """Where attempts execute that a controller in this process drives."""
+        if self.cloud is None:
+            return lambda: load_backend(self.settings["on"], self.runs_dir)
+        cloud = self.cloud
+        return lambda: cloud.backend(self.plans, self.settings, self.request.parallel, note)
 
     @property
     def costs(self) -> list[tuple[str, Cost]]:
@@ -61,10 +73,10 @@ class PlannedSubmit:
 
 def plan_submit(settings: Settings, request: Request) -> PlannedSubmit:
     check_request(settings, request)
-    cluster = open_cluster(settings, request)
-    site = ThisMachine(Path(settings["runs_dir"]), request.dry_run) if cluster is None else cluster
+    cluster, cloud = open_cluster(settings, request), open_modal(settings)
+    site: Site = cloud or cluster or ThisMachine(Path(settings["runs_dir"]), request.dry_run)
     settings, grid, prepared = prepare_all(site.settings_of_request(settings), request, site)
-    return PlannedSubmit(make_plans(prepared, settings, request, site), settings, request, grid, cluster)
+    return PlannedSubmit(make_plans(prepared, settings, request, site), settings, request, grid, cluster, cloud)
 
 
 def open_cluster(settings: Settings, request: Request) -> "Cluster | None":
@@ -80,6 +92,17 @@ def open_cluster(settings: Settings, request: Request) -> "Cluster | None":
     from orchestrator.cluster.site import Cluster
 
     return Cluster(settings, Path(settings["runs_dir"]), request.insecure, request.install_packages)
+
+
+def open_modal(settings: Settings) -> "ModalSite | None":
+    if settings["on"] != MODAL:
+        given = [f"--{name.replace('_', '-')}" for name in OF_MODAL if settings.source(name).startswith("--")]
+        if given:
+            raise UsageError(f"{given[0]} is of Modal; add --on {MODAL}")
+        return None
+    from orchestrator.cloud.site import ModalSite
+
+    return ModalSite(settings, Path(settings["runs_dir"]))
 
 
 def prepare_all(settings: Settings, request: Request, site: Site) -> tuple[Settings, Grid | None, Sequence[Prepared]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.backends import MODAL
 from orchestrator.errors import UsageError
 from orchestrator.settings import Settings
 
@@ -26,10 +27,16 @@ class Request:
     install_packages: bool = False
     insecure: bool = False
     grid: Path | None = None
+    detach: bool = False
 
 
 def check_request(settings: Settings, request: Request) -> None:
     """A recipe, a script and a grid from a file exclude each other; what belongs to one is refused with another."""
+    if request.detach and settings["on"] != MODAL:
+        raise UsageError(
+            "--detach is for --on modal: runs of this machine end with their process, and a cluster's controller is "
+            "left with Ctrl-C once it has begun"
+        )
     if request.grid is not None:
         given = [name for name in ("script", "bundle") if getattr(request, name, None) is not None]
         given += ["recipe"] * (settings.source("recipe") == "--recipe")

@@ -5,14 +5,15 @@ import json
 import signal
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator import errors
 from orchestrator.attempts import counted, inspect_all
 from orchestrator.backends import check_backend
+from orchestrator.case import Case
 from orchestrator.drive import drive_or_follow, register
-from orchestrator.finish import finish
+from orchestrator.finish import finish, runs_flag
 from orchestrator.grids.plan import grid_lines, grid_plan, tell_grid
 from orchestrator.grids.run import run_grid
 from orchestrator.ledger.rebuild import mend
@@ -25,7 +26,7 @@ from orchestrator.plan import Plan, check_sizes, lines, plan_lines
 from orchestrator.planning import PlannedSubmit, plan_submit
 from orchestrator.request import Request
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS
+from orchestrator.spec import SUBMISSION_DIGITS, Submission
 from orchestrator.view import View, make_view
 
 if typing.TYPE_CHECKING:
@@ -44,6 +45,8 @@ def submit(settings: Settings, request: Request) -> int:
     if request.dry_run:
         return errors.OK
     check_sizes(planned.plans)
+    if planned.cloud is not None:
+        planned.cloud.check_budget(settings, planned.costs)
     check(planned.costs, account_of(runs_dir), settings["budget"])
     if not confirm([cost for _, cost in planned.costs], request.yes, terminal()):
         print("nothing was started", file=sys.stderr)
@@ -56,7 +59,7 @@ def submit(settings: Settings, request: Request) -> int:
             if planned.grid is not None:
                 tell_grid(planned.grid, planned.plans, outcomes, request.json, request.quiet)
     if not whole:
-        return errors.INTERRUPTED
+        return errors.OK if request.detach else errors.INTERRUPTED
     if planned.grid is None:
         _tell(outcomes[0], request)
     return worst(outcome.exit_code for outcome in outcomes)
@@ -69,6 +72,7 @@ def print_plan(planned: PlannedSubmit) -> None:
     if request.json and request.dry_run:
         told = plans[0].to_dict() if grid is None else grid_plan(grid, plans)
         more = {} if planned.cluster is None else {"cluster": planned.cluster.to_dict()}
+        more |= {} if planned.cloud is None else {"modal": planned.cloud.to_dict(settings, plans)}
         print(json.dumps(told | more, indent=1), file=stream)
         return
     bundle = f"--bundle {request.bundle}" if request.bundle else None
@@ -76,6 +80,7 @@ def print_plan(planned: PlannedSubmit) -> None:
         plan_lines(lines(plans[0], settings, bundle), plans[0]) if grid is None else grid_lines(grid, plans, settings)
     )
     there = [] if planned.cluster is None else planned.cluster.rows(settings)
+    there += [] if planned.cloud is None else planned.cloud.rows(settings, plans)
     for name, value, source in [*there, *budget_rows(planned.costs, settings, request.dry_run)]:
         text.append(f"{name:<12} {value}  [{source}]")
     for line in text:
@@ -104,11 +109,17 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
         if (failed := rehearse(plan, planned, ledger, view)) is not None:
             return failed
         register(submission, planned.runs_dir, ledger)
-        if not plan.finished:
+        brought = planned.cloud is not None and planned.cloud.enter([submission], ledger)
+        if brought or not plan.finished:
             spending = Spending(plan.cost, settings["budget"], request.parallel)
-            drive_or_follow(submission, settings, request.retry_failed, ledger, view, spending)
-    except KeyboardInterrupt:
-        print(_interrupted(submission.submission_id[:SUBMISSION_DIGITS]), file=sys.stderr)
+            opened = planned.open_backend(view.note)
+            seen = leave_when_begun if request.detach else _stay
+            drive_or_follow(submission, settings, request.retry_failed, ledger, view, spending, opened, seen)
+    except KeyboardInterrupt as error:
+        view.close()
+        print(_left(planned, submission.submission_id[:SUBMISSION_DIGITS]), file=sys.stderr)
+        if isinstance(error, Detached):
+            _tell_id(submission, request)
         return None
     finally:
         view.close()
@@ -126,7 +137,7 @@ def _run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[
         view.close()
         run_grid(name, planned, ledger, outcomes)
     except KeyboardInterrupt:
-        print(_interrupted(f"of {name}"), file=sys.stderr)
+        print(_left(planned, name if planned.cloud is not None else f"of {name}"), file=sys.stderr)
         return False
     finally:
         view.close()
@@ -161,12 +172,19 @@ def rehearse(plan: Plan, planned: PlannedSubmit, ledger: Ledger, view: View) -> 
     view.note(f"rehearsal: {first.why}")
     register(submission, planned.runs_dir, ledger)
     spending = Spending(first.cost, settings["budget"], parallel=True)
-    drive_or_follow(submission, settings, planned.request.retry_failed, ledger, view, spending)
+    opened = planned.open_backend(view.note)
+    drive_or_follow(submission, settings, planned.request.retry_failed, ledger, view, spending, opened)
     if all(counted(inspect_all(planned.runs_dir, run.run_id)) is not None for run in submission.runs):
         write_rehearsed(ledger, submission)
         return None
     view.note("the rehearsal did not come to its end: nothing that it was for was started")
     return finish(submission, ledger, planned.quiet)
+
+
+def _tell_id(submission: Submission, request: Request) -> None:
+    """Of a submission that was left: what a script comes back with."""
+    sid = submission.submission_id
+    print(json.dumps({"schema_version": 1, "submission_id": sid, "detached": True}) if request.json else sid)
 
 
 def _tell(outcome: Outcome, request: Request) -> None:
@@ -175,6 +193,30 @@ def _tell(outcome: Outcome, request: Request) -> None:
         print(json.dumps({"schema_version": 1} | outcome.to_dict()))
     elif request.quiet:
         print(outcome.submission.submission_id)
+
+
+class Detached(KeyboardInterrupt):
+    """All has begun that can begin now, and nobody wants to watch it."""
+
+
+def _stay(cases: Sequence[Case]) -> None:
+    pass
+
+
+def leave_when_begun(cases: Sequence[Case]) -> None:
+    if any(case.live is not None for case in cases):
+        raise Detached
+
+
+def _left(planned: PlannedSubmit, what: str) -> str:
+    """`what`: the beginning of a submission's id, or the name of a grid."""
+    if planned.cloud is None:
+        return _interrupted(what)
+    flag = runs_flag(planned.runs_dir)
+    return (
+        f"detached: {what} goes on on Modal. Come back with `python -m orchestrator status {what} -f{flag}`, or from "
+        "any machine with --on modal; the same submit brings it home, `cancel` ends it"
+    )
 
 
 def _interrupted(what: str) -> str:

@@ -1,4 +1,4 @@
-"""Backends by name, imported when asked for."""
+"""Backends of this machine by name, imported when asked for."""
 
 import importlib
 import threading
@@ -15,11 +15,12 @@ BACKENDS = {
 }
 
 
+MODAL = "modal"  # made by cloud/site.py, which knows the account
+
+
 def check_backend(name: str) -> str:
-    if name == "modal":
-        raise UsageError("on=modal is not in this version; there are process (this machine) and ray (local Ray)")
-    if name not in BACKENDS:
-        raise UsageError(f"there is no backend {name!r}; {nearest(name, BACKENDS)}")
+    if name not in (*BACKENDS, MODAL):
+        raise UsageError(f"there is no backend {name!r}; {nearest(name, (*BACKENDS, MODAL))}")
     return name
 
 

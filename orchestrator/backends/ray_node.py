@@ -19,7 +19,6 @@ from golf_core.rundir import (
     APPENDED,
     RESULT,
     RUN,
-    SCHEMA_VERSION,
     SEAL,
     TRAIN_SEAL,
     RunDirError,
@@ -35,6 +34,7 @@ from orchestrator.cluster.node_disk import clear, mark_brought
 from orchestrator.cluster.storage import Storage, StorageError
 from orchestrator.proc import Locked, is_locked
 from orchestrator.worker.attempt import run_attempt
+from orchestrator.worker.result import refusal
 
 CHUNK = 4 * 1024 * 1024  # of a file, in one answer
 GROWN = 1024 * 1024  # of each growing file, in one look
@@ -239,24 +239,6 @@ class NodeAttempt:
         self.end("deadline")
         time.sleep(KILL_SECONDS)
         os._exit(1)
-
-
-def refusal(cls: str, stage: str, message: str) -> dict[str, typing.Any]:
-    """result.json of an attempt that its node could not begin."""
-    now = now_utc()
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "outcome": "failed",
-        "class": cls,
-        "stage": stage,
-        "message": message,
-        "exit_code": None,
-        "train_seconds": None,
-        "evaluate_seconds": None,
-        "started_at": now,
-        "ended_at": now,
-        "worker_seconds": 0.0,
-    }
 
 
 def _read(path: Path) -> dict[str, typing.Any]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from orchestrator.backends import load_backend
 from orchestrator.controller import Controller
 from orchestrator.drive import make_controller, register, slots_of
 from orchestrator.grids.fleet import Fleet, Member, OpenBackend
@@ -69,7 +68,7 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
     for plan in plans:
         register(plan.submission, runs_dir, ledger, asked)
     write_grid(ledger, name, [plan.submission.submission_id for plan in plans])
-    slots = slots_of(plans[0].submission.target)
+    slots = slots_of(plans[0].submission.target, settings["on"])
     left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
     view = FleetView(runs_dir, sum(len(one.runs) for one in left))
@@ -89,7 +88,7 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
                     members,
                     runs_dir,
                     ledger,
-                    lambda: load_backend(settings["on"], runs_dir),
+                    planned.open_backend(view.note),
                     slots,
                     on_end=on_end,
                     note=view.note,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.attempts import Attempt, counted
+from orchestrator.backends import MODAL
 from orchestrator.case import lease_of_submission
 from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.hardware.request import is_planned
@@ -38,7 +39,7 @@ from orchestrator.spec import Submission
 
 def is_rented(settings: Settings) -> bool:
     """Whether the GPUs are of somebody who counts the hours, or are to be: those of this machine are there anyway."""
-    return settings["address"] is not None or is_planned(settings.source("gpus"))
+    return settings["address"] is not None or settings["on"] == MODAL or is_planned(settings.source("gpus"))
 
 
 def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, Sequence[Attempt]]) -> Cost:

@@ -40,7 +40,7 @@ REFUSALS = {
     "negative seeds": (["--seeds", "-1"], "negative"),
     "half seeds": (["--seeds", "1.5"], "not a whole number"),
     "an unknown backend": (["--on", "rya"], "did you mean 'ray'"),
-    "modal": (["--on", "modal"], "not in this version"),
+    "of modal": (["--modal-secret", "hub"], "add --on modal"),
     "an unknown policy": (["--policy", "dmo"], "did you mean 'demo'"),
     "processes that do not divide": (["--processes", "3", "--launcher", "torchrun"], "does not divide"),
     "an unknown device": (["--device", "tpu"], "there are cpu, cuda"),

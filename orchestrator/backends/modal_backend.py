@@ -1,0 +1,213 @@
+"""Attempts on Modal, driven from this process: started once, found again by their claims, followed through the volume.
+
+They go on without us. What an attempt of an earlier process became is learnt in the same way as of our own: its call
+tells whether it lives, its folder in the volume what it left.
+"""
+
+import contextlib
+import time
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, RUN, RunDirError, read_json, write_json
+from orchestrator.attempts import ATTEMPTS, NODE, first_stage
+from orchestrator.backends.base import (
+    BackendError,
+    Handle,
+    Job,
+    JobLost,
+    Refused,
+    State,
+    SubmitError,
+    Unavailable,
+)
+from orchestrator.backends.in_place import check_in_place, read_log
+from orchestrator.backends.modal_client import Cloud
+from orchestrator.backends.modal_deploy import Apps
+from orchestrator.backends.modal_follow import Follower
+from orchestrator.cloud.chains import Following
+from orchestrator.cloud.claims import call_once
+from orchestrator.cloud.options import AppOptions
+from orchestrator.cloud.order import Order, cancels_of, claim_of, execution_key
+from orchestrator.cloud.starts import parse_starts, path_of
+from orchestrator.proc import Locked, is_locked
+
+CLOSE_SECONDS = 5.0
+CANCEL_LOOK_SECONDS = 10.0
+
+
+class ModalBackend:
+    name = "modal"
+    outlives = True
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        cloud: Cloud,
+        note: Callable[[str], None],
+        *,
+        options_of: Callable[[Job], AppOptions],
+        following: Mapping[str, Following] | None = None,
+        max_gpus: int | None = None,
+        restarts: int = 2,
+    ) -> None:
+        """`options_of`: the app that takes an attempt; `following`: of each submission, what its containers start."""
+        self.attempts = (runs_dir / ATTEMPTS).resolve()
+        self.cloud, self.apps, self.options_of = cloud, Apps(cloud, note), options_of
+        self.following, self.max_gpus, self.restarts = following or {}, max_gpus, restarts
+        self.followers: dict[str, Follower] = {}
+        self.cancels: dict[str, str] = {}  # of each submission, as it was known when we began
+        self.looked: dict[str, float] = {}
+
+    def hold(self, job: Job) -> str | None:
+        if job.folder.is_dir():
+            self._check_cancels(str(read_json(job.folder / RUN)["submission_id"]))
+        for submission_id in self.following:
+            self._check_cancels(submission_id)
+        if self.max_gpus is None or not job.gpus:
+            return None
+        if job.gpus > self.max_gpus:
+            raise Unavailable(f"a seed needs {job.gpus} GPUs, and max_gpus allows {self.max_gpus}")
+        used = self._gpus_in_use()
+        if used + job.gpus > self.max_gpus:
+            return f"waits: {used} of {self.max_gpus} GPUs (max_gpus) are in use"
+        return None
+
+    def _check_cancels(self, submission_id: str) -> None:
+        """Raises Refused where another machine has cancelled since we began."""
+        now = time.monotonic()
+        if submission_id in self.looked and now - self.looked[submission_id] < CANCEL_LOOK_SECONDS:
+            return
+        told = self.cloud.claimed(cancels_of(submission_id)) or ""
+        self.looked[submission_id] = now
+        if self.cancels.setdefault(submission_id, told) != told:
+            raise Refused("cancelled from another machine; the same submit goes on")
+
+    def _gpus_in_use(self) -> int:
+        """Of attempts that we follow, or that other processes of this runs folder do."""
+        mine = [one for one in self.followers.values() if not one.state.over]
+        used = sum(int(one.handle["gpus"]) for one in mine)
+        for node in self.attempts.glob(f"*/{NODE}"):
+            if node.parent.name not in self.followers and is_locked(node.parent):
+                with contextlib.suppress(RunDirError):
+                    used += int(read_json(node).get("gpus", 0))
+        return used
+
+    def start(self, job: Job) -> Handle:
+        if (live := self._live(job.attempt_id)) is not None:
+            return live
+        try:
+            run = read_json(job.folder / RUN)
+            order = self._order(job, run, self._execution(job, run))
+            handle: Handle = {
+                "backend": self.name,
+                "attempt_id": job.attempt_id,
+                "host": "Modal",
+                "app": order.app,
+                "execution": order.execution,
+                "stage": job.stage,
+                "gpus": job.gpus,
+                "call": "",
+            }
+            write_json(job.folder / NODE, handle)  # before there is anything to be found by it
+            return self._give(order, handle)
+        except (BackendError, RunDirError, OSError) as error:
+            if isinstance(error, Unavailable):
+                raise
+            raise SubmitError(str(error)) from error
+
+    def _order(self, job: Job, run: Mapping[str, typing.Any], execution: int) -> Order:
+        submission_id, name = str(run["submission_id"]), self.apps.have(self.options_of(job))
+        if submission_id not in self.cancels:
+            self._check_cancels(submission_id)
+        following = self.following.get(submission_id, Following())
+        first = int(run["attempt"]) == 1 and job.stage != "evaluate"
+        return Order(
+            app=name,
+            run=run,
+            bundle=(job.folder / BUNDLE).read_text(encoding="utf-8"),
+            stage=job.stage if job.stage == "evaluate" else first_stage(job.folder),
+            execution=execution,
+            restarts=self.restarts,
+            cancels=self.cancels[submission_id],
+            canary=following.canary,
+            chains=following.after(str(run["run_id"])) if first else (),
+        )
+
+    def _execution(self, job: Job, run: Mapping[str, typing.Any]) -> int:
+        """Which execution of the attempt this is: one that never came to its start is given again."""
+        content = self.cloud.read(str(path_of(Path(), str(run["run_id"])))) or b""
+        begun = {one.execution for one in parse_starts(content) if one.attempt_id == job.attempt_id}
+        number = max(begun, default=-1) + 1 if job.stage == "evaluate" else 0
+        while job.stage == "evaluate" and (call := self.cloud.claimed(claim_of(execution_key(job.attempt_id, number)))):
+            if not self.cloud.state(call).over:
+                break
+            number += 1
+        return number
+
+    def _give(self, order: Order, handle: Handle) -> Handle:
+        handle["call"] = call_once(order, self.cloud)
+        folder = self.attempts / order.attempt_id
+        write_json(folder / NODE, handle)
+        self._follow(handle).start()
+        return handle
+
+    def _follow(self, handle: Handle) -> Follower:
+        name = handle["attempt_id"]
+        try:
+            follower = Follower(self.cloud, handle, self.attempts / name)
+        except Locked as error:
+            raise SubmitError(f"{name} is followed by another process: {error}") from error
+        self.followers[name] = follower
+        return follower
+
+    def _live(self, attempt_id: str) -> Handle | None:
+        follower = self.followers.get(attempt_id)
+        return follower.handle if follower is not None and not follower.state.over else None
+
+    def find(self, attempt_id: str) -> Handle | None:
+        """What was given to Modal, by whomever. Where nobody can tell whether the order got through it is given again:
+        under the same key, so that only one of both does the work."""
+        if attempt_id in self.followers:
+            return self._live(attempt_id)  # of one that ended everything is here
+        folder = self.attempts / attempt_id
+        try:
+            handle = read_json(folder / NODE)
+        except RunDirError:
+            return None  # it was never sent anywhere
+        if handle.get("backend") != self.name:
+            return None
+        if handle.get("call"):
+            self._follow(handle).start()
+            return handle
+        run = read_json(folder / RUN)
+        job = Job(attempt_id, folder, gpus=int(handle["gpus"]), gpu=run["target"]["gpu"], stage=str(handle["stage"]))
+        return self._give(self._order(job, run, int(handle["execution"])), handle)
+
+    def poll(self, handle: Handle) -> State:
+        name = handle.get("attempt_id")
+        if handle.get("backend") != self.name or name not in self.followers:
+            raise JobLost(f"{handle} is no handle of this process's calls on Modal")
+        return self.followers[name].state
+
+    def logs(self, handle: Handle, since: int) -> bytes:
+        return read_log(self.attempts, handle, since)
+
+    def cancel(self, handle: Handle) -> None:
+        follower = self.followers.get(handle["attempt_id"])
+        if follower is not None and not follower.state.over:
+            follower.cancel()
+
+    def fetch(self, handle: Handle, into: Path) -> None:
+        """It has been brought when poll says that it ended."""
+        check_in_place(self.attempts, handle, into)
+
+    def close(self) -> None:
+        """Let go of what runs; it goes on, and the next process finds it."""
+        for follower in self.followers.values():
+            follower.close()
+        for follower in self.followers.values():
+            if follower.is_alive():
+                follower.join(CLOSE_SECONDS)
+        self.followers.clear()

@@ -1,0 +1,218 @@
+"""What runs in a container on Modal: one execution of one attempt.
+
+First whose turn it is (cloud/claims.py), then a line and the attempt's folder in the volume of runs, then the worker, a
+process of its own, on the container's own disk: training does not wait for a volume. What it leaves is kept in the
+volume every few seconds, what it prints is printed here too. A cancel and the notice that the machine is taken away
+arrive as exceptions; the worker is told, and what it leaves is kept.
+"""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+import typing
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import modal
+
+from golf_core.rundir import (
+    BUNDLE,
+    LOG,
+    RESULT,
+    RUN,
+    TRAIN_SEAL,
+    RunDirError,
+    is_sealed,
+    read_json,
+    verify_seal,
+    write_bytes,
+    write_json,
+)
+from orchestrator.attempts import ATTEMPTS, NODE, now_utc
+from orchestrator.backends.modal_app import runs_volume
+from orchestrator.backends.modal_client import ClaimsDict, spawn
+from orchestrator.checkout import own_environment
+from orchestrator.cloud.claims import Turn, follow_up, take_turn
+from orchestrator.cloud.data import data_in_container
+from orchestrator.cloud.keeping import Keeper
+from orchestrator.cloud.options import RUNS_MOUNT
+from orchestrator.cloud.order import Order, Told
+from orchestrator.cloud.starts import Start, append_start, path_of
+from orchestrator.cluster.node_data import DataUnfit
+from orchestrator.money.canary import measured
+from orchestrator.worker.attempt import cut_to_train_seal
+from orchestrator.worker.result import refusal
+
+SCRATCH = Path("/tmp/golf")
+KEEP_SECONDS = 2.0  # between looks at what grew
+END_SECONDS = 20.0  # that a worker has to end its process tree: a machine that is taken away gives 30
+COMMIT_TRIES = 5
+
+
+def execute(told: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """The function of the app. What goes wrong here is told: an exception would reach the caller as one of its own."""
+    began, order = time.monotonic(), Order.from_dict(told)
+    try:
+        found = _execute(order, str(modal.current_function_call_id()))
+    except Exception as error:
+        traceback.print_exc()
+        found = Told(order.attempt_id, "launch_error", f"{type(error).__name__}: {error}")
+    return replace(found, seconds=time.monotonic() - began).to_dict()
+
+
+def _execute(order: Order, call: str) -> Told:
+    claims, runs = _Remote(), Path(RUNS_MOUNT)
+    turn = take_turn(order, call, claims, runs)
+    if isinstance(turn, Told):
+        _commit()  # a mark that an attempt before this one is void
+        print(f"{turn.attempt_id}: call {turn.duplicate_of} does it" if turn.duplicate_of else turn.message, flush=True)
+        return turn
+    execution = _Execution(turn, call, runs)
+    try:
+        execution.run()
+    finally:
+        execution.end()
+    result = execution.result()
+    cls = str(result.get("class", "worker_lost"))
+    over = measured(execution.folder).over(order.canary) if cls == "completed" and order.canary is not None else ""
+    for begun in follow_up(order, claims, cls == "completed", over):
+        print(f"what comes next is call {begun}", flush=True)
+    return Told(turn.order.attempt_id, cls, str(result.get("message", "")))
+
+
+class _Remote(ClaimsDict):
+    """Claims, as seen from a container, and the calls that it makes."""
+
+    def call(self, order: Order) -> str:
+        return spawn(order.app, order)
+
+    def cancel(self, call: str) -> None:
+        modal.FunctionCall.from_id(call).cancel()
+
+
+class _Execution:
+    def __init__(self, turn: Turn, call: str, runs: Path) -> None:
+        self.order, self.call = turn.order, call
+        self.folder = SCRATCH / ATTEMPTS / self.order.attempt_id
+        self.kept = runs / ATTEMPTS / self.order.attempt_id
+        self.lay_down()
+        start = Start(self.order.attempt_id, self.order.number, self.order.execution, self.order.stage, call, now_utc())
+        append_start(path_of(runs, self.order.run_id), start)
+        write_json(self.kept / NODE, {"call": call, "execution": self.order.execution, "started_at": start.at})
+        self.keeper = Keeper(self.folder, self.kept)
+        self.keeper.keep()
+        self.echoed = (self.folder / LOG).stat().st_size if (self.folder / LOG).exists() else 0
+        _commit()
+
+    def lay_down(self) -> None:
+        """The attempt as it begins: what was asked, or everything up to the seal of its training."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.kept.mkdir(parents=True, exist_ok=True)
+        if self.order.stage == "evaluate":
+            names = [*verify_seal(self.kept, TRAIN_SEAL)["files"], TRAIN_SEAL]
+            for name in [*names, *(path.name for path in self.kept.glob("evaluate-*.void.log"))]:
+                shutil.copyfile(self.kept / name, self.folder / name)
+            cut_to_train_seal(self.folder)
+        else:
+            write_json(self.folder / RUN, dict(self.order.run))
+            write_bytes(self.folder / BUNDLE, self.order.bundle.encode())
+
+    def run(self) -> None:
+        """To the worker's end, or to whatever ends it."""
+        try:
+            asked = read_json(self.folder / RUN)
+            data = data_in_container(asked["data"], SCRATCH / "data")
+            write_json(self.folder / NODE, {"data": data})
+        except DataUnfit as error:
+            self.refuse("data_changed", str(error))
+            return
+        except (OSError, RunDirError) as error:
+            traceback.print_exc()
+            self.refuse("launch_error", str(error))
+            return
+        with self.worker() as worker:
+            while worker.poll() is None:
+                self.keep()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.wait(KEEP_SECONDS)
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Ended with what it started, however this is left."""
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.worker", str(self.folder)],
+            stdin=subprocess.PIPE,
+            env=own_environment(),
+            start_new_session=True,  # a notice that is sent to all processes here is for us to pass on
+        )
+        assert worker.stdin is not None
+        try:
+            yield worker
+        except modal.exception.InputCancellation:
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.write(b"c")
+                worker.stdin.flush()
+            raise
+        except KeyboardInterrupt:
+            worker.terminate()  # to the worker: preempted
+            raise
+        finally:
+            try:
+                worker.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.kill()  # its watchdog clears the rest
+                worker.wait()
+            with contextlib.suppress(BrokenPipeError):
+                worker.stdin.close()
+
+    def keep(self) -> None:
+        """What grew, as far as it can be kept now."""
+        self.echo()
+        try:
+            if self.keeper.keep():
+                runs_volume().commit()
+        except (modal.exception.Error, OSError, RuntimeError) as error:
+            print(f"cannot be kept now: {error}", file=sys.stderr, flush=True)
+
+    def echo(self) -> None:
+        """What it prints is printed here too: the container's log shows a seed while it runs."""
+        with contextlib.suppress(FileNotFoundError), (self.folder / LOG).open("rb") as log:
+            log.seek(self.echoed)
+            text = log.read()
+            whole = text.rfind(b"\n") + 1
+            self.echoed += whole
+            sys.stdout.write(text[:whole].decode("utf-8", errors="replace"))
+            sys.stdout.flush()
+
+    def end(self) -> None:
+        """The last word of this container."""
+        self.echo()
+        if self.keeper.keep():
+            _commit()
+
+    def refuse(self, cls: str, message: str) -> None:
+        stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else self.order.stage
+        write_json(self.folder / RESULT, refusal(cls, stage, message))
+
+    def result(self) -> dict[str, typing.Any]:
+        try:
+            return read_json(self.folder / RESULT)
+        except RunDirError:
+            return {}
+
+
+def _commit() -> None:
+    """Raises what the last try met."""
+    for wait in (*(2.0**number for number in range(COMMIT_TRIES - 1)), None):
+        try:
+            runs_volume().commit()
+            return
+        except (modal.exception.Error, RuntimeError):
+            if wait is None:
+                raise
+            time.sleep(wait)

@@ -1,0 +1,256 @@
+"""Modal as a place to run on: its data volume gives the data, its volume of runs what is there already.
+
+Nothing here starts a container: a plan costs nothing. What it rests on are two lists of files and the claims.
+"""
+
+import contextlib
+import json
+import os
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from golf_core.config import Config
+from golf_core.policy import Policy
+from golf_core.recipes import Grid, Recipe
+from golf_core.rundir import RESULT, SEAL, TRAIN_SEAL, VOID
+from orchestrator.attempts import ATTEMPTS, FOLDER, Attempt, counted, inspect_all, key_of
+from orchestrator.backends.base import Backend, BackendError, Job
+from orchestrator.cloud.chains import Following
+from orchestrator.cloud.gpus import CloudGpus, cloud_gpus, of_driver_name
+from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions, timeout_of
+from orchestrator.cloud.there import lay_down, mark_sent, publish
+from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, EmbeddedThere
+from orchestrator.errors import BackendFailure, UsageError
+from orchestrator.hardware.request import read_request
+from orchestrator.ledger.store import Ledger
+from orchestrator.limits import limits_of
+from orchestrator.money.cost import ATTEMPTS as MOST_ATTEMPTS
+from orchestrator.money.cost import Cost, usd
+from orchestrator.plan import Line, Plan
+from orchestrator.settings import DEFAULT, Settings
+from orchestrator.site import Check, checked_target
+from orchestrator.spec import Submission, Target, attempt_id
+
+if typing.TYPE_CHECKING:
+    from orchestrator.backends.modal_client import Cloud
+
+OURS = "default on Modal"  # source of GPUs that nobody named
+RECORD_GPUS, NO_GPUS = "H100:8", "0"
+CPU_DTYPE = "fp32"  # of a processor that nobody here knows
+ENVIRONMENT = "MODAL_ENVIRONMENT"
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """Trouble with Modal ends the command."""
+    try:
+        yield
+    except BackendError as error:
+        raise BackendFailure(str(error)) from error
+
+
+def open_cloud(settings: Settings) -> "Cloud":
+    """The account. Raises CommandError where it cannot be reached."""
+    if settings["modal_environment"] is not None:
+        os.environ[ENVIRONMENT] = settings["modal_environment"]  # before the client is imported: it reads it then
+    from orchestrator.backends.modal_client import Cloud
+
+    with asking():
+        return Cloud()
+
+
+class ModalSite:
+    def __init__(self, settings: Settings, runs_dir: Path) -> None:
+        self.runs_dir = runs_dir
+        self.packages: tuple[str, ...] = ()
+        self.secret = settings["modal_secret"]
+        self.cloud = open_cloud(settings)
+        self.volume = DataVolume(self.cloud)
+
+    # The settings and the target
+
+    def settings_of_request(self, settings: Settings) -> Settings:
+        """With the device that follows from `--gpus`; where nobody named any, those of a record."""
+        if read_request(settings) is None:
+            wanted = NO_GPUS if _given(settings, "device", "cpu") else RECORD_GPUS
+            settings = settings.with_default("gpus", wanted, OURS)
+        return self._of_gpus(settings)
+
+    def settings_of_plan(self, found: Recipe | Grid | None, settings: Settings) -> Settings:
+        """What a recipe is meant for, where nobody named GPUs."""
+        if found is None or settings.source("gpus") != OURS or found.target == RECORD_GPUS:
+            return settings
+        meant = NO_GPUS if found.target.partition(":")[0] == "cpu" else found.target
+        return self._of_gpus(settings.replaced("gpus", meant, f"{found.target}: what it is meant for"))
+
+    def _of_gpus(self, settings: Settings) -> Settings:
+        request, place = read_request(settings), f"{settings.source('gpus')}={settings['gpus']}"
+        assert request is not None
+        if request.count:
+            cloud_gpus(request, place)
+        device = "cuda" if request.count else "cpu"
+        if settings.source("device") != DEFAULT and settings["device"] != device:
+            if settings.source("device").startswith("default"):
+                return settings.replaced("device", device, "--gpus, on Modal")
+            raise UsageError(f"{place} and {settings.source('device')}={settings['device']} contradict each other")
+        return settings.for_device(device, f"{settings.source('gpus')}, on Modal")
+
+    def target(self, settings: Settings, config: Config | None) -> Target:
+        gpus, processes = self.gpus(settings), settings["processes"]
+        count = 0 if gpus is None else gpus.count
+        if processes is None:
+            processes = count if count and settings["launcher"] != "python" else 1
+        if count and processes != count:
+            raise UsageError(f"processes={processes} and {count} GPUs: every process has one of its own")
+        return checked_target(
+            settings,
+            config,
+            gpu=None if gpus is None else gpus.name,
+            gpus=count,
+            processes=processes,
+            dtype="bf16" if count else CPU_DTYPE,
+        )
+
+    def gpus(self, settings: Settings) -> CloudGpus | None:
+        request = read_request(settings)
+        if request is None or not request.count:
+            return None
+        return cloud_gpus(request, f"{settings.source('gpus')}={settings['gpus']}")
+
+    def options(self, target: Target, attempt_s: float) -> AppOptions:
+        """Of the app that takes an attempt. Raises UsageError for a call that Modal gives no time for."""
+        gpu = None if target.gpu is None else of_driver_name(target.gpu, target.gpus).asked
+        return AppOptions(gpu=gpu, timeout_s=timeout_of(attempt_s), packages=self.packages, secret=self.secret)
+
+    # The data
+
+    def check(self, settings: Settings, vocab: int | None) -> Check:
+        if settings["data"] is None:
+            return EmbeddedThere(vocab)
+        return DataOnVolume(self.volume, settings["data"], settings["tokenizer"], vocab)
+
+    def warm_up(self, settings: Settings) -> None:
+        pass
+
+    # What is there
+
+    def attempts(self, submissions: Sequence[Submission]) -> Mapping[str, Sequence[Attempt]]:
+        """Here and on the volume. Those that are here already are read here."""
+        there: dict[str, list[int]] = {}
+        for name in self.cloud.folders(ATTEMPTS):
+            if match := FOLDER.fullmatch(name):
+                there.setdefault(match[1], []).append(int(match[2]))
+        found = {}
+        for run in (run for one in submissions for run in one.runs):
+            here = inspect_all(self.runs_dir, run.run_id)
+            known = {one.number for one in here if one.state in ("counted", "void", "failed", "damaged")}
+            others = [
+                self._there(run.run_id, number) for number in there.get(key_of(run.run_id), ()) if number not in known
+            ]
+            kept = [one for one in here if one.number in known or one.number not in {it.number for it in others}]
+            found[run.run_id] = sorted([*kept, *others], key=lambda one: one.number)
+        return found
+
+    def _there(self, run_id: str, number: int) -> Attempt:
+        """As its files say; whether a call still works at it is not asked."""
+        name = attempt_id(run_id, number)
+        listing = self.cloud.listing(f"{ATTEMPTS}/{name}")
+        folder, sealed = self.runs_dir / ATTEMPTS / name, TRAIN_SEAL in listing
+        if VOID in listing:
+            return Attempt(folder, number, "void", "preempted")
+        if SEAL in listing:
+            return Attempt(folder, number, "counted", "completed", train_sealed=True)
+        if RESULT in listing:
+            told = json.loads(self.cloud.read(f"{ATTEMPTS}/{name}/{RESULT}") or b"{}")
+            cls, stage, message = (str(told.get(key) or "") for key in ("class", "stage", "message"))
+            return Attempt(folder, number, "failed", cls, stage, message, sealed)
+        return Attempt(folder, number, "busy", stage="evaluate" if sealed else "train", train_sealed=sealed)
+
+    def rows(self, settings: Settings, plans: Sequence[Plan]) -> list[Line]:
+        """For the plan."""
+        from orchestrator.backends.modal_deploy import is_deployed
+
+        found = []
+        for options in {
+            self.options_of_plan(plan, settings).name: self.options_of_plan(plan, settings) for plan in plans
+        }.values():
+            deployed = "deployed" if is_deployed(self.cloud, options) else "to be deployed first, of this code"
+            what = f"{options.gpu or 'no GPU'}, {options.cores:g} cores, {options.memory_mib / 1024:g} GiB"
+            found.append(
+                (
+                    "modal",
+                    f"app {options.name}, {deployed}; {what}, {options.timeout_s:,} s a call",
+                    self.cloud.access.server_url,
+                )
+            )
+        return found
+
+    def options_of_plan(self, plan: Plan, settings: Settings) -> AppOptions:
+        return self.options(plan.submission.target, limits_of(plan.submission, settings).attempt_s)
+
+    def to_dict(self, settings: Settings, plans: Sequence[Plan]) -> dict[str, typing.Any]:
+        apps = sorted({self.options_of_plan(plan, settings).name for plan in plans})
+        return {"apps": apps, "environment": self.cloud.access.environment, "server": self.cloud.access.server_url}
+
+    def check_budget(self, settings: Settings, costs: Sequence[tuple[str, Cost]]) -> None:
+        """Raises UsageError where something is paid for and nobody said how much it may be."""
+        if settings["budget"] is not None or all(cost.free for _, cost in costs):
+            return
+        worst = [cost.worst_usd for _, cost in costs if not cost.free]
+        told = usd(None if None in worst else sum(one or 0.0 for one in worst))
+        raise UsageError(
+            f"Modal is paid for by the second, and no budget is set: this may cost {told} at worst. Give --budget USD, "
+            "or budget = USD in golf.toml: what this runs folder may ever cost"
+        )
+
+    # Running
+
+    def enter(self, submissions: Sequence[Submission], ledger: Ledger) -> list[str]:
+        """Let every machine with the account find them; lay down here what is there already: its attempts."""
+        with asking():
+            for submission in submissions:
+                mark_sent(ledger, submission.submission_id, self.cloud.access.environment)
+                publish(submission, self.runs_dir, self.cloud)
+            return lay_down(submissions, self.cloud, ledger)
+
+    def backend(
+        self, plans: Sequence[Plan], settings: Settings, parallel: bool, note: Callable[[str], None]
+    ) -> Backend:
+        from orchestrator.backends.modal_backend import ModalBackend
+
+        everything = [plan.submission for plan in plans]
+        everything += [
+            it for plan in plans if plan.rehearsal is not None and (it := plan.rehearsal.submission) is not None
+        ]
+        attempt_s = max(limits_of(one, settings).attempt_s for one in everything)
+        targets = {(one.target.gpu, one.target.gpus): one.target for one in everything}
+
+        def options_of(job: Job) -> AppOptions:
+            return self.options(targets[job.gpu, job.gpus], attempt_s)
+
+        return ModalBackend(
+            self.runs_dir,
+            self.cloud,
+            note,
+            options_of=options_of,
+            following={plan.submission.submission_id: self._following(plan, settings, parallel) for plan in plans},
+            max_gpus=settings["max_gpus"],
+            restarts=(settings["max_attempts"] or MOST_ATTEMPTS) - 1,
+        )
+
+    def _following(self, plan: Plan, settings: Settings, parallel: bool) -> Following:
+        """Seeds of which nothing is there yet: their containers begin each other, should we be gone."""
+        submission, limits = plan.submission, limits_of(plan.submission, settings)
+        begun = self.attempts([submission])
+        new = [run for run in submission.runs if not begun[run.run_id]]
+        gpus = submission.target.gpus
+        lanes = MAX_CONTAINERS if settings["max_gpus"] is None or not gpus else settings["max_gpus"] // gpus
+        done = any(counted(list(there)) is not None for there in begun.values())
+        canary: Policy | None = None if parallel or done or plan.cost.free or not gpus else submission.policy
+        runs = tuple(submission.run_json(run, 1, limits) for run in new)
+        return Following(runs, canary, max(1, min(lanes, MAX_CONTAINERS)))
+
+
+def _given(settings: Settings, name: str, value: str) -> bool:
+    return settings.source(name) != DEFAULT and settings[name] == value

@@ -1,0 +1,106 @@
+"""A submission in the volume of runs: put there once, so that any machine with the account finds it by its id; and its
+attempts brought from there."""
+
+import json
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+from golf_core.rundir import BUNDLE, RUN, write_bytes, write_json
+from orchestrator.attempts import ATTEMPTS, FOLDER, NODE, key_of, now_utc
+from orchestrator.drive import READABLE
+from orchestrator.errors import UsageError
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import STARTING
+from orchestrator.registered import SPEC
+from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id, unique_prefix
+
+if typing.TYPE_CHECKING:
+    from orchestrator.backends.modal_client import Cloud
+
+SUBMISSIONS = "submissions"
+SENT = "sent_to_modal"  # event: whoever asks here about it is to ask there, too
+
+
+def publish(submission: Submission, runs_dir: Path, cloud: "Cloud") -> None:
+    """Its folder, as it was registered here first; one that is there stays as it is."""
+    short = submission.submission_id[:SUBMISSION_DIGITS]
+    place = f"{SUBMISSIONS}/{short}"
+    if SPEC in cloud.listing(place):
+        return
+    names = [name for name in (BUNDLE, READABLE, SPEC) if (runs_dir / short / name).exists()]
+    cloud.put({f"{place}/{name}": (runs_dir / short / name).read_bytes() for name in names})
+
+
+def mark_sent(ledger: Ledger, submission_id: str, environment: str | None) -> None:
+    if not ledger.events(submission_id=submission_id, kind=SENT):
+        ledger.append(SENT, submission_id=submission_id, data={"environment": environment})
+
+
+def was_sent(ledger: Ledger, submission_id: str) -> bool:
+    return bool(ledger.events(submission_id=submission_id, kind=SENT))
+
+
+def published(cloud: "Cloud", prefix: str | None) -> Submission:
+    """The submission of that id, or the only one. Raises UsageError with what there is."""
+    there = cloud.folders(SUBMISSIONS)
+    if not there:
+        raise UsageError("no submission was ever sent to this Modal account; `submit --on modal` sends one")
+    if prefix is None and len(there) > 1:
+        raise UsageError(f"name one of the submissions on Modal: {', '.join(there)}")
+    short = unique_prefix((prefix or there[0])[:SUBMISSION_DIGITS], there)
+    spec, bundle = (cloud.read(f"{SUBMISSIONS}/{short}/{name}") for name in (SPEC, BUNDLE))
+    if spec is None or bundle is None:
+        raise UsageError(f"submission {short} is not whole on Modal; the same submit from where it was made mends that")
+    return Submission.from_dict(json.loads(spec), bundle.decode())
+
+
+def lay_down(submissions: Sequence[Submission], cloud: "Cloud", ledger: Ledger) -> list[str]:
+    """A folder here for each attempt there that has none: what was asked, what runs, which call has it. Their names."""
+    runs_dir, made = ledger.path.parent, []
+    numbers: dict[str, list[int]] = {}
+    for name in cloud.folders(ATTEMPTS):
+        if match := FOLDER.fullmatch(name):
+            numbers.setdefault(match[1], []).append(int(match[2]))
+    for submission in submissions:
+        for run in submission.runs:
+            for number in sorted(numbers.get(key_of(run.run_id), ())):
+                name = attempt_id(run.run_id, number)
+                if not (runs_dir / ATTEMPTS / name).exists() and _lay_down(name, submission, cloud, runs_dir):
+                    made.append(name)
+                    _account(ledger, submission, run.run_id, name)
+    return made
+
+
+def _lay_down(name: str, submission: Submission, cloud: "Cloud", runs_dir: Path) -> bool:
+    """False where its container had not written all of that yet."""
+    place = f"{ATTEMPTS}/{name}"
+    node, run = (json.loads(cloud.read(f"{place}/{file}") or b"{}") for file in (NODE, RUN))
+    if not node.get("call") or run.get("attempt_id") != name:
+        return False
+    handle = {
+        "backend": "modal",
+        "attempt_id": name,
+        "host": "Modal",
+        "app": "",
+        "execution": int(node.get("execution", 0)),
+        "stage": "train",
+        "gpus": submission.target.gpus,
+        "call": str(node["call"]),
+    }
+    parent = runs_dir / ATTEMPTS
+    scratch = parent / f".{name}.there.tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_json(scratch / RUN, run)
+    write_bytes(scratch / BUNDLE, submission.bundle.encode())
+    write_json(scratch / NODE, handle)
+    scratch.rename(parent / name)
+    return True
+
+
+def _account(ledger: Ledger, submission: Submission, run_id: str, name: str) -> None:
+    """A container began it for us: it is paid for under what was reserved."""
+    if not ledger.events(run_id=run_id, kind=STARTING):
+        sid = submission.submission_id
+        data = {"stage": "train", "by": "Modal", "at": now_utc()}
+        ledger.append(STARTING, submission_id=sid, run_id=run_id, attempt_id=name, data=data)
