@@ -7,6 +7,7 @@ import sys
 import typing
 from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 from golf_core.data.shards import DataError
 from golf_core.fields import nearest
@@ -17,7 +18,6 @@ from golf_core.prepare.export_plan import ExportRequest
 from golf_core.prepare.export_state import counted
 from golf_core.prepare.export_workers import encode_function
 from golf_core.prepare.hub import VAL_DOCUMENTS
-from jobs.hub_data import show_whole
 from jobs.progress import ProgressLine, duration_text, size_text
 from orchestrator.backends.base import BackendError
 from orchestrator.backends.ray_tasks import RayTasks, check_address
@@ -27,8 +27,10 @@ WAYS = ("ray", "process")
 MOST_PER_CORE = 4  # workers of a local Ray
 
 
-def export_documents(*, on: str, workers: int | None, address: str | None, as_json: bool, **asked: typing.Any) -> int:
-    """Export; on stdout the data folder, so that a script can take it. `asked` is what ExportRequest takes."""
+def export_documents(
+    *, on: str, workers: int | None, address: str | None, show: Callable[[Path], int], **asked: typing.Any
+) -> int:
+    """Export, and hand the data folder to `show`. `asked` is what ExportRequest takes."""
     line = ProgressLine()
     last: ExportProgress | None = None
     notes: list[str] = []  # told once the export has begun: what was asked for could be used
@@ -62,7 +64,7 @@ def export_documents(*, on: str, workers: int | None, address: str | None, as_js
         line.end()
     if last is not None:
         line.say(f"{size_text(last.new_text_bytes)} of text in {duration_text(last.seconds)}, {_rate(last)}")
-    return show_whole(folder, as_json)
+    return show(folder)
 
 
 def encoder(

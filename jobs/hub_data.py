@@ -128,7 +128,7 @@ def show_published(request: FetchRequest, as_json: bool) -> int:
     print(f"{offer.place} ({offer.endpoint})", file=sys.stderr)
     head = ("variant", "train shards", "train tokens", "val tokens", "vocab", "size", "tokenizer")
     keys = ("variant", "train_shards", "train_tokens", "val_tokens", "vocab", "bytes", "tokenizer")
-    _print_table(head, [[_cell(key, row[key]) for key in keys] for row in rows])
+    print_table(head, [[_cell(key, row[key]) for key in keys] for row in rows])
     return OK
 
 
@@ -138,7 +138,7 @@ def _cell(key: str, value: object) -> str:
     return str(value)
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Numbers to the right, the words of the first and the last column to the left."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
@@ -162,7 +162,7 @@ def show_status(into: Path, as_json: bool) -> int:
             [str(one.folder), one.state, str(one.shards[0]), str(one.shards[1]), size_text(one.size), _origin(one)]
             for one in found
         ]
-        _print_table(head, rows)
+        print_table(head, rows)
         for one in found:
             for problem in one.problems:
                 print(f"{one.folder.name}: {problem}", file=sys.stderr)

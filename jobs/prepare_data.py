@@ -4,6 +4,8 @@ python jobs/prepare_data.py --variant sp1024 --train-shards 80     # from the hu
 python jobs/prepare_data.py --documents docs.jsonl --vocab 2048    # from documents, with a tokenizer of their own
 python jobs/prepare_data.py --list                                 # what the hub has
 python jobs/prepare_data.py --status                               # what is here, and whether it is whole
+python jobs/prepare_data.py --on modal --variant sp1024            # the same on Modal's data volume; so do
+modal run jobs/prepare_data.py --variant sp1024                    # these, with every flag
 """
 
 import os
@@ -16,15 +18,21 @@ from orchestrator.cli import run
 from orchestrator.errors import UsageError
 from orchestrator.options import Debug, Json
 
+if typing.TYPE_CHECKING:
+    from jobs.modal_data import ModalData
+
 CODES = "Exit codes: 0 ok · 1 damaged data · 2 usage or bad input · 3 not complete · 5 hub or disk · 130 interrupted"
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 FROM_HUB = ("variant", "train_shards", "with_docs", "repo", "revision")
 FROM_DOCUMENTS = (
-    "more", "vocab", "tokenizer", "name", "val_documents", "shard_tokens", "text_field", "skip_bad", "on", "address",
+    "more", "vocab", "tokenizer", "name", "val_documents", "shard_tokens", "text_field", "skip_bad", "address",
 )  # fmt: skip
-DOCUMENTS = "From documents"  # the options' heading in --help
+FOR_MODAL = ("upload", "check", "secret")
+MODAL = "modal"
+ENTRY = "modal_run"
+DOCUMENTS, ON_MODAL = "From documents", "On Modal"  # headings in --help
 
 More = typing.Annotated[
     list[Path] | None, typer.Argument(metavar="FILE|FOLDER", help="Behind --documents FILE: more of them.")
@@ -80,6 +88,15 @@ Address = typing.Annotated[
         rich_help_panel=DOCUMENTS,
     ),
 ]
+Upload = typing.Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Send this data folder.", rich_help_panel=ON_MODAL)
+]
+Check = typing.Annotated[
+    str | None, typer.Option(metavar="NAME", help="Read all of a folder there again.", rich_help_panel=ON_MODAL)
+]
+Secret = typing.Annotated[
+    str | None, typer.Option(help="A modal.Secret by name, which holds HF_TOKEN.", rich_help_panel=ON_MODAL)
+]
 
 
 @app.command(no_args_is_help=True, epilog=CODES)
@@ -105,6 +122,9 @@ def prepare_data(
     skip_bad: SkipBad = False,
     on: On = "ray",
     address: Address = None,
+    upload: Upload = None,
+    check: Check = None,
+    secret: Secret = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -118,25 +138,37 @@ def prepare_data(
     python jobs/prepare_data.py --variant sp1024 --train-shards 10
     python jobs/prepare_data.py --documents docs.jsonl more/ --vocab 2048
     python jobs/prepare_data.py --status
+    python jobs/prepare_data.py --on modal --variant sp1024
     """
 
     def command() -> int:
         check_endpoint()
-        from jobs.hub_data import fetch_data, show_published, show_status
+        from jobs.hub_data import fetch_data, show_published, show_status, show_whole
 
-        if list_ + status + bool(documents) > 1:
-            raise UsageError("--list asks the hub, --status looks at what is here, --documents makes: give one of them")
-        refuse_foreign(context, bool(documents))
-        if status:
-            return show_status(into, json)
+        if list_ + status + bool(documents) + (upload is not None) + (check is not None) > 1:
+            raise UsageError(
+                "--list asks the hub, --status looks at what is here, --documents makes, --upload sends, --check reads "
+                "again: give one of them"
+            )
+        refuse_foreign(context)
         if documents:
             from jobs.documents_data import export_documents
 
+            place = on_modal(secret, json) if on == MODAL else None
             return export_documents(
                 documents=(*documents, *(more or ())), into=into, tokenizer=tokenizer, vocab=vocab, name=name,
                 val_documents=val_documents, shard_tokens=shard_tokens, text_field=text_field, skip_bad=skip_bad,
-                on=on, workers=workers, address=address, as_json=json,
+                on=on if place is None else "ray", workers=workers, address=address,
+                show=(lambda folder: show_whole(folder, json)) if place is None else place.send,
             )  # fmt: skip
+        if on == MODAL and status:
+            return on_modal(secret, json).show()
+        if on == MODAL and upload is not None:
+            return on_modal(secret, json).send(upload)
+        if on == MODAL and check is not None:
+            return on_modal(secret, json).check(check)
+        if status:
+            return show_status(into, json)
         from golf_core.data.mending import PUBLISHED_REPO
         from golf_core.prepare.hub import FetchRequest
 
@@ -144,9 +176,18 @@ def prepare_data(
             variant=variant, train_shards=train_shards, into=into, workers=8 if workers is None else workers,
             with_docs=with_docs, repo=repo or PUBLISHED_REPO, revision=revision,
         )  # fmt: skip
-        return show_published(request, json) if list_ else fetch_data(request, json)
+        if list_:
+            return show_published(request, json)
+        return on_modal(secret, json).fill_from_hub(request) if on == MODAL else fetch_data(request, json)
 
     run(debug, command)
+
+
+def on_modal(secret: str | None, as_json: bool) -> "ModalData":
+    """Raises CommandError where there is no token, or no server."""
+    from jobs.modal_data import open_data
+
+    return open_data(secret, as_json)
 
 
 def check_endpoint() -> None:
@@ -159,22 +200,49 @@ def check_endpoint() -> None:
         raise UsageError(str(error)) from None
 
 
-def refuse_foreign(context: typer.Context, from_documents: bool) -> None:
-    """Options of the other source: raises UsageError for the first that was given."""
-    for option in FROM_HUB if from_documents else FROM_DOCUMENTS:
-        if str(context.get_parameter_source(option)).endswith("DEFAULT"):
+def refuse_foreign(context: typer.Context) -> None:
+    """Options of another source or place: raises UsageError for the first that was given."""
+    given = [name for name in context.params if not str(context.get_parameter_source(name)).endswith("DEFAULT")]
+    on, documents = context.params["on"], "documents" in given
+    for option in (*FROM_DOCUMENTS, *FROM_HUB):
+        if option not in given or (option in FROM_DOCUMENTS) == documents:
             continue
         if option == "more":
             first = context.params["more"][0]
             raise UsageError(
                 f"{first}: files and folders stand behind --documents, as in --documents {first} --vocab 2048"
             )
-        flag = f"--{option.replace('_', '-')}"
         raise UsageError(
-            f"{flag} is for what comes from the hub; leave it out, or --documents"
-            if from_documents
-            else f"{flag} is for shards made from documents; name those with --documents, or leave it out"
+            f"{flag_of(option)} is for what comes from the hub; leave it out, or --documents"
+            if documents
+            else f"{flag_of(option)} is for shards made from documents; name those with --documents, or leave it out"
         )
+    if "on" in given and on != MODAL and not documents:
+        raise UsageError(f"--on {on} is for shards made from documents; --on modal fills Modal's data volume")
+    if foreign := [name for name in FOR_MODAL if name in given and on != MODAL]:
+        raise UsageError(f"{flag_of(foreign[0])} is for Modal's data volume: say --on modal, or leave it out")
+    if on == MODAL and "into" in given and not documents:
+        raise UsageError("--into is of this machine; with --on modal data goes to Modal's data volume: leave it out")
+    what = next((name for name in ("upload", "check") if name in given), None)
+    if what and (foreign := [name for name in FROM_HUB if name in given]):
+        raise UsageError(f"{flag_of(foreign[0])} is for what comes from the hub; leave it out, or {flag_of(what)}")
+
+
+def flag_of(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def __dir__() -> list[str]:
+    """What `modal run` looks through: it finds its entry point, and nobody else waits for its package."""
+    return [*globals(), ENTRY]
+
+
+def __getattr__(name: str) -> object:
+    if name != ENTRY:
+        raise AttributeError(f"{__name__} has no {name}")
+    from jobs.prepare_on_modal import modal_run
+
+    return modal_run
 
 
 if __name__ == "__main__":

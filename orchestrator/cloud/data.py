@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from golf_core.data.manifest import DATA_MANIFEST, SPLITS
+from golf_core.data.manifest import DATA_MANIFEST, SPLITS, DataManifest
 from golf_core.rundir import MAX_JSON_BYTES, RunDirError, content_id, file_sha256, read_json, write_json
 from orchestrator.checkout import own_environment
 from orchestrator.cluster.node_data import EMBEDDED_PATH, DataUnfit, data_on_node
@@ -127,6 +127,16 @@ def _is_shard(name: str) -> bool:
 def _is_shard_of(split: str, name: str) -> bool:
     """As a run finds its shards."""
     return "/" not in name and PurePosixPath(name).match(f"*_{split}_*.bin") and "_bytes_" not in name
+
+
+def sha256_of(manifest: DataManifest) -> str:
+    """What a check will find the data of a manifest to be, if its files are as it says."""
+    return content_id(
+        {
+            split: [entry.sha256 for name, entry in sorted(manifest.files.items()) if _is_shard_of(split, name)]
+            for split in SPLITS
+        }
+    )
 
 
 def listing_of(folder: Path, names: Mapping[str, Seen]) -> dict[str, Seen]:

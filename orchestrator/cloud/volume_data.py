@@ -19,6 +19,10 @@ DATASETS = "datasets"
 FILL = "python jobs/prepare_data.py --on modal"
 
 
+class DataChanged(UsageError):
+    """Files of the volume are not those that were checked."""
+
+
 class Account(typing.Protocol):
     """As backends/modal_client.py has it."""
 
@@ -70,8 +74,7 @@ class DataOnVolume:
 
     def result(self) -> Data:
         checked = read_checked(self.volume, self.folder)
-        there = f"{DATA_MOUNT}/{self.folder}"
-        tokenizer = posixpath.normpath(f"{there}/{checked.tokenizer_path}")
+        there, tokenizer = f"{DATA_MOUNT}/{self.folder}", tokenizer_of(self.folder, checked)
         if self.tokenizer not in (None, tokenizer, posixpath.basename(tokenizer)):
             raise UsageError(f"--tokenizer {self.tokenizer}: {there} was made with {tokenizer}; leave --tokenizer out")
         said = checked.identity
@@ -117,6 +120,11 @@ def folder_of(data: str) -> str:
     return f"{DATASETS}/{name}"
 
 
+def tokenizer_of(folder: str, checked: Checked) -> str:
+    """Its path in containers."""
+    return posixpath.normpath(f"{DATA_MOUNT}/{folder}/{checked.tokenizer_path}")
+
+
 def read_checked(volume: DataVolume, folder: str) -> Checked:
     """What a folder of the volume was found to be, and still is. Raises UsageError."""
     name = PurePosixPath(folder).name
@@ -131,12 +139,12 @@ def read_checked(volume: DataVolume, folder: str) -> Checked:
     try:
         checked = Checked.from_bytes(volume.read(f"{folder}/{CHECKED}") or b"", f"{folder}/{CHECKED}")
     except CheckedError as error:
-        raise UsageError(f"{error}; `{FILL} --check {name}` writes it anew") from None
+        raise DataChanged(f"{error}; `{FILL} --check {name}` writes it anew") from None
     if (parent := posixpath.dirname(checked.tokenizer_path)).startswith(".."):
         near = volume.listing(posixpath.normpath(f"{folder}/{parent}"))
         listing |= {f"{parent}/{file}": seen for file, seen in near.items()}
     if (differs := fits(checked, listing)) is not None:
-        raise UsageError(
+        raise DataChanged(
             f"data {name} on the volume {DATA_VOLUME} was changed since it was checked ({differs}); "
             f"`{FILL} --check {name}` reads it again"
         )

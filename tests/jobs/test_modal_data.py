@@ -1,0 +1,131 @@
+"""`prepare_data.py --on modal` through the real client: what it sends, starts, prints, and how it ends."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from golf_core.data.embedded import embedded_data
+from golf_core.data.manifest import DATA_MANIFEST, read_manifest
+from golf_core.rundir import read_json, write_json
+from jobs.modal_data import files_to_send
+from orchestrator.cloud.data import CHECKED, make_checked, sha256_of
+from orchestrator.errors import UsageError
+from tests.jobs.test_fetch import NAME
+
+pytestmark = pytest.mark.xdist_group("modal")
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ["jobs/prepare_data.py", "--on", "modal"]
+SOTU = "sotu_1901_2026"
+
+
+@pytest.fixture(scope="module")
+def plane(modal_containers, tmp_path_factory):
+    """One for all tests here: data of one test is other data than that of the others."""
+    from tests.modal_plane import Plane
+
+    with Plane(tmp_path_factory.mktemp("modal") / "plane") as plane:
+        yield plane
+        assert plane.errors == [] and plane.unknown == []
+
+
+def prepare(plane, *arguments, code=0, command=COMMAND, **environment):
+    """The command as a process; nobody's traceback is shown."""
+    env = plane.environment() | {"PYTHONPATH": str(ROOT)} | environment
+    done = subprocess.run(
+        [sys.executable, *command, *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_folder_is_sent_and_read_once(plane, tmp_path):
+    """Its shards, manifest and tokenizer, and checked.json of them; again starts no container; a change is told."""
+    folder = Path(shutil.copytree(embedded_data()[0], tmp_path / "mine"))
+    done = prepare(plane, "--upload", folder)
+    assert done.stdout == f"/data/datasets/{SOTU}\n"
+    assert "sending 4 files, 4.7 MB" in done.stderr and "2,082,430 tokens" in done.stderr
+    assert f"submit --on modal --data {SOTU}" in done.stderr
+    there = plane.volume("parameter-golf-data") / "datasets" / SOTU
+    assert read_json(there / CHECKED)["data_sha256"] == sha256_of(read_manifest(folder))
+    started = len(plane.containers())
+    again = prepare(plane, "--upload", folder)
+    assert again.stdout == done.stdout and "has it, checked" in again.stderr and len(plane.containers()) == started
+    (row,) = json.loads(prepare(plane, "--status", "--json").stdout)["data"]
+    assert (row["name"], row["state"], row["shards"]) == (SOTU, "checked", {"train": 1, "val": 1})
+    shard = there / "sotu_val_000000.bin"
+    shard.write_bytes(shard.read_bytes()[:-2] + b"\x01\x00")
+    shard.touch()
+    assert "changed" in prepare(plane, "--status", code=1).stdout and len(plane.containers()) == started
+    damaged = prepare(plane, "--check", SOTU, code=1)
+    assert "its manifest says" in damaged.stderr and not (there / CHECKED).exists()
+    shutil.rmtree(there)
+
+
+def test_modal_run_fills_the_volume_from_the_hub(plane, hub):
+    """As the command of Modal's own, with the flags of ours; the token comes from a secret, and is not printed."""
+    hub.tokens = {"hf_of_the_secret"}
+    plane.secret("hub", {"HF_TOKEN": "hf_of_the_secret"})
+    run = ["-m", "modal", "run", "jobs/prepare_data.py"]
+    asked = ["--variant", "sp1024", "--train-shards", "2"]
+    bare = prepare(plane, *asked, code=5, HF_ENDPOINT=hub.url, HF_TOKEN="hf_of_the_secret")
+    assert "is gated" in bare.stderr and "HF_TOKEN is not sent to Modal; --secret NAME" in bare.stderr
+    done = prepare(plane, *asked, "--secret", "hub", command=run, HF_ENDPOINT=hub.url)
+    assert done.stdout.splitlines()[-1] == f"/data/datasets/{NAME}" and "1,388,287 tokens" in done.stderr
+    assert f"{NAME} of willdepueoai/parameter-golf" in done.stderr  # what the container said
+    assert "hf_of" not in done.stdout + done.stderr
+    started = len(plane.containers())
+    said = json.loads(prepare(plane, *asked, "--json").stdout)
+    assert said["data"] == f"/data/datasets/{NAME}" and said["tokenizer"] == "/data/tokenizers/fineweb_1024_bpe.model"
+    assert said["shards"] == {"train": 2, "val": 1} and len(plane.containers()) == started
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--into", "here"], "--into is of this machine"),
+        (["--upload", "/nowhere"], "must be a data folder with a manifest.json"),
+        (["--upload", "/nowhere", "--variant", "sp1024"], "leave it out, or --upload"),
+        (["--check", "never"], "has no data never"),
+        (["--check", "../x"], "written NAME or /data/datasets/NAME"),
+        (["--status", "--check", "a"], "give one of them"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_usage_starts_nothing(plane, arguments, told):
+    """2, a line, and no container."""
+    started = len(plane.containers())
+    done = prepare(plane, *arguments, code=2)
+    assert told in done.stderr and done.stdout == "" and len(plane.containers()) == started
+
+
+def test_without_a_token_nothing_is_tried(tmp_path):
+    """2, and what to do."""
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, *COMMAND, "--status"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and "no token" in done.stderr
+
+
+def test_a_tokenizer_from_elsewhere_goes_into_the_folder(tmp_path):
+    """And the manifest that is sent says so; what would make the same data is refused where a file is cut."""
+    folder = Path(shutil.copytree(embedded_data()[0], tmp_path / "a" / "b" / "c"))
+    (folder / "tokenizer.model").rename(tmp_path / "own.model")
+    told = read_json(folder / DATA_MANIFEST)
+    told["tokenizer"]["path"] = "../../../own.model"
+    write_json(folder / DATA_MANIFEST, told)
+    files = files_to_send(folder, read_manifest(folder), f"datasets/{SOTU}")
+    assert set(files) == {f"datasets/{SOTU}/{name}" for name in (*told["files"], "own.model", DATA_MANIFEST)}
+    sent = tmp_path / "sent"
+    for place, content in files.items():
+        (sent / place).parent.mkdir(parents=True, exist_ok=True)
+        (sent / place).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    assert make_checked(sent / "datasets" / SOTU).tokenizer_path == "own.model"
+    shard = folder / "sotu_val_000000.bin"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(UsageError, match="not as its manifest says"):
+        files_to_send(folder, read_manifest(folder), f"datasets/{SOTU}")
