@@ -11,7 +11,7 @@ import modal
 
 from orchestrator.checkout import ROOT
 from orchestrator.cloud.code import FILES, FOLDERS, NOT_SENT
-from orchestrator.cloud.image import pinned_packages
+from orchestrator.cloud.image import image_python, pinned_packages
 from orchestrator.cloud.options import (
     DATA_MOUNT,
     DATA_VOLUME,
@@ -27,7 +27,7 @@ HOME = "/root"  # where Modal puts code that travels: on the path of every conta
 
 def make_image(options: AppOptions) -> modal.Image:
     """Pinned packages first, which are built once; our code is laid over them when a container starts."""
-    image = modal.Image.debian_slim(python_version=f"{sys.version_info.major}.{sys.version_info.minor}")
+    image = modal.Image.debian_slim(python_version=image_python(sys.version_info[:2]))
     image = image.uv_pip_install(*pinned_packages(ROOT, options.packages))
     image = image.env({VARIABLE: options.to_json()})
     for folder in FOLDERS:
