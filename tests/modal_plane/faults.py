@@ -21,7 +21,8 @@ class Rule:
 
 @dataclass
 class Faults:
-    """Rules are added from a test's thread and read by the server's; both are single operations on a list.
+    """Rules are added from a test's thread and read by the server's; both are single operations on a list. A rule
+    strikes requests that arrive after it was made: not a wait for outputs, inputs or lines that is under way.
 
     A client repeats a request that was lost, three times by default, and every repetition is counted here: with
     times=1 the client gets over it by itself, with times=4 the call of the user's code fails.

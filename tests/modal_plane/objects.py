@@ -198,10 +198,8 @@ class Apps:
     ) -> api_pb2.FunctionBindParamsResponse:
         """`with_options`: a function of its own, with containers of its own; of the same options the same one."""
         base = self.function(request.function_id)
-        wanted = request.function_options.SerializeToString(deterministic=True)
         for function in self.world.functions.values():
-            same = function.base is base and function.options is not None
-            if same and function.options.SerializeToString(deterministic=True) == wanted:
+            if function.base is base and function.options == request.function_options:
                 break
         else:
             function_id = self.world.new_id("fu")

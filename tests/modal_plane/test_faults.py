@@ -129,15 +129,56 @@ result = sorted(os.listdir("/runs/attempts"))
     assert (killed.fate, killed.exit_code) == ("preempted", 137) and killed.seconds > 0.5
 
 
-def test_a_stopped_container_hands_its_input_on(plane, client):
-    """`modal container stop` interrupts a container; its input starts again in another."""
+def test_the_input_of_a_stopped_or_lost_container_starts_again_in_another(plane, client):
+    """After `modal container stop`, and after its machine is gone without a word."""
     call_id = spawn(client, HELD + "result = 1")
     running(plane, call_id)
     assert command(plane, "container", "stop", "--yes", call(plane, call_id).containers[0]).returncode == 0
     running(plane, call_id, containers=2)
+    plane.lose_worker(call_id)
+    running(plane, call_id, containers=3)
     let_go(plane, call_id)
     assert get(client, call_id) == 1
-    assert [it.fate for it in containers(plane, call_id)] == ["moved", ""]
+    assert [it.fate for it in containers(plane, call_id)] == ["moved", "lost", ""]
+
+
+def test_a_function_with_retries_runs_again_when_it_raised(plane, client):
+    """Of a spawned call the server repeats the input; its caller sees the last result."""
+    source = """
+import os
+tried = "/runs/attempts/" + modal.current_function_call_id()
+if not os.path.exists(tried):
+    open(tried, "w").close()
+    attempts.commit()
+    raise ValueError("first")
+result = "second"
+"""
+    client.do("stubborn = toy.with_options(retries=1)")
+    call_id = spawn(client, source, "stubborn")
+    assert get(client, call_id) == "second" and len(call(plane, call_id).containers) == 2
+
+
+@pytest.fixture
+def kind(plane):
+    """The plane while it answers a repeated request with its first answer; it has no GPUs, so nothing starts."""
+    plane.set_gpu_capacity(0)
+    plane.service.idempotent = True
+    yield plane
+    plane.service.idempotent = False
+    plane.set_gpu_capacity(None)
+
+
+@pytest.mark.parametrize("fault", ["lose_request", "lose_reply", "cut"])
+def test_a_server_that_knows_repeated_requests_tells_the_winner_so(kind, client, fault):
+    """With `idempotent=True` a claim and a call are made once, whatever was lost on the way."""
+    client.do("claims = modal.Dict.from_name('claims', create_if_missing=True); claims.len()")
+    key, made = f"kind:{fault}", len(kind.calls())
+    rules = [getattr(kind.faults, fault)(rpc, caller="client") for rpc in ("DictUpdate", "FunctionMap")]
+    assert client.do(f"result = claims.put({key!r}, 'mine', skip_if_exists=True)") is True
+    call_id = spawn(client, "")
+    assert [it.call_id for it in kind.calls()[made:]] == [call_id] and [rule.fired for rule in rules] == [1, 1]
+    client.do(f"from_id({call_id!r}).cancel()")
+    assert call(kind, call_id).results == ("terminated",)
 
 
 @pytest.mark.parametrize("fault", ["lose_request", "lose_reply", "cut"])
@@ -152,6 +193,7 @@ def test_a_claim_whose_reply_is_lost_looks_lost_to_its_winner(plane, client, fau
 
 def test_faults_strike_containers_too(plane, client):
     """A container repeats what was lost between it and the server: its input, its commit, its output."""
+    quiet(plane)  # a container that waits for an input has asked for it already
     names = ["FunctionGetInputs", "VolumeCommit", "FunctionPutOutputs"]
     rules = [getattr(plane.faults, kind)(name, caller="container") for name in names for kind in ("lose_reply", "cut")]
     source = "open('/runs/attempts/struck', 'w').close(); attempts.commit(); result = 3"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from modal_proto import api_pb2
 
@@ -82,7 +82,8 @@ class Function:
             return _varied(self.base.definition, self.options)
         if self.data is None:
             raise LookupError(f"function {self.tag} was announced but not created")
-        return self.data.ranked_functions[0].function
+        first: api_pb2.Function = self.data.ranked_functions[0].function
+        return first
 
     @property
     def gpus(self) -> int:
@@ -111,9 +112,9 @@ class Function:
             self.coming = {}
 
 
-def _varied(base: api_pb2.Function, options: api_pb2.FunctionOptions) -> api_pb2.Function:
+def _varied(base: api_pb2.Function, options: Any) -> api_pb2.Function:
     """A definition with the options of `with_options`: lists replace those of the base, all else overlays them."""
-    varied = api_pb2.Function()
+    varied: Any = api_pb2.Function()
     varied.CopyFrom(base)
     varied.resources.MergeFrom(options.resources)
     for name in ("retry_policy", "scheduler_placement"):
@@ -130,7 +131,8 @@ def _varied(base: api_pb2.Function, options: api_pb2.FunctionOptions) -> api_pb2
         if getattr(options, f"replace_{name}"):
             varied.ClearField(name)
             getattr(varied, name).extend(getattr(options, name))
-    return varied
+    result: api_pb2.Function = varied
+    return result
 
 
 @dataclass
