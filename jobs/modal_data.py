@@ -20,8 +20,10 @@ from golf_core.data.mending import PUBLISHED_REPO
 from golf_core.prepare.hub import FetchRequest
 from jobs.hub_data import SCHEMA_VERSION, print_table
 from jobs.progress import size_text
+from orchestrator.cli import resolve
 from orchestrator.cloud.data import Checked, sha256_of
 from orchestrator.cloud.options import DATA_MOUNT, DATA_VOLUME, AppOptions
+from orchestrator.cloud.site import open_cloud
 from orchestrator.cloud.volume_data import (
     DATASETS,
     FILL,
@@ -161,9 +163,7 @@ class ModalData:
 
 def open_data(secret: str | None, as_json: bool) -> ModalData:
     """Raises CommandError where there is no token, or no server."""
-    from orchestrator.backends.modal_client import Cloud
-
-    return ModalData(DataVolume(Cloud()), secret, as_json)
+    return ModalData(DataVolume(open_cloud(resolve())), secret, as_json)
 
 
 def _is_asked(checked: Checked, request: FetchRequest) -> bool:

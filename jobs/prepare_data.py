@@ -14,8 +14,9 @@ from pathlib import Path
 
 import typer
 
+from orchestrator.backends.base import BackendError
 from orchestrator.cli import run
-from orchestrator.errors import UsageError
+from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.options import Debug, Json
 
 if typing.TYPE_CHECKING:
@@ -142,6 +143,12 @@ def prepare_data(
     """
 
     def command() -> int:
+        try:
+            return work()
+        except BackendError as error:
+            raise BackendFailure(str(error)) from error
+
+    def work() -> int:
         check_endpoint()
         from jobs.hub_data import fetch_data, show_published, show_status, show_whole
 
