@@ -302,7 +302,8 @@ def recipes(
 @app.command(epilog=EXIT_CODES)
 def doctor(
     on: typing.Annotated[
-        str | None, typer.Option(help="ray: try the local Ray, or with --address each node of that cluster.")
+        str | None,
+        typer.Option(help="ray: try the local Ray, or with --address each node of that cluster. modal: the account."),
     ] = None,
     address: options.Address = None,
     data: options.DataFolder = None,
@@ -320,15 +321,19 @@ def doctor(
     Of a cluster: address, token, job server, and each node: packages against the lock and each other, GPUs declared
     against real ones, disk, clock, and with --data the shards there.
 
+    Of Modal: client, token, server, what is deployed, and with --data the folder on its volume. No container starts.
+
     Exit code 0 where nothing is wrong, warnings or not; 2 for data and settings, 5 for machines."""
 
     def command() -> int:
-        from orchestrator.backends import check_backend
+        from orchestrator.backends import MODAL, check_backend
         from orchestrator.doctor.machine import doctor as doctor_command
 
         settings = resolve(on=on, address=address, data=data, tokenizer=tokenizer, runs_dir=runs_dir, node_dir=node_dir)
-        on_ray = address is not None or (on is not None and check_backend(on) == "ray")
-        return doctor_command(settings, hub, json, on_ray, insecure)
+        where = check_backend(on) if on is not None else None
+        if where == MODAL and address is not None:
+            raise UsageError(f"--address {address} is of a Ray cluster; --on modal looks at the account of its token")
+        return doctor_command(settings, hub, json, "ray" if address is not None else where, insecure)
 
     run(debug, command)
 

@@ -25,11 +25,12 @@ Profiles = dict[str, dict[str, typing.Any]]
 
 @dataclass(frozen=True)
 class Access:
-    """`token_source` tells where the token is; None: there is none, and `trouble` says what is wrong with it."""
+    """`token_source` tells where the token is. None: there is none; `trouble` says why, and `mend` what helps."""
 
     servers: tuple[Server, ...]
     token_source: str | None
     trouble: str
+    mend: str
     profile: str
     config_path: Path
     environment: str | None  # None: the account's default
@@ -94,7 +95,7 @@ def _read_profiles(path: Path) -> Profiles:
 def read_access(environ: Mapping[str, str], home: Path) -> Access:
     """Raises UsageError for a configuration that the client would refuse, or wait a minute with."""
     config = _Config(environ, home)
-    source, trouble = _token(config)
+    source, trouble, mend = _token(config)
     disabled = (config.get("disable_api_proxy") or "").lower() not in FALSE
     text = config.get("server_url")
     return Access(
@@ -103,54 +104,55 @@ def read_access(environ: Mapping[str, str], home: Path) -> Access:
         ),
         token_source=source,
         trouble=trouble,
+        mend=mend,
         profile=config.profile,
         config_path=config.path,
         environment=config.get("environment") or None,
     )
 
 
-def _token(config: _Config) -> tuple[str | None, str]:
-    """Where the token is; or None and what is wrong."""
+def _token(config: _Config) -> tuple[str | None, str, str]:
+    """Where the token is; or None, what is wrong, and the mend."""
     there = [name for name in TOKEN if config.get(name)]
     oauth = [name for name in OAUTH if config.get(name)]
     if there and oauth:
         places = " and ".join(config.place(name) for name in (there[0], oauth[0]))
-        return None, f"a token and an OAuth login at once: {places}; take one of them away"
+        return None, f"a token and an OAuth login at once: {places}", "take one of them away"
     if oauth:
         return _oauth(config, oauth)
     if len(there) == 1:
         absent = TOKEN[1 - TOKEN.index(there[0])]
         empty = "is empty" if f"MODAL_{absent.upper()}" in config.environ else "is not set"
-        return None, f"half a token: {config.place(there[0])} is there, and {config.place(absent)} {empty}; {NEW_TOKEN}"
+        return None, f"half a token: {config.place(there[0])} is there, and {config.place(absent)} {empty}", NEW_TOKEN
     if there:
         in_file = [name for name in TOKEN if config.place(name) != f"MODAL_{name.upper()}"]
         if len(in_file) == len(TOKEN):
-            return f"profile {config.profile!r} in {config.path}", ""
-        return " and ".join(config.place(name) for name in TOKEN), ""
+            return f"profile {config.profile!r} in {config.path}", "", ""
+        return " and ".join(config.place(name) for name in TOKEN), "", ""
     if config.environ.get("MODAL_PROFILE") and config.profile not in config.profiles:
         known = f"it has {', '.join(config.profiles)}" if config.profiles else "it has none"
-        return None, f"MODAL_PROFILE={config.profile}: {config.path} has no such profile, {known}; {NEW_TOKEN}"
-    return None, (
+        return None, f"MODAL_PROFILE={config.profile}: {config.path} has no such profile, {known}", NEW_TOKEN
+    return (
+        None,
         f"no token for Modal is known here: MODAL_TOKEN_ID and MODAL_TOKEN_SECRET are not set, and {config.path} has "
-        f"none for profile {config.profile!r}; {NEW_TOKEN}"
+        f"none for profile {config.profile!r}",
+        NEW_TOKEN,
     )
 
 
-def _oauth(config: _Config, there: list[str]) -> tuple[str | None, str]:
+def _oauth(config: _Config, there: list[str]) -> tuple[str | None, str, str]:
     refresh, client, secret, key = (name in there for name in OAUTH)
-    if refresh and client and secret != key:
-        return f"OAuth: {', '.join(config.place(name) for name in there)}", ""
     places = ", ".join(config.place(name) for name in there)
-    return None, (
-        f"an OAuth login that is not whole: {places}; it takes a refresh token, a client id, and either a client "
-        "secret or a JWT key"
-    )
+    if refresh and client and secret != key:
+        return f"OAuth: {places}", "", ""
+    mend = "it takes a refresh token, a client id, and either a client secret or a JWT key"
+    return None, f"an OAuth login that is not whole: {places}", mend
 
 
 def check_access(access: Access) -> None:
     """Whether the client could begin to speak. Raises CommandError: 2 for a token, 5 for a server."""
     if not access.has_token:
-        raise UsageError(access.trouble)
+        raise UsageError(f"{access.trouble}; {access.mend}")
     check_servers(access.servers)
 
 

@@ -26,6 +26,14 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0
 SETTINGS, HEADER_BYTES = 4, 9  # the frame that HTTP/2 begins with
 
 
+class Unreachable(BackendFailure):
+    """What was found, and the mend."""
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(f"{found}; {mend}{'' if mend.endswith('?') else '.'} Nothing was started (docs/modal.md)")
+        self.found, self.mend = found, mend
+
+
 @dataclass(frozen=True)
 class Proxy:
     """`shown` is without name and password. `variable`: where it is named."""
@@ -112,13 +120,13 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def check_servers(servers: Sequence[Server], seconds: float = SECONDS) -> None:
-    """Returns where one answers. Raises BackendFailure where none does."""
+    """Returns where one answers. Raises Unreachable where none does."""
     for server in servers:
         if server.proxy is not None and importlib.util.find_spec("python_socks") is None:
-            raise BackendFailure(
-                f"{server.proxy.variable} sends Modal's client through {server.proxy.shown}, for which it lacks a "
-                "package: pip install 'modal[api-proxy-support]'. MODAL_DISABLE_API_PROXY=1 goes there directly, as "
-                "does what NO_PROXY names"
+            raise Unreachable(
+                f"{server.proxy.variable} sends Modal's client through {server.proxy.shown}, and it lacks a package "
+                "for that",
+                "pip install 'modal[api-proxy-support]', or go there directly: MODAL_DISABLE_API_PROXY=1, or NO_PROXY",
             )
     answers: queue.Queue[tuple[Server, str]] = queue.Queue()
     deadline = time.monotonic() + seconds
@@ -137,7 +145,7 @@ def check_servers(servers: Sequence[Server], seconds: float = SECONDS) -> None:
     told = "; ".join(f"{one.url}: {failed.get(one.url, f'no answer within {seconds:g} s')}" for one in servers)
     default = any(one.host.endswith(".modal.com") for one in servers)
     mend = "is this machine on the network?" if default else "is it running, and is MODAL_SERVER_URL what you mean?"
-    raise BackendFailure(f"Modal cannot be reached ({told}); {mend} Nothing was started (docs/modal.md)")
+    raise Unreachable(f"Modal cannot be reached ({told})", mend)
 
 
 def _ask(server: Server, delay: float, deadline: float, answers: "queue.Queue[tuple[Server, str]]") -> None:

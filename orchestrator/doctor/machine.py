@@ -1,6 +1,6 @@
 """The doctor command: what a submit from here would stand on, a line each, with the mend where something is wrong.
 
-It starts nothing, rents nothing and asks nobody over the network, unless --hub or --on ray says so. Of credentials it
+It starts nothing, rents nothing and asks nobody over the network, unless --hub or --on says so. Of credentials it
 tells that they are there, never what they are.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from golf_core.prepare.endpoint import DEFAULT_ENDPOINT, shown_endpoint
 from orchestrator import errors
+from orchestrator.backends import MODAL
 from orchestrator.checkout import ROOT
 from orchestrator.data_check import DataCheck
 from orchestrator.doctor.finding import ATTEMPT_BYTES, OK, SCARCE_BYTES, WARNING, WRONG, Finding, tell
@@ -32,22 +33,37 @@ DEMO_BYTES = 4 * 1024**3  # of memory: two trainers of the demo and Ray beside t
 HUB_SECONDS = 10.0
 
 
-def doctor(settings: Settings, hub: bool, as_json: bool, on_ray: bool = False, insecure: bool = False) -> int:
-    """Run the command; 0, or the exit code of what is wrong: 2 for data and settings, 5 for the machine."""
-    chosen = with_ray(settings, hub, insecure) if on_ray else findings(settings, hub)
-    return tell(chosen, as_json)
+def doctor(settings: Settings, hub: bool, as_json: bool, where: str | None = None, insecure: bool = False) -> int:
+    """Run the command; 0, or the exit code of what is wrong: 2 for data and settings, 5 for the machine. `where` may be
+    ray or modal; else it is this machine alone."""
+    if where == MODAL:
+        return tell(with_modal(settings), as_json)
+    return tell(with_ray(settings, hub, insecure) if where == "ray" else findings(settings, hub), as_json)
+
+
+def with_modal(settings: Settings) -> Iterator[Finding]:
+    """Of this machine what a submit to Modal needs."""
+    from orchestrator.doctor.cloud import modal_findings  # what talks to clouds is not for every look
+
+    yield from of_sender(settings)
+    yield from modal_findings(settings)
+
+
+def of_sender(settings: Settings) -> Iterator[Finding]:
+    """Of a machine that sends runs elsewhere: data and GPUs are those there."""
+    yield python()
+    yield from packages(ROOT)
+    yield next(disk(settings))
 
 
 def with_ray(settings: Settings, hub: bool, insecure: bool) -> Iterator[Finding]:
-    """With a cluster, of this machine only what a submit from it needs: data and GPUs are those of the nodes."""
+    """With a cluster, of this machine only what a submit to it needs."""
     from orchestrator.doctor.cluster import ray_findings  # what talks to clusters is not for every look
 
     if settings["address"] is None:
         yield from findings(settings, hub)
     else:
-        yield python()
-        yield from packages(ROOT)
-        yield next(disk(settings))
+        yield from of_sender(settings)
     yield from ray_findings(settings, insecure)
 
 
