@@ -46,7 +46,9 @@ process is gone, one of an earlier version too.
 **What the client does by itself** (1.6.4): it repeats a unary request that was lost three times, within 0.7 s, so a
 server that cannot be reached for longer raises `modal.exception.ConnectionError`, in the iteration over logs the
 builtin ConnectionRefusedError; the call goes on, and may be asked for again. A `put(skip_if_exists=True)` whose reply
-was lost is repeated too, and may then say False to its winner; a `spawn` may make two calls.
+was lost is repeated too, and may then say False to its winner; a `spawn` may make two calls. Of a lost log stream it
+asks again ten times; `modal run` that Ctrl-C ends exits with 0, `modal run --detach` waits up to ten seconds for lines
+(MODAL_LOGS_TIMEOUT) after its entry point has returned.
 
 **Not simulated**: building images (the recipe is recorded, a build succeeds at once or fails by `break_builds`),
 packages other than the plane's own, GPUs and their speed, scheduling delay, regions, CPU and memory limits, prices;

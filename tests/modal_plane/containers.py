@@ -111,6 +111,8 @@ class Containers:
             plan = await asyncio.to_thread(self._prepare, container, socket)
             if not container.fate:
                 container.exit_code = await self._run(container, plan)
+            if container.fate != "lost":
+                await self._commit(container)
         except Exception:
             self.service.errors.append(f"container {container.task_id}: {traceback.format_exc()}")
             container.exit_code = 125
@@ -118,8 +120,6 @@ class Containers:
             server.close()
             await server.wait_closed()
             socket.unlink(missing_ok=True)
-            if container.fate != "lost":
-                await self._commit(container)
             container.ended = time.monotonic()
             self.ended(container)
             self.world.bell.ring()
