@@ -16,6 +16,7 @@ from orchestrator.errors import BACKEND, EXIT_CODES, INTERRUPTED, USAGE, Command
 from orchestrator.settings import Settings
 
 if typing.TYPE_CHECKING:
+    from orchestrator.cloud.there import Sent
     from orchestrator.place import Place
 
 app = typer.Typer(
@@ -57,12 +58,15 @@ def resolve(**flags: typing.Any) -> Settings:
     return Settings.resolve(flags, os.environ, Path("."))
 
 
-def locate(submission: str | None, **flags: typing.Any) -> "tuple[Settings, Place | None]":
-    """The settings, and where by them the submission runs; None: on this machine."""
+def locate(submission: str | None, **flags: typing.Any) -> "tuple[Settings, Place | None, Sent | None]":
+    """The settings, and where by them the submission runs: on a cluster, on Modal, else on this machine."""
+    from orchestrator.cloud.there import sent_of
     from orchestrator.place import place_of
 
     settings = resolve(**flags)
-    return settings, place_of(settings, submission)
+    if settings.source("address") != "--address" and (sent := sent_of(settings, submission)) is not None:
+        return settings, None, sent
+    return settings, place_of(settings, submission), None
 
 
 @app.command(epilog=EXIT_CODES)
@@ -162,6 +166,7 @@ def status(
     submission: options.Prefix = None,
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Live, until its process ends.")] = False,
     verbose: typing.Annotated[bool, typer.Option("-v", "--verbose", help="The story in sentences.")] = False,
+    on: options.OnThere = None,
     runs_dir: options.RunsDir = None,
     address: options.Address = None,
     state_dir: options.StateDir = None,
@@ -172,7 +177,11 @@ def status(
     """How a submission stands, a row a seed. One that was sent to a cluster is asked for there."""
 
     def command() -> int:
-        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        settings, place, sent = locate(submission, on=on, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if sent is not None:
+            from orchestrator.cloud.commands import status as status_on_modal
+
+            return status_on_modal(settings, sent, follow, verbose, json)
         if place is not None:
             from orchestrator.cluster.commands import status as status_there
 
@@ -191,6 +200,7 @@ def logs(
     attempt: typing.Annotated[int | None, typer.Option(help="Which attempt. Default: the last.")] = None,
     follow: typing.Annotated[bool, typer.Option("-f", "--follow", help="Go on until its process ends.")] = False,
     tail: typing.Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
+    on: options.OnThere = None,
     runs_dir: options.RunsDir = None,
     address: options.Address = None,
     state_dir: options.StateDir = None,
@@ -200,7 +210,11 @@ def logs(
     """What an attempt printed, while it runs and after."""
 
     def command() -> int:
-        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        settings, place, sent = locate(submission, on=on, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if sent is not None:
+            from orchestrator.cloud.commands import logs as logs_on_modal
+
+            return logs_on_modal(settings, sent, seed, attempt, follow, tail)
         if place is not None:
             from orchestrator.cluster.commands import logs as logs_there
 
@@ -216,6 +230,7 @@ def logs(
 def cancel(
     submission: options.Prefix = None,
     seeds: typing.Annotated[str | None, typer.Option(help="Only these seeds.")] = None,
+    on: options.OnThere = None,
     runs_dir: options.RunsDir = None,
     address: options.Address = None,
     state_dir: options.StateDir = None,
@@ -231,7 +246,11 @@ def cancel(
         from orchestrator.spec import parse_seeds
 
         chosen = None if seeds is None else parse_seeds(seeds)
-        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        settings, place, sent = locate(submission, on=on, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if sent is not None:
+            from orchestrator.cloud.commands import cancel as cancel_on_modal
+
+            return cancel_on_modal(settings, sent, chosen)
         if place is not None:
             from orchestrator.cluster.commands import cancel as cancel_there
 
@@ -246,6 +265,7 @@ def cancel(
 @app.command(epilog=EXIT_CODES)
 def fetch(
     submission: options.Prefix = None,
+    on: options.OnThere = None,
     runs_dir: options.RunsDir = None,
     address: options.Address = None,
     state_dir: options.StateDir = None,
@@ -259,11 +279,15 @@ def fetch(
     The runs folder may be a new one, on any machine that reaches the cluster. What runs there is not disturbed."""
 
     def command() -> int:
-        settings, place = locate(submission, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        settings, place, sent = locate(submission, on=on, runs_dir=runs_dir, address=address, state_dir=state_dir)
+        if sent is not None:
+            from orchestrator.cloud.commands import fetch as fetch_on_modal
+
+            return fetch_on_modal(settings, sent, json, quiet)
         if place is None:
             raise UsageError(
                 f"what {settings['runs_dir']} knows of it runs on this machine, where its attempts are; "
-                "--address names a cluster"
+                "--address names a cluster, --on modal Modal"
             )
         from orchestrator.cluster.commands import fetch as fetch_command
 

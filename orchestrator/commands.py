@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from golf_core.rundir import LOG
@@ -66,8 +67,15 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
 
 
 def logs(
-    runs_dir: Path, prefix: str | None, seed: int | None, number: int | None, follow: bool, tail: int | None
+    runs_dir: Path,
+    prefix: str | None,
+    seed: int | None,
+    number: int | None,
+    follow: bool,
+    tail: int | None,
+    goes_on: Callable[[], bool] | None = None,
 ) -> int:
+    """`goes_on`: whether it is still being written, where no process of this machine drives it."""
     with Ledger.open(runs_dir) as ledger:
         sid = chosen(ledger, prefix)
         runs = dict(runs_of(spec_of(runs_dir, sid)))
@@ -84,7 +92,8 @@ def logs(
             raise UsageError(f"--attempt {number}: there are {', '.join(map(str, folders))}")
         path = folders[number] / LOG
         offset = _write_from(path, 0 if tail is None else start_of_last(path, tail))
-        while follow and ledger.holder(lease_of_submission(sid)) is not None:
+        driven = goes_on or (lambda: ledger.holder(lease_of_submission(sid)) is not None)
+        while follow and driven():
             time.sleep(FOLLOW_SECONDS)
             offset = _write_from(path, offset)
         if follow:

@@ -18,6 +18,9 @@ Address = typing.Annotated[
     str | None,
     typer.Option(metavar="URL", help="A Ray cluster's job server, as in http://127.0.0.1:8265; auto on its head."),
 ]
+OnThere = typing.Annotated[
+    str | None, typer.Option("--on", help="modal: one that was sent there from another machine, or runs folder.")
+]
 Insecure = typing.Annotated[
     bool, typer.Option("--insecure", help="Talk to a job server without a token over a network that others see.")
 ]
@@ -35,7 +38,9 @@ Recipe = typing.Annotated[
     str | None,
     typer.Option(help="Recipe or grid: a name, or ./mine.py:function. Default: demo; with cuda legal_ttt."),
 ]
-On = typing.Annotated[str | None, typer.Option(help="process, or ray (local Ray). Default: ray.")]
+On = typing.Annotated[
+    str | None, typer.Option(help="process, ray (local, or a cluster by --address), or modal. Default: ray.")
+]
 Policy = typing.Annotated[
     str | None,
     typer.Option(help="A name, or a TOML file. Default: demo; with cuda exploration, on 8xH100 SXM record-2026-03."),

@@ -20,7 +20,7 @@ from orchestrator.ledger.rebuild import mend
 from orchestrator.ledger.store import Ledger, check_ownership
 from orchestrator.money.budget import check
 from orchestrator.money.rehearsal import write_rehearsed
-from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, terminal
+from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, spending_on, terminal
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, plan_lines
 from orchestrator.planning import PlannedSubmit, plan_submit
@@ -111,7 +111,7 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
         register(submission, planned.runs_dir, ledger)
         brought = planned.cloud is not None and planned.cloud.enter([submission], ledger)
         if brought or not plan.finished:
-            spending = Spending(plan.cost, settings["budget"], request.parallel)
+            spending = spending_on(submission, plan.cost, settings, request.parallel)
             opened = planned.open_backend(view.note)
             seen = leave_when_begun if request.detach else _stay
             drive_or_follow(submission, settings, request.retry_failed, ledger, view, spending, opened, seen)

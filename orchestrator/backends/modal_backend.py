@@ -26,6 +26,7 @@ from orchestrator.backends.in_place import check_in_place, read_log
 from orchestrator.backends.modal_client import Cloud
 from orchestrator.backends.modal_deploy import Apps
 from orchestrator.backends.modal_follow import Follower
+from orchestrator.cloud.cancels import is_cancelled
 from orchestrator.cloud.chains import Following
 from orchestrator.cloud.claims import call_once
 from orchestrator.cloud.options import AppOptions
@@ -35,6 +36,11 @@ from orchestrator.proc import Locked, is_locked
 
 CLOSE_SECONDS = 5.0
 CANCEL_LOOK_SECONDS = 10.0
+
+
+class Known(typing.NamedTuple):
+    submission_id: str
+    seed: int
 
 
 class ModalBackend:
@@ -47,24 +53,28 @@ class ModalBackend:
         cloud: Cloud,
         note: Callable[[str], None],
         *,
-        options_of: Callable[[Job], AppOptions],
+        options_of: Callable[[Job], AppOptions] | None = None,
+        known: Mapping[str, Known] | None = None,
         following: Mapping[str, Following] | None = None,
         max_gpus: int | None = None,
         restarts: int = 2,
     ) -> None:
-        """`options_of`: the app that takes an attempt; `following`: of each submission, what its containers start."""
+        """`options_of`: the app that takes an attempt; `known`: the runs that are driven, by the keys of their ids;
+        `following`: of each submission, what its containers start."""
         self.attempts = (runs_dir / ATTEMPTS).resolve()
-        self.cloud, self.apps, self.options_of = cloud, Apps(cloud, note), options_of
-        self.following, self.max_gpus, self.restarts = following or {}, max_gpus, restarts
+        self.cloud, self.apps, self.options_of = cloud, Apps(cloud, note), options_of or _begins_nothing
+        self.known, self.following = known or {}, following or {}
+        self.max_gpus, self.restarts = max_gpus, restarts
         self.followers: dict[str, Follower] = {}
         self.cancels: dict[str, str] = {}  # of each submission, as it was known when we began
-        self.looked: dict[str, float] = {}
+        self.now: dict[str, tuple[float, str]] = {}  # likewise as it is known now, and since when
+        for submission_id in {one.submission_id for one in self.known.values()}:
+            self._cancels(submission_id)
 
     def hold(self, job: Job) -> str | None:
-        if job.folder.is_dir():
-            self._check_cancels(str(read_json(job.folder / RUN)["submission_id"]))
-        for submission_id in self.following:
-            self._check_cancels(submission_id)
+        run = self.known.get(job.attempt_id.rpartition("-a")[0])
+        if run is not None and is_cancelled(run.seed, *self._cancels(run.submission_id)):
+            raise Refused("cancelled from another terminal; the same submit goes on")
         if self.max_gpus is None or not job.gpus:
             return None
         if job.gpus > self.max_gpus:
@@ -74,15 +84,13 @@ class ModalBackend:
             return f"waits: {used} of {self.max_gpus} GPUs (max_gpus) are in use"
         return None
 
-    def _check_cancels(self, submission_id: str) -> None:
-        """Raises Refused where another machine has cancelled since we began."""
-        now = time.monotonic()
-        if submission_id in self.looked and now - self.looked[submission_id] < CANCEL_LOOK_SECONDS:
-            return
-        told = self.cloud.claimed(cancels_of(submission_id)) or ""
-        self.looked[submission_id] = now
-        if self.cancels.setdefault(submission_id, told) != told:
-            raise Refused("cancelled from another machine; the same submit goes on")
+    def _cancels(self, submission_id: str) -> tuple[str, str]:
+        """What was known of cancels when we began, and what is known now."""
+        looked, told = self.now.get(submission_id, (float("-inf"), ""))
+        if time.monotonic() - looked > CANCEL_LOOK_SECONDS:
+            told = self.cloud.claimed(cancels_of(submission_id)) or ""
+            self.now[submission_id] = (time.monotonic(), told)
+        return self.cancels.setdefault(submission_id, told), told
 
     def _gpus_in_use(self) -> int:
         """Of attempts that we follow, or that other processes of this runs folder do."""
@@ -109,6 +117,7 @@ class ModalBackend:
                 "stage": job.stage,
                 "gpus": job.gpus,
                 "call": "",
+                "run": run["run_id"],
             }
             write_json(job.folder / NODE, handle)  # before there is anything to be found by it
             return self._give(order, handle)
@@ -119,8 +128,7 @@ class ModalBackend:
 
     def _order(self, job: Job, run: Mapping[str, typing.Any], execution: int) -> Order:
         submission_id, name = str(run["submission_id"]), self.apps.have(self.options_of(job))
-        if submission_id not in self.cancels:
-            self._check_cancels(submission_id)
+        before, _ = self._cancels(submission_id)
         following = self.following.get(submission_id, Following())
         first = int(run["attempt"]) == 1 and job.stage != "evaluate"
         return Order(
@@ -130,7 +138,7 @@ class ModalBackend:
             stage=job.stage if job.stage == "evaluate" else first_stage(job.folder),
             execution=execution,
             restarts=self.restarts,
-            cancels=self.cancels[submission_id],
+            cancels=before,
             canary=following.canary,
             chains=following.after(str(run["run_id"])) if first else (),
         )
@@ -189,7 +197,10 @@ class ModalBackend:
         name = handle.get("attempt_id")
         if handle.get("backend") != self.name or name not in self.followers:
             raise JobLost(f"{handle} is no handle of this process's calls on Modal")
-        return self.followers[name].state
+        follower = self.followers[name]
+        if follower.state.cls == "cancelled" and not follower.cancelled:
+            self.now.clear()  # somebody else did that: look, before another one is begun
+        return follower.state
 
     def logs(self, handle: Handle, since: int) -> bytes:
         return read_log(self.attempts, handle, since)
@@ -211,3 +222,7 @@ class ModalBackend:
             if follower.is_alive():
                 follower.join(CLOSE_SECONDS)
         self.followers.clear()
+
+
+def _begins_nothing(job: Job) -> AppOptions:
+    raise SubmitError(f"{job.attempt_id} was never given to Modal, and this command only looks; the same submit does")

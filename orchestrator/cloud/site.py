@@ -16,10 +16,13 @@ from golf_core.recipes import Grid, Recipe
 from golf_core.rundir import RESULT, SEAL, TRAIN_SEAL, VOID
 from orchestrator.attempts import ATTEMPTS, FOLDER, Attempt, counted, inspect_all, key_of
 from orchestrator.backends.base import Backend, BackendError, Job
+from orchestrator.checkout import ROOT
+from orchestrator.cloud.access import read_access
 from orchestrator.cloud.chains import Following
-from orchestrator.cloud.gpus import CloudGpus, cloud_gpus, of_driver_name
-from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions, timeout_of
-from orchestrator.cloud.there import lay_down, mark_sent, publish
+from orchestrator.cloud.gpus import CloudGpus, cloud_gpus
+from orchestrator.cloud.image import read_packages
+from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions, options_of
+from orchestrator.cloud.there import lay_down, mark_sent, publish, publish_grid
 from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, EmbeddedThere
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import read_request
@@ -54,6 +57,7 @@ def open_cloud(settings: Settings) -> "Cloud":
     """The account. Raises CommandError where it cannot be reached."""
     if settings["modal_environment"] is not None:
         os.environ[ENVIRONMENT] = settings["modal_environment"]  # before the client is imported: it reads it then
+    read_access(os.environ, Path.home())  # the client cannot even be imported with a broken configuration
     from orchestrator.backends.modal_client import Cloud
 
     with asking():
@@ -63,7 +67,7 @@ def open_cloud(settings: Settings) -> "Cloud":
 class ModalSite:
     def __init__(self, settings: Settings, runs_dir: Path) -> None:
         self.runs_dir = runs_dir
-        self.packages: tuple[str, ...] = ()
+        self.packages = read_packages(settings["modal_packages"], settings.source("modal_packages"), ROOT)
         self.secret = settings["modal_secret"]
         self.cloud = open_cloud(settings)
         self.volume = DataVolume(self.cloud)
@@ -119,9 +123,7 @@ class ModalSite:
         return cloud_gpus(request, f"{settings.source('gpus')}={settings['gpus']}")
 
     def options(self, target: Target, attempt_s: float) -> AppOptions:
-        """Of the app that takes an attempt. Raises UsageError for a call that Modal gives no time for."""
-        gpu = None if target.gpu is None else of_driver_name(target.gpu, target.gpus).asked
-        return AppOptions(gpu=gpu, timeout_s=timeout_of(attempt_s), packages=self.packages, secret=self.secret)
+        return options_of(target, attempt_s, self.packages, self.secret)
 
     # The data
 
@@ -206,18 +208,21 @@ class ModalSite:
 
     # Running
 
-    def enter(self, submissions: Sequence[Submission], ledger: Ledger) -> list[str]:
-        """Let every machine with the account find them; lay down here what is there already: its attempts."""
+    def enter(self, submissions: Sequence[Submission], ledger: Ledger, grid: str | None = None) -> bool:
+        """Let every machine with the account find them; lay down here the attempts that are there already: whether
+        there were any."""
         with asking():
+            if grid is not None:
+                publish_grid(grid, [one.submission_id for one in submissions], self.cloud)
             for submission in submissions:
                 mark_sent(ledger, submission.submission_id, self.cloud.access.environment)
                 publish(submission, self.runs_dir, self.cloud)
-            return lay_down(submissions, self.cloud, ledger)
+            return bool(lay_down(submissions, self.cloud, ledger))
 
     def backend(
         self, plans: Sequence[Plan], settings: Settings, parallel: bool, note: Callable[[str], None]
     ) -> Backend:
-        from orchestrator.backends.modal_backend import ModalBackend
+        from orchestrator.backends.modal_backend import Known, ModalBackend
 
         everything = [plan.submission for plan in plans]
         everything += [
@@ -234,6 +239,7 @@ class ModalSite:
             self.cloud,
             note,
             options_of=options_of,
+            known={key_of(run.run_id): Known(one.submission_id, run.seed) for one in everything for run in one.runs},
             following={plan.submission.submission_id: self._following(plan, settings, parallel) for plan in plans},
             max_gpus=settings["max_gpus"],
             restarts=(settings["max_attempts"] or MOST_ATTEMPTS) - 1,

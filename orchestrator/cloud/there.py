@@ -1,25 +1,53 @@
 """A submission in the volume of runs: put there once, so that any machine with the account finds it by its id; and its
 attempts brought from there."""
 
+import contextlib
 import json
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from golf_core.rundir import BUNDLE, RUN, write_bytes, write_json
 from orchestrator.attempts import ATTEMPTS, FOLDER, NODE, key_of, now_utc
+from orchestrator.backends import MODAL
+from orchestrator.case import lease_of_submission
 from orchestrator.drive import READABLE
 from orchestrator.errors import UsageError
-from orchestrator.ledger.store import Ledger
+from orchestrator.ledger.store import FILE, Ledger
 from orchestrator.money.budget import STARTING
-from orchestrator.registered import SPEC
+from orchestrator.registered import SPEC, grids, meant
+from orchestrator.settings import Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id, unique_prefix
 
 if typing.TYPE_CHECKING:
     from orchestrator.backends.modal_client import Cloud
 
-SUBMISSIONS = "submissions"
+SUBMISSIONS, GRIDS = "submissions", "grids"  # folders
 SENT = "sent_to_modal"  # event: whoever asks here about it is to ask there, too
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is meant by a command, and went to Modal. `name`: of a grid, or the beginning of an id; None: the latest."""
+
+    name: str | None
+    submission_ids: tuple[str, ...] = ()
+    here: bool = False  # this runs folder knows it
+    driven: bool = False  # by a process of this machine
+
+
+def sent_of(settings: Settings, name: str | None) -> Sent | None:
+    """None where it is not on Modal: `--on modal` says so, or the ledger knows that it was sent there."""
+    runs_dir = Path(settings["runs_dir"])
+    if (runs_dir / FILE).exists():
+        with Ledger.open(runs_dir) as ledger, contextlib.suppress(UsageError):
+            ids = meant(ledger, name)
+            if all(was_sent(ledger, sid) for sid in ids):
+                driven = any(ledger.holder(lease_of_submission(sid)) is not None for sid in ids)
+                return Sent(name if name in grids(ledger) else ids[0], tuple(ids), True, driven)
+    asked = settings.source("on") == "--on" and settings["on"] == MODAL
+    return Sent(name) if asked else None
 
 
 def publish(submission: Submission, runs_dir: Path, cloud: "Cloud") -> None:
@@ -41,14 +69,26 @@ def was_sent(ledger: Ledger, submission_id: str) -> bool:
     return bool(ledger.events(submission_id=submission_id, kind=SENT))
 
 
-def published(cloud: "Cloud", prefix: str | None) -> Submission:
-    """The submission of that id, or the only one. Raises UsageError with what there is."""
+def publish_grid(name: str, submission_ids: Sequence[str], cloud: "Cloud") -> None:
+    """The latest of that name."""
+    cloud.put({f"{GRIDS}/{name}.json": json.dumps([sid[:SUBMISSION_DIGITS] for sid in submission_ids]).encode()})
+
+
+def published(cloud: "Cloud", name: str | None) -> list[Submission]:
+    """The submission of that id, or the only one; of a grid's name all of its variants. Raises UsageError with what
+    there is."""
     there = cloud.folders(SUBMISSIONS)
     if not there:
         raise UsageError("no submission was ever sent to this Modal account; `submit --on modal` sends one")
-    if prefix is None and len(there) > 1:
+    if name is None and len(there) > 1:
         raise UsageError(f"name one of the submissions on Modal: {', '.join(there)}")
-    short = unique_prefix((prefix or there[0])[:SUBMISSION_DIGITS], there)
+    if name is not None and f"{name}.json" in cloud.listing(GRIDS):
+        variants = json.loads(cloud.read(f"{GRIDS}/{name}.json") or b"[]")
+        return [_published(short, cloud) for short in variants if short in there]
+    return [_published(unique_prefix((name or there[0])[:SUBMISSION_DIGITS], there), cloud)]
+
+
+def _published(short: str, cloud: "Cloud") -> Submission:
     spec, bundle = (cloud.read(f"{SUBMISSIONS}/{short}/{name}") for name in (SPEC, BUNDLE))
     if spec is None or bundle is None:
         raise UsageError(f"submission {short} is not whole on Modal; the same submit from where it was made mends that")
@@ -87,6 +127,7 @@ def _lay_down(name: str, submission: Submission, cloud: "Cloud", runs_dir: Path)
         "stage": "train",
         "gpus": submission.target.gpus,
         "call": str(node["call"]),
+        "run": str(run["run_id"]),
     }
     parent = runs_dir / ATTEMPTS
     scratch = parent / f".{name}.there.tmp"
@@ -100,7 +141,7 @@ def _lay_down(name: str, submission: Submission, cloud: "Cloud", runs_dir: Path)
 
 def _account(ledger: Ledger, submission: Submission, run_id: str, name: str) -> None:
     """A container began it for us: it is paid for under what was reserved."""
-    if not ledger.events(run_id=run_id, kind=STARTING):
+    if not any(event.attempt_id == name for event in ledger.events(run_id=run_id, kind=STARTING)):
         sid = submission.submission_id
         data = {"stage": "train", "by": "Modal", "at": now_utc()}
         ledger.append(STARTING, submission_id=sid, run_id=run_id, attempt_id=name, data=data)

@@ -160,7 +160,7 @@ class Follower:
             elif frame["type"] == "event" and self.ledger is not None:
                 self.ledger.replicate(str(frame["origin"]), [event_from_dict(frame)])
             elif frame["type"] == "rows":
-                self._show(
+                self.show(
                     str(frame["submission_id"]), str(frame["name"]), [Row.from_dict(row) for row in frame["rows"]]
                 )
             elif frame["type"] in ("end", "error"):
@@ -168,7 +168,7 @@ class Follower:
         except (KeyError, TypeError, ValueError) as error:
             raise BackendFailure(f"the head told something that cannot be read: {error!r}") from None
 
-    def _show(self, submission_id: str, name: str, rows: Sequence[Row]) -> None:
+    def show(self, submission_id: str, name: str, rows: Sequence[Row]) -> None:
         """Of one submission all that moves; of many, side by side, a line where a run's state changes."""
         self.rows[submission_id] = rows
         if not self.several:

@@ -10,7 +10,7 @@ from orchestrator.grids.status import GridOverview
 from orchestrator.grids.tables import Tables
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.money.admission import Admission
-from orchestrator.money.spending import Spending
+from orchestrator.money.spending import spending_on
 from orchestrator.other_seeds import Asked
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Plan
@@ -27,7 +27,7 @@ class _Variant:
         submission = plan.submission
         self.sid, self.name = submission.submission_id, submission.recipe
         self.runs = [(run.seed, run.run_id) for run in submission.runs]
-        self.spending = Spending(plan.cost, settings["budget"], request.parallel)
+        self.spending = spending_on(submission, plan.cost, settings, request.parallel)
         self.settings, self.ledger, self.retry_failed = settings, ledger, request.retry_failed
         self.admission: Admission | None = None
 
@@ -68,8 +68,9 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
     for plan in plans:
         register(plan.submission, runs_dir, ledger, asked)
     write_grid(ledger, name, [plan.submission.submission_id for plan in plans])
+    brought = planned.cloud is not None and planned.cloud.enter([plan.submission for plan in plans], ledger, name)
     slots = slots_of(plans[0].submission.target, settings["on"])
-    left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if not plan.finished]
+    left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if brought or not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
     view = FleetView(runs_dir, sum(len(one.runs) for one in left))
 
@@ -80,7 +81,7 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
     with Tables(runs_dir, planned.quiet) as tables:
         try:
             for plan in plans:
-                if plan.finished:
+                if plan.finished and not brought:
                     tables.make(plan.submission.submission_id)
             if left:
                 members = [one.member() for one in left]

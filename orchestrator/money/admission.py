@@ -5,6 +5,7 @@ ledger. A controller that was started again reads there how things stand.
 """
 
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -116,12 +117,14 @@ class Purse:
 
 
 def worker_seconds(folder: Path) -> float | None:
-    """That the worker of an attempt took, as it told at its end; None where it could not."""
-    try:
-        seconds = read_json(folder / RESULT).get("worker_seconds")
-    except RunDirError:
-        return None
-    return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else None
+    """That an attempt is paid for: its container's life, where it had one of its own, else what its worker took, as it
+    told at its end; None where nobody could tell."""
+    for file, name in ((NODE, "seconds"), (RESULT, "worker_seconds")):
+        with contextlib.suppress(RunDirError):
+            seconds = read_json(folder / file).get(name)
+            if isinstance(seconds, int | float) and 0 <= seconds < math.inf:
+                return float(seconds)
+    return None
 
 
 class Admission:

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.attempts import Attempt, counted
 from orchestrator.backends import MODAL
 from orchestrator.case import lease_of_submission
+from orchestrator.cloud.options import options_of
 from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.hardware.request import is_planned
 from orchestrator.ledger.store import FILE, Event, Lease, Ledger
@@ -32,7 +33,7 @@ from orchestrator.money.budget import (
     reserve_terms,
 )
 from orchestrator.money.cost import ATTEMPTS, Cost, expected_seconds, usd
-from orchestrator.money.prices import price_of
+from orchestrator.money.prices import Price, price_of, price_of_container
 from orchestrator.settings import Settings
 from orchestrator.spec import Submission
 
@@ -44,13 +45,7 @@ def is_rented(settings: Settings) -> bool:
 
 def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, Sequence[Attempt]]) -> Cost:
     """What is left of a submission may cost. `attempts` holds what is there of each run id."""
-    price = price_of(
-        submission.target,
-        given=settings["price"],
-        place=settings.source("price"),
-        provider=settings["provider"],
-        rented=is_rented(settings),
-    )
+    price, attempt_s = price_and_deadline(submission, settings)
     there = [list(attempts.get(run.run_id, ())) for run in submission.runs]
     done = [one for one in map(counted, there) if one is not None]
     left = [found for found in there if counted(found) is None]
@@ -59,11 +54,31 @@ def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, S
     return Cost(
         price=price,
         seconds=expected_seconds(submission, took),
-        attempt_s=limits_of(submission, settings).attempt_s,
+        attempt_s=attempt_s,
         attempts=settings["max_attempts"] or ATTEMPTS,
         whole=len(left) - sealed,
         evaluations=sealed,
     )
+
+
+def price_and_deadline(submission: Submission, settings: Settings) -> tuple[Price, float]:
+    """What an hour of an attempt costs, and the seconds that it may be paid for at most."""
+    target, attempt_s = submission.target, limits_of(submission, settings).attempt_s
+    given, place, provider = settings["price"], settings.source("price"), settings["provider"]
+    if settings["on"] != MODAL:
+        rented = is_rented(settings)
+        return price_of(target, given=given, place=place, provider=provider, rented=rented), attempt_s
+    app = options_of(target, attempt_s)
+    price = price_of_container(
+        target.gpu,
+        target.gpus,
+        app.cores,
+        app.memory_mib / 1024,
+        provider=provider or MODAL,
+        given=given,
+        place=place,
+    )
+    return price, app.timeout_s
 
 
 def _trained(attempt: Attempt) -> bool:
@@ -87,6 +102,12 @@ class Spending:
         """Reserve, or raise BudgetRefused."""
         terms = reserve(ledger, lease, submission.submission_id, self.cost, self.budget)
         return make_admission(submission, terms, self.canary, ledger, lease)
+
+
+def spending_on(submission: Submission, cost: Cost, settings: Settings, parallel: bool) -> Spending:
+    """Nothing goes first where all of it costs cents: without GPUs on Modal."""
+    cheap = settings["on"] == MODAL and not submission.target.gpus
+    return Spending(cost, settings["budget"], parallel or cheap)
 
 
 def make_admission(
