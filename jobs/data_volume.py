@@ -16,13 +16,14 @@ import modal
 from orchestrator.backends.modal_app import data_volume, make_image
 from orchestrator.checkout import ROOT, own_environment
 from orchestrator.cloud.data import make_checked
-from orchestrator.cloud.options import DATA_MOUNT, AppOptions
+from orchestrator.cloud.options import DATA_MOUNT, DATA_VOLUME, AppOptions
 from orchestrator.cluster.node_data import DataUnfit
 from orchestrator.errors import FAILED, OK
 
 APP = "parameter-golf-data"
 TIMEOUT_S = 6 * 3600
 CORES, MEMORY_MIB = 4.0, 8192
+AT_HOME, ON_MODAL = f"--into {DATA_MOUNT}", "--on modal"  # of a command that mends, here and as people type it
 COMMIT_SECONDS = 60.0  # between two looks at what came: an interrupted fill goes on from the last
 
 OPTIONS = AppOptions.from_environment(os.environ)
@@ -54,7 +55,8 @@ def fill(flags: list[str] | None, name: str | None, endpoint: str | None) -> dic
         print(f"reading all of {name}", file=sys.stderr, flush=True)
         make_checked(Path(DATA_MOUNT, "datasets", str(name)))
     except DataUnfit as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {str(error).replace(AT_HOME, ON_MODAL)}", file=sys.stderr, flush=True)
+        print(f"`modal volume rm {DATA_VOLUME} PATH` removes a file from there", file=sys.stderr, flush=True)
         return {"code": FAILED, "name": name}
     finally:
         volume.commit()
@@ -66,8 +68,12 @@ def _fetch(flags: list[str], volume: modal.Volume) -> tuple[int, str | None]:
     command = [sys.executable, "-m", "jobs.prepare_data", *flags, "--into", DATA_MOUNT, "--json"]
     with subprocess.Popen(command, cwd=ROOT, env=own_environment(), stdout=subprocess.PIPE, text=True) as process:
         out = None
-        while out is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                out, _ = process.communicate(timeout=COMMIT_SECONDS)
-            volume.commit()
+        try:
+            while out is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    out, _ = process.communicate(timeout=COMMIT_SECONDS)
+                volume.commit()
+        except BaseException:  # a cancel arrives as one
+            process.terminate()
+            raise
     return process.returncode, PurePosixPath(json.loads(out)["data"]).name if process.returncode == OK else None

@@ -58,7 +58,11 @@ Gpus = typing.Annotated[
 ]
 Budget = typing.Annotated[float | None, typer.Option(help="USD that this may cost; needed where it takes GPUs.")]
 Tolerance = typing.Annotated[
-    float, typer.Option(help="BPB by which a stage may differ on GPUs; on a CPU every digit counts.")
+    float | None,
+    typer.Option(
+        min=0.0,
+        help=f"BPB by which a stage may differ. Default: {BPB_TOLERANCE:g}; nothing where both are of a CPU.",
+    ),
 ]
 
 
@@ -73,7 +77,7 @@ def evaluate(
     attempt: Attempt = None,
     artifact: ArtifactPath = None,
     gpus: Gpus = None,
-    tolerance: Tolerance = BPB_TOLERANCE,
+    tolerance: Tolerance = None,
     budget: Budget = None,
     price: options.Price = None,
     modal_packages: options.ModalPackages = None,
@@ -102,7 +106,8 @@ def evaluate(
         opts = options_of(target, asked, settings)
         check_budget(target, opts, settings, budget)
         told = in_container(opts, name, other, change)
-        return show(name, told, None if target["device"] == "cpu" else tolerance, other, json)
+        exact = target["device"] == "cpu" and not change
+        return show(name, told, tolerance if tolerance is not None or exact else BPB_TOLERANCE, other, json)
 
     run(debug, work)
 
@@ -124,6 +129,8 @@ def find(cloud: "Cloud", attempt: str | None, artifact: str | None) -> tuple[str
         raise UsageError(f"--attempt {attempt}: {what} of the attempts on the volume {RUNS_VOLUME}; there are {known}")
     if SEAL not in cloud.listing(f"{ATTEMPTS}/{found[0]}"):
         raise UsageError(f"{found[0]} is not sealed: it failed, or still runs; only sealed evidence is scored again")
+    if artifact is not None and place.rpartition("/")[2] not in cloud.listing(place.rpartition("/")[0]):
+        raise UsageError(f"--artifact {artifact}: there is no such file on the volume {RUNS_VOLUME}")
     own = artifact is None or place == f"{ATTEMPTS}/{found[0]}/artifact.bin"
     return found[0], None if own else place
 
@@ -230,6 +237,8 @@ def show(name: str, told: Mapping[str, typing.Any], tolerance: float | None, oth
     verdict = f"the same scores, {how}" if same else f"NOT the same scores ({how} was asked)"
     what = f"{other} by the bundle of {name}" if other else name
     print(f"{what}: {verdict}; kept in {place}", file=sys.stderr)
+    if not same and tolerance is None:
+        print("note: another kind of processor may give other last digits; --tolerance allows them", file=sys.stderr)
     return OK if same else GATE
 
 

@@ -163,7 +163,8 @@ class ModalData:
 
 def open_data(secret: str | None, as_json: bool) -> ModalData:
     """Raises CommandError where there is no token, or no server."""
-    return ModalData(DataVolume(open_cloud(resolve())), secret, as_json)
+    settings = resolve()
+    return ModalData(DataVolume(open_cloud(settings)), secret or settings["modal_secret"], as_json)
 
 
 def _is_asked(checked: Checked, request: FetchRequest) -> bool:

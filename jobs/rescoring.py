@@ -4,7 +4,6 @@ Imported once the command knows what the attempt ran on (jobs/on_modal.py), and 
 """
 
 import os
-import traceback
 import typing
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,7 +29,6 @@ def evaluate(attempt: str, artifact: str | None, target: Mapping[str, typing.Any
     try:
         return rescore(Path(RUNS_MOUNT), attempt, artifact, target, SCRATCH, now)
     except (RescoreError, DataUnfit, RunDirError, OSError) as error:
-        traceback.print_exc()
         return {"error": str(error)}
     finally:
         runs_volume().commit()

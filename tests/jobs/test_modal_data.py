@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from golf_core.data.embedded import embedded_data
 from golf_core.data.manifest import DATA_MANIFEST, read_manifest
 from golf_core.rundir import read_json, write_json
 from jobs.modal_data import files_to_send
+from jobs.prepare_data import app
 from orchestrator.cloud.data import CHECKED, make_checked, sha256_of
 from orchestrator.errors import UsageError
 from tests.jobs.test_fetch import NAME
@@ -85,23 +87,30 @@ def test_modal_run_fills_the_volume_from_the_hub(plane, hub):
     assert said["shards"] == {"train": 2, "val": 1} and len(plane.containers()) == started
 
 
+def test_what_is_not_there_starts_nothing(plane):
+    """2, what there is instead, and no container."""
+    started = len(plane.containers())
+    assert "has no data never" in prepare(plane, "--check", "never", code=2).stderr
+    assert "must be a data folder with a manifest.json" in prepare(plane, "--upload", "/nowhere", code=2).stderr
+    assert len(plane.containers()) == started
+
+
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["--into", "here"], "--into is of this machine"),
-        (["--upload", "/nowhere"], "must be a data folder with a manifest.json"),
-        (["--upload", "/nowhere", "--variant", "sp1024"], "leave it out, or --upload"),
-        (["--check", "never"], "has no data never"),
-        (["--check", "../x"], "written NAME or /data/datasets/NAME"),
-        (["--status", "--check", "a"], "give one of them"),
+        (["--on", "modal", "--into", "here"], "--into is of this machine"),
+        (["--on", "modal", "--upload", "/nowhere", "--variant", "sp1024"], "leave it out, or --upload"),
+        (["--on", "modal", "--status", "--check", "a"], "give one of them"),
+        (["--upload", "/nowhere"], "--upload is for Modal's data volume: say --on modal"),
+        (["--on", "ray"], "--on ray is for shards made from documents"),
+        (["--on", "modal", "--vocab", "512"], "--vocab is for shards made from documents"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_usage_starts_nothing(plane, arguments, told):
-    """2, a line, and no container."""
-    started = len(plane.containers())
-    done = prepare(plane, *arguments, code=2)
-    assert told in done.stderr and done.stdout == "" and len(plane.containers()) == started
+def test_bad_usage_asks_nobody(arguments, told):
+    """2 and a line, before Modal is."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and told in done.stderr and done.stdout == ""
 
 
 def test_without_a_token_nothing_is_tried(tmp_path):

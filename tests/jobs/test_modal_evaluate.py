@@ -11,10 +11,13 @@ import pytest
 
 from golf_core.data.embedded import embedded_data
 from golf_core.rundir import ARTIFACT, LOG, RUN, SCORES, SEAL, read_json, write_json, write_seal
+from jobs.evaluate import check_budget, find, target_of
 from orchestrator.attempts import ATTEMPTS, NODE, create
 from orchestrator.cloud.data import make_checked
-from orchestrator.cloud.options import DATA_VOLUME, RUNS_VOLUME
+from orchestrator.cloud.options import DATA_VOLUME, RUNS_VOLUME, AppOptions
 from orchestrator.cloud.rescore import BPB_TOLERANCE, RescoreError, compare, inside, lay_down
+from orchestrator.errors import BudgetRefused, UsageError
+from orchestrator.settings import Settings
 from orchestrator.spec import Data
 from orchestrator.worker.attempt import run_attempt
 from tests.orchestrator.toy import limits, submission
@@ -102,20 +105,64 @@ def test_another_score_than_the_sealed_one_is_told(plane, trained):
     assert said["score_ledger_equal"] and "NOT the same scores" in done.stderr
 
 
-def test_what_cannot_be_scored_again_starts_nothing(plane, trained):
-    """Not sealed, not there, GPUs without a budget or above it: refused by what the volume lists."""
-    started = len(plane.containers())
-    unsealed = plane.volume(RUNS_VOLUME) / ATTEMPTS / f"{trained[0].name[:-1]}3"
-    shutil.copytree(trained[0], unsealed)
-    (unsealed / SEAL).unlink()
-    direct = ["jobs/evaluate.py"]
-    assert "is not sealed" in score(plane, "--attempt", unsealed.name, code=2, command=direct).stderr
-    told = score(plane, "--artifact", f"{ATTEMPTS}/nobody-a1/{ARTIFACT}", code=2, command=direct).stderr
-    assert "is none of the attempts" in told and trained[0].name in told
-    asked = ["--attempt", trained[0].name, "--gpus", "H100:8"]
-    assert "--budget USD says that it may" in score(plane, *asked, code=2, command=direct).stderr
-    assert "does not cover it" in score(plane, *asked, "--budget", "0.01", code=6, command=direct).stderr
-    assert len(plane.containers()) == started
+class Volume:
+    """Looks into a folder as the client looks into the volume of runs."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def listing(self, path):
+        return {file.name: (0, 0) for file in (self.root / path).glob("*") if file.is_file()}
+
+    def folders(self, path):
+        return sorted(file.name for file in (self.root / path).glob("*") if file.is_dir())
+
+
+def test_what_is_scored_is_found_by_what_the_volume_lists(trained, tmp_path):
+    """By id, by what an id begins with, by the path of an artifact; refused where it is not there, or not sealed."""
+    name = trained[0].name
+    shutil.copytree(trained[0], tmp_path / ATTEMPTS / name)
+    shutil.copytree(trained[0], tmp_path / ATTEMPTS / f"{name[:-1]}3")
+    (tmp_path / ATTEMPTS / f"{name[:-1]}3" / SEAL).unlink()
+    (tmp_path / "other.bin").touch()
+    there, own = Volume(tmp_path), f"{ATTEMPTS}/{name}/{ARTIFACT}"
+    assert find(there, name, None) == find(there, None, f"/runs/{own}") == find(there, name, own) == (name, None)
+    assert find(there, name, "/runs/other.bin") == (name, "other.bin")
+    for attempt, artifact, told in (
+        (name[:8], None, f"is several of the attempts.*{name}"),
+        ("ffff", None, f"is none of the attempts.*{name}"),
+        (f"{name[:-1]}3", None, "is not sealed"),
+        (name, "another.bin", "no such file"),
+        (None, "other.bin", "--attempt ID names what is scored"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            find(there, attempt, artifact)
+
+
+def test_gpus_are_paid_for_under_a_budget():
+    """Refused without one (2), or where the worst case is above it (6); a CPU needs none."""
+    settings = Settings.resolve({}, {}, Path("/nowhere"))
+    eight = {"device": "cuda", "gpu": "NVIDIA H100 80GB HBM3", "gpus": 8}
+    check_budget(eight, AppOptions(), settings, 100.0)
+    check_budget({"device": "cpu"}, AppOptions(gpu=None), settings, None)
+    with pytest.raises(UsageError, match="--budget USD says that it may"):
+        check_budget(eight, AppOptions(), settings, None)
+    with pytest.raises(BudgetRefused, match="--budget 20 does not cover it"):
+        check_budget(eight, AppOptions(), settings, 20.0)
+
+
+def test_another_machine_than_the_attempts():
+    """What differs is told; what cannot be had on Modal is refused."""
+    target = {"device": "cpu", "gpu": None, "gpus": 0, "processes": 1, "dtype": "fp32", "launcher": "torchrun"}
+    two = Settings.resolve({"gpus": "H100:2"}, {}, Path("/nowhere"))
+    found, change = target_of({"target": target}, two)
+    assert change == {"device": "cuda", "gpu": "NVIDIA H100 80GB HBM3", "gpus": 2, "processes": 2}
+    assert found == target | change and target_of({"target": target}, None) == (target, {})
+    assert target_of({"target": found}, Settings.resolve({"gpus": "0"}, {}, Path("/nowhere")))[0] == target
+    with pytest.raises(UsageError, match="Modal has no GPU 'RTX'"):
+        target_of({"target": target}, Settings.resolve({"gpus": "RTX:1"}, {}, Path("/nowhere")))
+    with pytest.raises(UsageError, match="none of ours"):
+        target_of({}, None)
 
 
 def test_an_attempt_that_differs_from_its_seal_is_refused(trained, tmp_path):

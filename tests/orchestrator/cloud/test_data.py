@@ -155,13 +155,19 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
-def test_a_hostile_checked_json_is_refused(made, root, tmp_path, runs, lie):
-    """By a plan with the mend; a container reads all content instead."""
-    path, run = root / "datasets" / NAME / CHECKED, run_of(root)
-    told = read_json(path)
+def test_a_hostile_checked_json_is_refused(made, lie):
+    """In words that say what it is not."""
+    told = read_json(made / "datasets" / NAME / CHECKED)
     lie(told)
     with pytest.raises(CheckedError, match="does not tell of a checked data folder"):
         Checked.from_dict(told)
+
+
+def test_a_damaged_checked_json_costs_a_reading(root, tmp_path, runs):
+    """A plan refuses it with the mend; a container reads all content instead."""
+    path, run = root / "datasets" / NAME / CHECKED, run_of(root)
+    told = read_json(path)
+    LIES["another shard's hash"](told)
     write_json(path, told)
     with pytest.raises(UsageError, match="--check sotu"):
         planned(root)
