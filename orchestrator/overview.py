@@ -227,7 +227,7 @@ def story(ledger: Ledger, submission_id: str, seeds: typing.Mapping[str, int]) -
             "attempt_counted": f"attempt {number} is counted",
             "cancel_requested": f"cancel was asked for seeds {', '.join(map(str, data.get('seeds', [])))}",
             "submission_interrupted": _interruption(data.get("seeds")),
-            "submission_detached": "the controller ended; what runs on the cluster goes on without it",
+            "submission_detached": "the controller ended; what runs there goes on without it",
             "submission_ended": "the controller ended",
         }.get(event.kind) or money_sentence(event.kind, data)
         if sentence is not None:

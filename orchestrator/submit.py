@@ -20,7 +20,7 @@ from orchestrator.ledger.rebuild import mend
 from orchestrator.ledger.store import Ledger, check_ownership
 from orchestrator.money.budget import check
 from orchestrator.money.rehearsal import write_rehearsed
-from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, spending_on, terminal
+from orchestrator.money.spending import Spending, account_of, budget_rows, confirm, settle, spending_on, terminal
 from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, plan_lines
 from orchestrator.planning import PlannedSubmit, plan_submit
@@ -115,6 +115,8 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
             opened = planned.open_backend(view.note)
             seen = leave_when_begun if request.detach else _stay
             drive_or_follow(submission, settings, request.retry_failed, ledger, view, spending, opened, seen)
+        if planned.cloud is not None:
+            settle([submission], ledger)
     except KeyboardInterrupt as error:
         view.close()
         print(_left(planned, submission.submission_id[:SUBMISSION_DIGITS]), file=sys.stderr)

@@ -137,7 +137,8 @@ class Cloud:
             except NotFoundError:
                 return CallState(True, cls="worker_lost", message=f"Modal knows no call {call}")
             except (RemoteError, InputCancellation) as error:
-                cancelled = isinstance(error, InputCancellation) or "cancel" in str(error).lower()
+                said = str(error).lower()  # of a call that was cancelled the client says nothing
+                cancelled = isinstance(error, InputCancellation) or not said or "cancel" in said
                 return CallState(True, cls="cancelled" if cancelled else "worker_lost", message=_words(error))
             except (InternalFailure, ExecutionError) as error:
                 return CallState(True, cls="worker_lost", message=_words(error))

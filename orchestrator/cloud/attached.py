@@ -14,6 +14,7 @@ from orchestrator.cloud.there import Sent, lay_down, mark_sent, published
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure
 from orchestrator.ledger.store import Ledger
+from orchestrator.money.spending import settle
 from orchestrator.registered import submission_of, write_grid
 from orchestrator.settings import Settings
 from orchestrator.spec import attempt_id
@@ -113,6 +114,7 @@ def attached(settings: Settings, sent: Sent) -> Iterator[Attached]:
             yield found
         finally:
             found.backend.close()
+            settle(found.submissions, ledger)
 
 
 def _tell(text: str) -> None:

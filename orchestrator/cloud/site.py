@@ -209,15 +209,17 @@ class ModalSite:
     # Running
 
     def enter(self, submissions: Sequence[Submission], ledger: Ledger, grid: str | None = None) -> bool:
-        """Let every machine with the account find them; lay down here the attempts that are there already: whether
-        there were any."""
+        """Let every machine with the account find them; lay down here the attempts that are there already. Whether
+        any run is not home yet."""
         with asking():
             if grid is not None:
                 publish_grid(grid, [one.submission_id for one in submissions], self.cloud)
             for submission in submissions:
                 mark_sent(ledger, submission.submission_id, self.cloud.access.environment)
                 publish(submission, self.runs_dir, self.cloud)
-            return bool(lay_down(submissions, self.cloud, ledger))
+            lay_down(submissions, self.cloud, ledger)
+        run_ids = [run.run_id for one in submissions for run in one.runs]
+        return any(counted(inspect_all(self.runs_dir, run_id)) is None for run_id in run_ids)
 
     def backend(
         self, plans: Sequence[Plan], settings: Settings, parallel: bool, note: Callable[[str], None]

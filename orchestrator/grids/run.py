@@ -10,7 +10,7 @@ from orchestrator.grids.status import GridOverview
 from orchestrator.grids.tables import Tables
 from orchestrator.ledger.store import Lease, Ledger
 from orchestrator.money.admission import Admission
-from orchestrator.money.spending import spending_on
+from orchestrator.money.spending import settle, spending_on
 from orchestrator.other_seeds import Asked
 from orchestrator.outcome import Outcome
 from orchestrator.plan import Plan
@@ -95,6 +95,8 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
                     note=view.note,
                 )
                 fleet.drive(view.update)
+            if planned.cloud is not None:
+                settle([plan.submission for plan in plans], ledger)
             outcomes += tables.outcomes(order)
             GridOverview(runs_dir, order).rows(ledger)  # remembered: the next look need not read all that is sealed
         except BaseException:

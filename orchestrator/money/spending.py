@@ -139,6 +139,11 @@ def give_back(ledger: Ledger, submission_id: str, run_ids: Sequence[str]) -> flo
     return before.reserved - read_account(ledger).reserved
 
 
+def settle(submissions: Sequence[Submission], ledger: Ledger) -> float:
+    """Write down what has ended since whoever reserved for it left; USD that nothing needs any more."""
+    return sum(give_back(ledger, one.submission_id, [run.run_id for run in one.runs]) for one in submissions)
+
+
 # --- before
 
 
