@@ -196,15 +196,14 @@ def check_budget(target: Mapping[str, typing.Any], opts: AppOptions, settings: S
 def in_container(
     opts: AppOptions, name: str, artifact: str | None, change: Mapping[str, typing.Any]
 ) -> dict[str, typing.Any]:
-    from jobs.on_modal import declare, running
+    from jobs.on_modal import call, declare
 
     declare(opts)
     from jobs.rescoring import app as rescoring
     from jobs.rescoring import evaluate as evaluate_there
 
     print(f"{name}: its artifact is scored again on {opts.gpu or 'a CPU'}", file=sys.stderr, flush=True)
-    with running(rescoring):
-        told: dict[str, typing.Any] = evaluate_there.remote(name, artifact, dict(change) or None)
+    told: dict[str, typing.Any] = call(rescoring, evaluate_there, name, artifact, dict(change) or None)
     if "error" in told:
         raise BackendFailure(told["error"])
     return told

@@ -96,7 +96,7 @@ class ModalData:
         return self._fill(None, manifest.name)
 
     def _fill(self, flags: list[str] | None, name: str | None) -> int:
-        from jobs.on_modal import declare, running
+        from jobs.on_modal import call, declare
 
         declare(AppOptions(gpu=None, secret=self.secret))
         from jobs.data_volume import app, fill
@@ -104,8 +104,7 @@ class ModalData:
         if flags is not None and "HF_TOKEN" in os.environ and self.secret is None:
             print("note: HF_TOKEN is not sent to Modal; --secret NAME names a modal.Secret with one", file=sys.stderr)
         try:
-            with running(app):
-                told = fill.remote(flags, name, os.environ.get("HF_ENDPOINT"))
+            told = call(app, fill, flags, name, os.environ.get("HF_ENDPOINT"))
         except KeyboardInterrupt:
             print("interrupted; what came is kept: the same command goes on from there", file=sys.stderr)
             raise
@@ -177,8 +176,8 @@ def _is_asked(checked: Checked, request: FetchRequest) -> bool:
 
 
 def files_to_send(folder: Path, manifest: DataManifest, target: str) -> dict[str, Path | bytes]:
-    """Where each file of a data folder goes. A tokenizer that lies elsewhere than an export puts it goes into the
-    folder, and the manifest says so."""
+    """Where each file of a data folder goes. The tokenizer goes into the folder, and the manifest says so: elsewhere,
+    one of the same name may belong to other data."""
     found: dict[str, Path | bytes] = {}
     for name, entry in manifest.files.items():
         path = folder / name
@@ -188,14 +187,10 @@ def files_to_send(folder: Path, manifest: DataManifest, target: str) -> dict[str
     tokenizer = tokenizer_path(folder, manifest)
     if not tokenizer.is_file():
         raise UsageError(f"there is no tokenizer at {tokenizer}, which the manifest of {folder} names")
-    place = posixpath.normpath(f"{target}/{manifest.tokenizer.path}")
-    content = (folder / DATA_MANIFEST).read_bytes()
-    if posixpath.dirname(place) not in (target, "tokenizers"):
-        place = f"{target}/{tokenizer.name}"
-        told = json.loads(content)
-        told["tokenizer"]["path"] = tokenizer.name
-        content = json.dumps(told, indent=1).encode() + b"\n"
-    return found | {place: tokenizer, f"{target}/{DATA_MANIFEST}": content}
+    told = json.loads((folder / DATA_MANIFEST).read_bytes())
+    told["tokenizer"]["path"] = tokenizer.name
+    content = json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n"
+    return found | {f"{target}/{tokenizer.name}": tokenizer, f"{target}/{DATA_MANIFEST}": content}
 
 
 def _upload(files: Mapping[str, Path | bytes]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from jobs.prepare_data import app
 from orchestrator.cloud.data import CHECKED, make_checked, sha256_of
 from orchestrator.errors import UsageError
 from tests.jobs.test_fetch import NAME
+from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("modal")
 
@@ -69,22 +71,40 @@ def test_a_folder_is_sent_and_read_once(plane, tmp_path):
     shutil.rmtree(there)
 
 
-def test_modal_run_fills_the_volume_from_the_hub(plane, hub):
-    """As the command of Modal's own, with the flags of ours; the token comes from a secret, and is not printed."""
-    hub.tokens = {"hf_of_the_secret"}
+def test_the_hub_fills_the_volume_though_it_was_interrupted(plane, hub):
+    """Ctrl-C ends the container and keeps what came: 130. `modal run` with the flags of ours goes on from there; a
+    token comes from a secret, never from here, and is not printed. Again starts nothing."""
+    asked = ["--variant", "sp1024", "--train-shards", "2"]
+    hub.rate = 100_000
+    env = plane.environment() | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_of_this_machine"}
+    begun = subprocess.Popen([sys.executable, *COMMAND, *asked], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    with begun:
+        said = list(until_line(begun.stderr, "files, 3,276,338 bytes"))
+        until(lambda: hub.gets("fineweb_train_000000"), "the first bytes of a shard")
+        begun.send_signal(signal.SIGINT)
+        said += begun.stderr
+    assert begun.returncode == 130 and "goes on from there" in said[-1] and "Traceback" not in "".join(said)
+    assert any("HF_TOKEN is not sent to Modal; --secret NAME" in line for line in said)
+    assert not any(request.authorized for request in hub.requests)
+    until(lambda: not any(it.alive for it in plane.containers()), "end of the container")
+    hub.rate, hub.tokens = None, {"hf_of_the_secret"}
     plane.secret("hub", {"HF_TOKEN": "hf_of_the_secret"})
     run = ["-m", "modal", "run", "jobs/prepare_data.py"]
-    asked = ["--variant", "sp1024", "--train-shards", "2"]
-    bare = prepare(plane, *asked, code=5, HF_ENDPOINT=hub.url, HF_TOKEN="hf_of_the_secret")
-    assert "is gated" in bare.stderr and "HF_TOKEN is not sent to Modal; --secret NAME" in bare.stderr
     done = prepare(plane, *asked, "--secret", "hub", command=run, HF_ENDPOINT=hub.url)
     assert done.stdout.splitlines()[-1] == f"/data/datasets/{NAME}" and "1,388,287 tokens" in done.stderr
-    assert f"{NAME} of willdepueoai/parameter-golf" in done.stderr  # what the container said
-    assert "hf_of" not in done.stdout + done.stderr
+    assert "going on: " in done.stderr and "hf_of" not in done.stdout + done.stderr  # what the container said
     started = len(plane.containers())
-    said = json.loads(prepare(plane, *asked, "--json").stdout)
-    assert said["data"] == f"/data/datasets/{NAME}" and said["tokenizer"] == "/data/tokenizers/fineweb_1024_bpe.model"
-    assert said["shards"] == {"train": 2, "val": 1} and len(plane.containers()) == started
+    told = json.loads(prepare(plane, *asked, "--json").stdout)
+    assert told["data"] == f"/data/datasets/{NAME}" and told["tokenizer"] == "/data/tokenizers/fineweb_1024_bpe.model"
+    assert told["shards"] == {"train": 2, "val": 1} and len(plane.containers()) == started
+
+
+def until_line(lines, text):
+    """The lines up to the one that holds `text`."""
+    for line in lines:
+        yield line
+        if text in line:
+            return
 
 
 def test_what_is_not_there_starts_nothing(plane):
@@ -120,8 +140,8 @@ def test_without_a_token_nothing_is_tried(tmp_path):
     assert done.returncode == 2 and "no token" in done.stderr
 
 
-def test_a_tokenizer_from_elsewhere_goes_into_the_folder(tmp_path):
-    """And the manifest that is sent says so; what would make the same data is refused where a file is cut."""
+def test_a_tokenizer_goes_into_the_folder(tmp_path):
+    """From wherever the manifest has it, and the one that is sent says so; a file that was cut is refused."""
     folder = Path(shutil.copytree(embedded_data()[0], tmp_path / "a" / "b" / "c"))
     (folder / "tokenizer.model").rename(tmp_path / "own.model")
     told = read_json(folder / DATA_MANIFEST)
