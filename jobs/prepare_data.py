@@ -80,7 +80,8 @@ SkipBad = typing.Annotated[
     bool, typer.Option("--skip-bad", help="Leave out what is no document, and count it.", rich_help_panel=DOCUMENTS)
 ]
 On = typing.Annotated[
-    str, typer.Option(help="ray, or process: this one alone, without Ray.", rich_help_panel=DOCUMENTS)
+    str,
+    typer.Option(help="modal: fill Modal's data volume. For documents: ray, or process (this one alone, without Ray)."),
 ]
 Address = typing.Annotated[
     str | None,
