@@ -17,8 +17,11 @@ if str(ROOT) not in sys.path and (ROOT / "orchestrator").is_dir():
 
 from orchestrator.backends.modal_app import declaration  # noqa: E402
 from orchestrator.cloud.code import code_digest  # noqa: E402
+from orchestrator.cloud.entry import check_before_client, submit  # noqa: E402
 from orchestrator.cloud.options import AppOptions  # noqa: E402
 
+if modal.is_local():
+    check_before_client(sys.argv)
 OPTIONS = AppOptions.from_environment(os.environ)
 app = modal.App(OPTIONS.name)
 
@@ -43,6 +46,4 @@ if modal.is_local():
 @app.local_entrypoint()
 def main(*flags: str) -> None:
     """Flags of `python -m orchestrator submit`."""
-    from orchestrator.cloud.entry import submit
-
     submit(flags)

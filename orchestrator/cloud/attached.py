@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.attempts import NODE, counted, inspect_all
@@ -17,9 +17,10 @@ from orchestrator.ledger.store import Ledger
 from orchestrator.money.spending import settle
 from orchestrator.registered import submission_of, write_grid
 from orchestrator.settings import Settings
-from orchestrator.spec import attempt_id
+from orchestrator.spec import Submission, attempt_id
 
 if typing.TYPE_CHECKING:
+    from orchestrator.backends.modal_client import Cloud
     from orchestrator.backends.modal_follow import Follower
 
 FIRST_LOOK_SECONDS = 30.0
@@ -27,22 +28,15 @@ END_SECONDS = 60.0  # in which nothing more has ended
 
 
 class Attached:
-    def __init__(self, settings: Settings, sent: Sent, ledger: Ledger) -> None:
-        """Raises CommandError where Modal cannot be asked, or does not know it."""
+    def __init__(self, cloud: "Cloud", submissions: Sequence[Submission], ledger: Ledger) -> None:
         from orchestrator.backends.modal_backend import ModalBackend
 
-        self.ledger, self.runs_dir, self.cloud = ledger, ledger.path.parent, open_cloud(settings)
-        with asking():
-            if sent.here:
-                self.submissions = [submission_of(self.runs_dir, sid) for sid in sent.submission_ids]
-            else:
-                self.submissions = published(self.cloud, sent.name)
-            for one in self.submissions:
-                register(one, self.runs_dir, ledger)
-                mark_sent(ledger, one.submission_id, self.cloud.access.environment)
-            if not sent.here and len(self.submissions) > 1:
-                write_grid(ledger, str(sent.name), [one.submission_id for one in self.submissions])
-            self.backend = ModalBackend(self.runs_dir, self.cloud, _tell)
+        self.cloud, self.submissions = cloud, submissions
+        self.ledger, self.runs_dir = ledger, ledger.path.parent
+        for one in submissions:
+            register(one, self.runs_dir, ledger)
+            mark_sent(ledger, one.submission_id, cloud.access.environment)
+        self.backend = ModalBackend(self.runs_dir, cloud, _tell)
 
     @property
     def run_ids(self) -> list[str]:
@@ -107,8 +101,17 @@ class Attached:
 
 @contextlib.contextmanager
 def attached(settings: Settings, sent: Sent) -> Iterator[Attached]:
-    with Ledger.create(Path(settings["runs_dir"])) as ledger:
-        found = Attached(settings, sent, ledger)
+    """Raises CommandError where Modal cannot be asked, or does not know it: then nothing is made here."""
+    runs_dir, cloud = Path(settings["runs_dir"]), open_cloud(settings)
+    if sent.here:
+        submissions = [submission_of(runs_dir, sid) for sid in sent.submission_ids]
+    else:
+        with asking():
+            submissions = published(cloud, sent.name)
+    with Ledger.create(runs_dir) as ledger:
+        if not sent.here and len(submissions) > 1:
+            write_grid(ledger, str(sent.name), [one.submission_id for one in submissions])
+        found = Attached(cloud, submissions, ledger)
         try:
             found.look()
             yield found

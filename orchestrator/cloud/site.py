@@ -98,7 +98,8 @@ class ModalSite:
             if settings.source("device").startswith("default"):
                 return settings.replaced("device", device, "--gpus, on Modal")
             raise UsageError(f"{place} and {settings.source('device')}={settings['device']} contradict each other")
-        return settings.for_device(device, f"{settings.source('gpus')}, on Modal")
+        source = settings.source("gpus")
+        return settings.for_device(device, source if source == OURS else f"{source}, on Modal")
 
     def target(self, settings: Settings, config: Config | None) -> Target:
         gpus, processes = self.gpus(settings), settings["processes"]
