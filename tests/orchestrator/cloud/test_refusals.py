@@ -52,3 +52,16 @@ def test_it_is_refused_before_anything_starts(plane, tmp_path, flags, variables,
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert re.search(said, done.stderr) and "Traceback" not in done.stderr and "planted" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["run", "deploy"])
+@pytest.mark.parametrize("reason", ["no token", "no server"])
+def test_modals_own_command_line_refuses_the_same(plane, tmp_path, verb, reason):
+    """`modal run` and `modal deploy` read jobs/train.py before they ask their server, and say what a submit says."""
+    _, variables, code, said = REFUSED[reason]
+    environ = plane.environment() | variables
+    words = [sys.executable, "-m", "modal", verb, str(ROOT / "jobs/train.py")]
+    began = time.monotonic()
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < 40
+    assert done.returncode == code and re.search(said, done.stderr) and "Traceback" not in done.stderr, done.stderr
