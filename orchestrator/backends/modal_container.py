@@ -13,7 +13,8 @@ import sys
 import time
 import traceback
 import typing
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from orchestrator.attempts import ATTEMPTS, NODE, now_utc
 from orchestrator.backends.modal_app import runs_volume
 from orchestrator.backends.modal_client import ClaimsDict, spawn
 from orchestrator.checkout import own_environment
-from orchestrator.cloud.claims import Turn, follow_up, take_turn
+from orchestrator.cloud.claims import follow_up, is_in_place, take_turn
 from orchestrator.cloud.data import data_in_container
 from orchestrator.cloud.keeping import Keeper
 from orchestrator.cloud.options import RUNS_MOUNT
@@ -47,10 +48,16 @@ from orchestrator.money.canary import measured
 from orchestrator.worker.attempt import cut_to_train_seal
 from orchestrator.worker.result import refusal
 
+T = typing.TypeVar("T")
 SCRATCH = Path("/tmp/golf")
 KEEP_SECONDS = 2.0  # between looks at what grew
 END_SECONDS = 20.0  # that a worker has to end its process tree: a machine that is taken away gives 30
-COMMIT_TRIES = 5
+PLACE_SECONDS = 10.0  # between looks whether the call was given to another container too
+TRIES = 5
+
+
+class _Late(KeyboardInterrupt):
+    """Another container was given this call later: this one goes as if its machine was taken away."""
 
 
 def execute(told: dict[str, typing.Any]) -> dict[str, typing.Any]:
@@ -66,22 +73,35 @@ def execute(told: dict[str, typing.Any]) -> dict[str, typing.Any]:
 
 def _execute(order: Order, call: str) -> Told:
     claims, runs = _Remote(), Path(RUNS_MOUNT)
-    turn = take_turn(order, call, claims, runs)
+    turn, container = _again(lambda: _take_turn(order, call, claims, runs))
     if isinstance(turn, Told):
-        _commit()  # a mark that an attempt before this one is void
+        _again(_commit)  # a mark that an attempt before this one is void
         print(f"{turn.attempt_id}: call {turn.duplicate_of} does it" if turn.duplicate_of else turn.message, flush=True)
+        if turn.duplicate_of is None:
+            _follow(order, claims, turn.cls, runs / ATTEMPTS / turn.attempt_id)
         return turn
-    execution = _Execution(turn, call, runs)
+    execution = _Execution(turn, call, runs, lambda: is_in_place(turn, container, claims))
     try:
         execution.run()
     finally:
         execution.end()
     result = execution.result()
     cls = str(result.get("class", "worker_lost"))
-    over = measured(execution.folder).over(order.canary) if cls == "completed" and order.canary is not None else ""
-    for begun in follow_up(order, claims, cls == "completed", over):
+    _follow(order, claims, cls, execution.folder)
+    return Told(turn.attempt_id, cls, str(result.get("message", "")))
+
+
+def _take_turn(order: Order, call: str, claims: "_Remote", runs: Path) -> tuple[Order | Told, str]:
+    """With the name under which this container did: of each try another, since one may have been half done."""
+    container = uuid.uuid4().hex
+    return take_turn(order, call, container, claims, runs), container
+
+
+def _follow(order: Order, claims: "_Remote", cls: str, folder: Path) -> None:
+    """Give the orders of what comes next."""
+    over = measured(folder).over(order.canary) if cls == "completed" and order.canary is not None else ""
+    for begun in _again(lambda: follow_up(order, claims, cls == "completed", over)):
         print(f"what comes next is call {begun}", flush=True)
-    return Told(turn.order.attempt_id, cls, str(result.get("message", "")))
 
 
 class _Remote(ClaimsDict):
@@ -95,8 +115,8 @@ class _Remote(ClaimsDict):
 
 
 class _Execution:
-    def __init__(self, turn: Turn, call: str, runs: Path) -> None:
-        self.order, self.call = turn.order, call
+    def __init__(self, order: Order, call: str, runs: Path, in_place: Callable[[], bool]) -> None:
+        self.order, self.call, self.in_place, self.looked = order, call, in_place, time.monotonic()
         self.folder = SCRATCH / ATTEMPTS / self.order.attempt_id
         self.kept = runs / ATTEMPTS / self.order.attempt_id
         self.lay_down()
@@ -106,7 +126,7 @@ class _Execution:
         self.keeper = Keeper(self.folder, self.kept)
         self.keeper.keep()
         self.echoed = (self.folder / LOG).stat().st_size if (self.folder / LOG).exists() else 0
-        _commit()
+        _again(_commit)
 
     def lay_down(self) -> None:
         """The attempt as it begins: what was asked, or everything up to the seal of its training."""
@@ -138,6 +158,7 @@ class _Execution:
         with self.worker() as worker:
             while worker.poll() is None:
                 self.keep()
+                self.look()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     worker.wait(KEEP_SECONDS)
 
@@ -175,9 +196,21 @@ class _Execution:
         self.echo()
         try:
             if self.keeper.keep():
-                runs_volume().commit()
+                _commit()
         except (modal.exception.Error, OSError, RuntimeError) as error:
             print(f"cannot be kept now: {error}", file=sys.stderr, flush=True)
+
+    def look(self) -> None:
+        if time.monotonic() - self.looked < PLACE_SECONDS:
+            return
+        self.looked = time.monotonic()
+        try:
+            late = not self.in_place()
+        except (modal.exception.Error, OSError) as error:
+            print(f"claims cannot be read now: {error}", file=sys.stderr, flush=True)
+            return
+        if late:
+            raise _Late("this call was given to another container, too")
 
     def echo(self) -> None:
         """What it prints is printed here too: the container's log shows a seed while it runs."""
@@ -193,7 +226,7 @@ class _Execution:
         """The last word of this container."""
         self.echo()
         if self.keeper.keep():
-            _commit()
+            _again(_commit)
 
     def refuse(self, cls: str, message: str) -> None:
         stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else self.order.stage
@@ -207,12 +240,15 @@ class _Execution:
 
 
 def _commit() -> None:
-    """Raises what the last try met."""
-    for wait in (*(2.0**number for number in range(COMMIT_TRIES - 1)), None):
+    runs_volume().commit()
+
+
+def _again(ask: Callable[[], T]) -> T:
+    """Its answer; raises what the last try met."""
+    for number in range(TRIES - 1):
         try:
-            runs_volume().commit()
-            return
-        except (modal.exception.Error, RuntimeError):
-            if wait is None:
-                raise
-            time.sleep(wait)
+            return ask()
+        except (modal.exception.Error, OSError, RuntimeError) as error:
+            print(f"no answer from Modal now: {error}", file=sys.stderr, flush=True)
+            time.sleep(2.0**number)
+    return ask()

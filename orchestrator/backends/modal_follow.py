@@ -97,13 +97,13 @@ class Follower(threading.Thread):
             self._change_call(call.told.duplicate_of)
             return None
         there = self.cloud.listing(self.path)  # after the call: of one that is over this is the last word
-        self.begun = self.begun or (NODE in there and self._json(NODE).get("call") == self.handle["call"])
-        if not self.begun:
-            return self._never_begun(call) if call.over else None
         if VOID in there:
             self._bring_all(there)
             void = self._json(VOID)
             return State("lost", str(void.get("message", "")), str(void.get("class", "preempted")))
+        self.begun = self.begun or (NODE in there and self._json(NODE).get("call") == self.handle["call"])
+        if not self.begun:
+            return self._never_begun(call) if call.over else None
         self._mirror(there)
         if TRAIN_SEAL in there and not (self.folder / TRAIN_SEAL).exists():
             self._bring_sealed(TRAIN_SEAL)

@@ -2,17 +2,19 @@
 
 Who gives an order first looks for a claim of its key; else calls, and then claims. Of two that did so at once one
 finds the other's claim, and cancels its own call. Whatever got through (a reply that was lost, a process that died
-between call and claim) meets in front of the GPUs: a container that is not the owner of the key ends at once.
+between call and claim) meets in front of the GPUs: a container that is not the owner of the key ends at once. Should
+one call be given to two containers, the later one begins a new attempt, and the earlier one learns that it is late.
 A repeated request may tell its own winner that the key was there: what is stored decides, never the answer.
 """
 
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golf_core.rundir import RESULT, TRAIN_SEAL, VOID, RunDirError, is_sealed, read_json
 from orchestrator.attempts import ATTEMPTS, write_void
-from orchestrator.cloud.order import Order, Told, cancels_of, claim_of, execution_key, owner_of
+from orchestrator.cloud.order import Order, Told, cancels_of, claim_of, execution_key, owner_of, place_of
 from orchestrator.cloud.starts import Start, path_of, read_starts
 from orchestrator.script import SCRIPT, SCRIPT_STAGE
 
@@ -26,6 +28,9 @@ class Claims(typing.Protocol):
 
     def claim(self, key: str, value: str) -> str:
         """Store a value where there is none; what is stored then."""
+
+    def write(self, key: str, value: str) -> None:
+        """Store a value, whatever is there."""
 
 
 class Caller(Claims, typing.Protocol):
@@ -42,59 +47,77 @@ def call_once(order: Order, caller: Caller) -> str:
         return known
     mine = caller.call(order)
     winner = caller.claim(claim_of(order.key), mine)
-    if winner != mine:
+    if winner == mine:
+        return mine
+    owner = caller.claim(owner_of(order.key), winner)
+    if owner != mine:  # or our container was first, and the winner's will find that
         caller.cancel(mine)
-    return winner
+    return owner
+
+
+def take_turn(order: Order, call: str, container: str, claims: Claims, runs: Path) -> Order | Told:
+    """What a container is to do, before anything else; Told: nothing. `runs`: where the volume of runs lies."""
+    starts = read_starts(path_of(runs, order.run_id))
+    if mine := [one for one in starts if one.call == call]:
+        return _Taking(call, container, claims, runs).again(order, starts, mine)
+    for one in starts:  # of this very order, or of what was begun after it had gone before its own line
+        if execution_key(one.attempt_id, one.execution) == order.key or one.attempt > order.number:
+            return Told(order.attempt_id, duplicate_of=one.call)
+    return _Taking(call, container, claims, runs).own(order)
+
+
+def is_in_place(order: Order, container: str, claims: Claims) -> bool:
+    """Whether no other container was given the call meanwhile."""
+    return claims.claimed(place_of(order.key)) in (None, container)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What a container is to do."""
+class _Taking:
+    call: str
+    container: str
+    claims: Claims
+    runs: Path
 
-    order: Order
-    voided: str = ""  # attempt that a container before this one had begun
+    def own(self, order: Order) -> Order | Told:
+        key = order.key
+        owner = self.claims.claim(owner_of(key), self.call)
+        if owner != self.call:
+            return Told(order.attempt_id, duplicate_of=owner)
+        self.claims.claim(claim_of(key), self.call)  # whoever called died before it could say so
+        if self.claims.claim(place_of(key), self.container) == self.container:
+            return order
+        self.claims.write(place_of(key), self.container)  # who had it is gone, or is about to hear that it is late
+        return self.own(self._anew(order, order.number))
 
+    def again(self, order: Order, starts: Sequence[Start], mine: Sequence[Start]) -> Order | Told:
+        """The same order in another container: what the one before left decides where this one begins."""
+        last = mine[-1]
+        folder = self.runs / ATTEMPTS / last.attempt_id
+        there = replace(order.next_attempt(last.attempt), execution=last.execution)
+        self.claims.write(place_of(there.key), self.container)
+        cls = _class_of(folder)
+        if cls is not None and cls not in AGAIN:
+            return Told(last.attempt_id, cls, "it had ended before its container did")
+        sealed = is_sealed(folder, TRAIN_SEAL)
+        if len(mine) > order.restarts:
+            if not sealed:
+                write_void(folder, "preempted", f"{PREEMPTED}; after {len(mine)} starts it was given up")
+            return Told(last.attempt_id, "preempted", f"its machine was taken away {len(mine)} times")
+        if sealed:
+            execution = 1 + max(one.execution for one in starts if one.attempt_id == last.attempt_id)
+            return self.own(replace(there, stage="evaluate", execution=execution))
+        return self.own(self._anew(there, max(one.attempt for one in starts)))
 
-def take_turn(order: Order, call: str, claims: Claims, runs: Path) -> Turn | Told:
-    """In a container, before anything else. `runs`: where the volume of runs lies. Told: there is nothing to do."""
-    starts = read_starts(path_of(runs, order.run_id))
-    if mine := [one for one in starts if one.call == call]:
-        return _again(order, call, claims, runs, starts, mine)
-    for one in starts:
-        if execution_key(one.attempt_id, one.execution) == order.key:
-            return Told(order.attempt_id, duplicate_of=one.call)
-    return _own(Turn(order), call, claims)
-
-
-def _own(turn: Turn, call: str, claims: Claims) -> Turn | Told:
-    owner = claims.claim(owner_of(turn.order.key), call)
-    if owner != call:
-        return Told(turn.order.attempt_id, duplicate_of=owner)
-    claims.claim(claim_of(turn.order.key), call)  # whoever called died before it could say so
-    return turn
-
-
-def _again(order: Order, call: str, claims: Claims, runs: Path, starts: list[Start], mine: list[Start]) -> Turn | Told:
-    """The same order in another container: what the one before left decides where this one begins."""
-    last = mine[-1]
-    folder = runs / ATTEMPTS / last.attempt_id
-    there = order.next_attempt(last.attempt)
-    cls = _class_of(folder)
-    if cls is not None and cls not in AGAIN:
-        return Told(last.attempt_id, cls, "it had ended before its container did")
-    sealed = is_sealed(folder, TRAIN_SEAL)
-    if len(mine) > order.restarts:
-        if not sealed:
-            write_void(folder, "preempted", f"{PREEMPTED}; after {len(mine)} starts it was given up")
-        return Told(last.attempt_id, "preempted", f"its machine was taken away {len(mine)} times")
-    if sealed:
-        execution = 1 + max(one.execution for one in starts if one.attempt_id == last.attempt_id)
-        return _own(Turn(replace(there, stage="evaluate", execution=execution)), call, claims)
-    if not (folder / VOID).exists() and folder.is_dir():
-        write_void(folder, "preempted", PREEMPTED)
-    number = 1 + max(one.attempt for one in starts)
-    stage = SCRIPT_STAGE if order.run.get("kind") == SCRIPT else "train"
-    return _own(Turn(replace(order.next_attempt(number), stage=stage), last.attempt_id), call, claims)
+    def _anew(self, order: Order, highest: int) -> Order:
+        """The next attempt, from its start; the present one is void."""
+        folder = self.runs / ATTEMPTS / order.attempt_id
+        if order.stage == "evaluate":
+            return replace(order, execution=order.execution + 1)
+        if not (folder / VOID).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_void(folder, "preempted", PREEMPTED)
+        stage = SCRIPT_STAGE if order.run.get("kind") == SCRIPT else "train"
+        return replace(order.next_attempt(1 + highest), stage=stage)
 
 
 def _class_of(folder: Path) -> str | None:

@@ -94,6 +94,11 @@ def owner_of(key: str) -> str:
     return f"own:{key}"
 
 
+def place_of(key: str) -> str:
+    """The container of the owner that works: the last that its call was given to."""
+    return f"at:{key}"
+
+
 def cancels_of(submission_id: str) -> str:
     return f"cancel:{submission_id}"
 
