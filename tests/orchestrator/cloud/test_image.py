@@ -1,6 +1,9 @@
 """What is in an image on Modal: the lock's versions and no others; what is not pinned is refused before it is built."""
 
+import os
 import re
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -43,7 +46,8 @@ def test_the_image_has_what_code_in_a_container_imports():
     for folder in ("golf_core", "jobs", "orchestrator/worker", "orchestrator/hardware"):
         for path in (ROOT / folder).rglob("*.py"):
             imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
-    distributions = {normal(name) for module in imported for name in metadata.packages_distributions().get(module, ())}
+    named = metadata.packages_distributions()
+    distributions = {normal(name) for module in imported for name in named.get(module, ())}
     assert {*NEEDED, "nvidia-ml-py", "httpx2"} <= set(PACKAGES)
     assert distributions & set(pins(ROOT)) - {"modal"} <= set(PACKAGES)  # Modal brings its own client
 
@@ -129,3 +133,40 @@ def test_whatever_is_taken_is_pinned(text):
     for package in packages:
         assert re.fullmatch(r"[\w.-]+(\[[\w.-]+\])?(==\d[\w.!+-]*| @ https://.+\.whl.*)", package)
     assert read_packages(",".join(packages), "--modal-packages", ROOT) == packages
+
+
+CONTAINER = """
+import importlib.abc, sys
+absent = set(sys.argv[1].split(","))
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
+sys.meta_path.insert(0, Absent())
+for module in sys.argv[2].split(","):
+    __import__(module)
+"""
+ENTERED = (
+    *("jobs.train", "orchestrator.backends.modal_container", "orchestrator.worker.attempt", "golf_core.run"),
+    *("golf_core.probe", "jobs.data_volume", "jobs.rescoring"),
+)
+
+
+def test_a_container_imports_nothing_that_the_image_lacks():
+    """What Modal enters, the worker, and what it starts, where every other package of the lock is away. Modal's
+    own client comes with what it needs."""
+    there = closure([*PACKAGES, "modal"])
+    away = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if not any(normal(name) in there for name in names)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINER, ",".join(sorted(away)), ",".join(ENTERED)],
+        cwd=ROOT,
+        env=os.environ | {"MODAL_IS_REMOTE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert {"ray", "pandas", "altair"} <= away and done.returncode == 0, done.stderr
