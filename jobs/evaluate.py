@@ -21,6 +21,7 @@ from golf_core.rundir import RUN, SEAL  # noqa: E402
 from orchestrator import options  # noqa: E402
 from orchestrator.attempts import ATTEMPTS  # noqa: E402
 from orchestrator.cli import resolve, run  # noqa: E402
+from orchestrator.cloud.entry import check_before_client  # noqa: E402
 from orchestrator.cloud.gpus import CloudGpus, cloud_gpus, of_driver_name  # noqa: E402
 from orchestrator.cloud.image import read_packages  # noqa: E402
 from orchestrator.cloud.options import RUNS_VOLUME, AppOptions, timeout_of  # noqa: E402
@@ -42,6 +43,7 @@ CODES = (
 )
 SCHEMA_VERSION = 1
 
+check_before_client(sys.argv)
 app = modal.App("parameter-golf-evaluate")
 command = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 

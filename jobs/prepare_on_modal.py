@@ -1,10 +1,14 @@
 """What `modal run jobs/prepare_data.py` runs."""
 
+import sys
+
 import modal
 
 from jobs.prepare_data import MODAL
 from jobs.prepare_data import app as command
+from orchestrator.cloud.entry import check_before_client
 
+check_before_client(sys.argv)
 app = modal.App("parameter-golf-data")
 
 

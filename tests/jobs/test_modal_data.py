@@ -1,6 +1,7 @@
 """`prepare_data.py --on modal` through the real client: what it sends, starts, prints, and how it ends."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,13 @@ from typer.testing import CliRunner
 from golf_core.data.embedded import embedded_data
 from golf_core.data.manifest import DATA_MANIFEST, read_manifest
 from golf_core.rundir import read_json, write_json
-from jobs.modal_data import files_to_send
+from jobs.modal_data import ModalData, files_to_send
 from jobs.prepare_data import app
 from orchestrator.cloud.data import CHECKED, make_checked, sha256_of
+from orchestrator.cloud.volume_data import DataVolume
 from orchestrator.errors import UsageError
 from tests.jobs.test_fetch import NAME
+from tests.orchestrator.cloud.test_data import Account
 from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("modal")
@@ -64,11 +67,35 @@ def test_a_folder_is_sent_and_read_once(plane, tmp_path):
     assert (row["name"], row["state"], row["shards"]) == (SOTU, "checked", {"train": 1, "val": 1})
     shard = there / "sotu_val_000000.bin"
     shard.write_bytes(shard.read_bytes()[:-2] + b"\x01\x00")
-    shard.touch()
-    assert "changed" in prepare(plane, "--status", code=1).stdout and len(plane.containers()) == started
+    os.utime(shard, (1, 1))
     damaged = prepare(plane, "--check", SOTU, code=1)
     assert "its manifest says" in damaged.stderr and not (there / CHECKED).exists()
     shutil.rmtree(there)
+
+
+def test_status_and_what_is_not_there(tmp_path, capsys):
+    """From what the volume lists alone: 0 where all is checked, 1 where something changed since, 3 where it never was,
+    or nothing is there. What is asked for and is not there is told, with what there is instead."""
+    account = ModalData(DataVolume(Account(tmp_path)), None, as_json=True)
+    assert account.show() == 3
+    for name in ("one", "two"):
+        make_checked(Path(shutil.copytree(embedded_data()[0], tmp_path / "datasets" / name)))
+    assert account.show() == 0 and account.check("one") == 0
+    os.utime(tmp_path / "datasets" / "two" / "sotu_val_000000.bin", (1, 1))
+    (tmp_path / "datasets" / "one" / CHECKED).unlink()
+    assert account.show() == 1
+    told = capsys.readouterr().out
+    rows = json.loads(told[told.rindex('{\n "schema_version"') :])["data"]
+    assert [row["state"] for row in rows] == ["unchecked", "changed"] and "--check one" in rows[0]["problem"]
+    assert "sotu_val_000000.bin was written again" in rows[1]["problem"]
+    table = ModalData(account.volume, None, as_json=False)
+    assert table.show() == 1 and capsys.readouterr().out.splitlines()[1].split()[:2] == ["one", "unchecked"]
+    shutil.rmtree(tmp_path / "datasets" / "two")
+    assert table.show() == 3
+    with pytest.raises(UsageError, match="has no data never; there is one"):
+        account.check("never")
+    with pytest.raises(UsageError, match=r"must be a data folder with a manifest\.json"):
+        account.send(tmp_path)
 
 
 def test_the_hub_fills_the_volume_though_it_was_interrupted(plane, hub):
@@ -107,14 +134,6 @@ def until_line(lines, text):
             return
 
 
-def test_what_is_not_there_starts_nothing(plane):
-    """2, what there is instead, and no container."""
-    started = len(plane.containers())
-    assert "has no data never" in prepare(plane, "--check", "never", code=2).stderr
-    assert "must be a data folder with a manifest.json" in prepare(plane, "--upload", "/nowhere", code=2).stderr
-    assert len(plane.containers()) == started
-
-
 @pytest.mark.parametrize(
     "arguments, told",
     [
@@ -133,11 +152,20 @@ def test_bad_usage_asks_nobody(arguments, told):
     assert done.exit_code == 2 and told in done.stderr and done.stdout == ""
 
 
-def test_without_a_token_nothing_is_tried(tmp_path):
-    """2, and what to do."""
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*COMMAND, "--status"],
+        ["-m", "modal", "run", "jobs/prepare_data.py", "--status"],
+        ["-m", "modal", "run", "jobs/evaluate.py", "--attempt", "a"],
+    ],
+    ids=lambda command: " ".join(command[:4]),
+)
+def test_without_a_token_nothing_is_tried(tmp_path, command):
+    """2, and what to do, at once."""
     env = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, *COMMAND, "--status"], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 2 and "no token" in done.stderr
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and "no token" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_tokenizer_goes_into_the_folder(tmp_path):
