@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from tests.chaos.tally import pytest_terminal_summary, tally  # noqa: F401
 from tests.cluster import cluster, whole_cluster  # noqa: F401  (fixtures for every folder of tests)
-from tests.modal_fixtures import modal_containers, modal_plane  # noqa: F401
+from tests.modal_fixtures import account, modal_containers, modal_plane, whole_account  # noqa: F401
 from tests.schedule import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 settings.register_profile(

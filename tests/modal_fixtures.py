@@ -24,3 +24,20 @@ def modal_plane(modal_containers, tmp_path):
     with Plane(tmp_path / "plane", gpus={"*": "NVIDIA H100 80GB HBM3"}) as plane:
         yield plane
     assert plane.errors == []
+
+
+@pytest.fixture(scope="session")
+def whole_account(modal_containers, corpus, tmp_path_factory):
+    """One account for all tests of a process: a plane, and the data of the tests on its volume."""
+    from tests.modal_plane import Plane
+    from tests.orchestrator.modal_account import Account
+
+    with Plane(tmp_path_factory.mktemp("account") / "plane", gpus={"*": "NVIDIA H100 80GB HBM3"}) as plane:
+        yield Account(plane, corpus)
+    assert plane.errors == [] and plane.unknown == []
+
+
+@pytest.fixture
+def account(whole_account):
+    """That account, without faults, and nothing at work on it."""
+    return whole_account.mended()

@@ -58,5 +58,6 @@ def declaration(options: AppOptions) -> dict[str, typing.Any]:
         "secrets": [] if options.secret is None else [modal.Secret.from_name(options.secret)],
         "max_containers": MAX_CONTAINERS,
         "single_use_containers": True,
+        "scaledown_window": 2,  # seconds: one whose call was cancelled before it was up would be paid for a minute
         "retries": 0,
     }

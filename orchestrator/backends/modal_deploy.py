@@ -52,8 +52,16 @@ class Apps:
         """The app's name; it is there. Raises Unavailable."""
         if options.name not in self.seen:
             if not is_deployed(self.cloud, options):
-                deploy(options, self.note)
-                if not is_deployed(self.cloud, options):
-                    raise Unavailable(f"{options.name} was deployed by somebody else meanwhile, of other code")
+                self._deploy(options)
             self.seen.add(options.name)
         return options.name
+
+    def _deploy(self, options: AppOptions) -> None:
+        """Of two that deploy at once one may be refused: what counts is what is there then."""
+        try:
+            deploy(options, self.note)
+        except Unavailable:
+            if not is_deployed(self.cloud, options):
+                raise
+        if not is_deployed(self.cloud, options):
+            raise Unavailable(f"{options.name} was deployed by somebody else meanwhile, of other code")
