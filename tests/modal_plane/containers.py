@@ -34,7 +34,7 @@ LINE = 1 << 14  # a line longer than this is told of in pieces
 class Setting:
     """What all containers of a plane are given."""
 
-    gpus: Mapping[str, str] = field(default_factory=dict)  # declared GPU -> the name that NVML gives it
+    gpus: Mapping[str, str | Sequence[str]] = field(default_factory=dict)  # declared GPU -> what NVML names it, or all
     environment: Mapping[str, str] = field(default_factory=dict)
     paths: Sequence[Path] = ()  # folders put first on PYTHONPATH, read-only
     grace: float = 5.0  # seconds between the interrupt and the kill
@@ -226,7 +226,8 @@ class Containers:
         if not self.setting.gpus:
             return []
         name = self.setting.gpus.get(container.gpu_type) or self.setting.gpus.get("*", "")
-        (root / "__modal/gpus.json").write_text(json.dumps([name] * container.gpus))
+        names = [name] * container.gpus if isinstance(name, str) else list(name)
+        (root / "__modal/gpus.json").write_text(json.dumps(names))
         installed = [Path(folder, "pynvml.py") for folder in site.getsitepackages()]
         return [(str(NVML), str(path), True) for path in installed if path.is_file()]
 

@@ -79,7 +79,7 @@ class Plane:
         self,
         folder: Path,
         *,
-        gpus: Mapping[str, str] | None = None,
+        gpus: Mapping[str, str | Sequence[str]] | None = None,
         gpu_capacity: int | None = None,
         paths: Sequence[Path] = (),
         variables: Mapping[str, str] | None = None,
@@ -214,6 +214,15 @@ class Plane:
         """Kills the containers at work on a call as the kernel does when memory runs out: the call fails."""
         self._end(call_id, "", 0)
 
+    def time_out(self, call_id: str) -> None:
+        """What happens to a call over its function's timeout, now."""
+
+        def late() -> None:
+            for given in self.world.calls[call_id].inputs:
+                self.scheduler.timed_out(given)
+
+        self._do(late)
+
     def deliver_twice(self, call_id: str) -> None:
         """Gives each running input of a call to a second container too, as far as max_containers allows."""
 
@@ -223,6 +232,10 @@ class Plane:
                     self.scheduler.delivered_twice(given)
 
         self._do(again)
+
+    def show_gpus(self, gpus: Mapping[str, str | Sequence[str]]) -> None:
+        """As `gpus`, for containers from now on; a sequence of names is all that they find."""
+        self.pool.setting.gpus = gpus
 
     def set_gpu_capacity(self, gpus: int | None) -> None:
         def change() -> None:

@@ -177,6 +177,10 @@ class Scheduler:
         others = (it for it in self.world.containers.values() if it.alive and it is not container)
         return any(given in it.running for it in others)
 
+    def timed_out(self, given: Input) -> None:
+        for container in [it for it in self.world.containers.values() if it.alive and given in it.running]:
+            self._timed_out(given, container, given.retry_count)
+
     def _timed_out(self, given: Input, container: Container, retry_count: int) -> None:
         running = container.alive and given in container.running and given.retry_count == retry_count
         if running and given.state != "done":
