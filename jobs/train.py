@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path and (ROOT / "orchestrator").is_dir():
 
 from orchestrator.backends.modal_app import declaration  # noqa: E402
 from orchestrator.cloud.code import code_digest  # noqa: E402
-from orchestrator.cloud.entry import check_before_client, submit  # noqa: E402
+from orchestrator.cloud.entry import check_before_client, is_modal_command, submit  # noqa: E402
 from orchestrator.cloud.options import AppOptions  # noqa: E402
 
 if modal.is_local():
@@ -26,7 +26,14 @@ OPTIONS = AppOptions.from_environment(os.environ)
 app = modal.App(OPTIONS.name)
 
 
-@app.function(**declaration(OPTIONS))
+def declared(function: typing.Callable[..., typing.Any]) -> typing.Any:
+    """A function of the app. `modal run` needs none: it reads flags, and deploys where it must."""
+    if modal.is_local() and is_modal_command(sys.argv, "run"):
+        return function
+    return app.function(**declaration(OPTIONS))(function)
+
+
+@declared
 def train(order: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """One attempt: its stages, sealed, in the volume of runs. See cloud/order.py for what it is told and tells."""
     from orchestrator.backends.modal_container import execute
@@ -39,7 +46,7 @@ def version() -> str:
     return OPTIONS.name
 
 
-if modal.is_local():
+if modal.is_local() and not is_modal_command(sys.argv, "run"):
     app.function(name=f"version-{code_digest(OPTIONS)}")(version)
 
 

@@ -26,7 +26,7 @@ def submit(flags: Sequence[str]) -> None:
 def check_before_client(argv: Sequence[str]) -> None:
     """Where Modal's own command line reads the file of an app: end it at once where it could not reach its server, or
     has no token. It would try for a minute."""
-    if not is_modal_command(argv):
+    if not is_modal_command(argv, "run", "deploy", "serve"):
         return
     try:
         check_access(read_access(os.environ, Path.home()))
@@ -35,11 +35,12 @@ def check_before_client(argv: Sequence[str]) -> None:
         sys.exit(error.exit_code)
 
 
-def is_modal_command(argv: Sequence[str]) -> bool:
-    """
-    >>> is_modal_command(["/usr/bin/modal", "run", "jobs/train.py"]), is_modal_command(["pytest", "run"])
-    (True, False)
+def is_modal_command(argv: Sequence[str], *verbs: str) -> bool:
+    """Whether this process is Modal's own command line, with one of these verbs.
+
+    >>> [is_modal_command([program, "run", "app.py"], "run", "deploy") for program in ("/usr/bin/modal", "pytest")]
+    [True, False]
     """
     program = Path(argv[0]) if argv else Path()
     ours = program.name == "modal" or program.parts[-2:] == ("modal", "__main__.py")
-    return ours and any(word in ("run", "deploy", "serve") for word in argv[1:2])
+    return ours and any(word in verbs for word in argv[1:2])
