@@ -7,11 +7,13 @@ tells whether it lives, its folder in the volume what it left.
 import contextlib
 import time
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from golf_core.rundir import BUNDLE, RUN, RunDirError, read_json, write_json
-from orchestrator.attempts import ATTEMPTS, NODE, first_stage
+from golf_core.rundir import BUNDLE, RESULT, RUN, RunDirError, read_json, write_json
+from orchestrator.attempts import ATTEMPTS, NODE, first_stage, inspect
 from orchestrator.backends.base import (
     BackendError,
     Handle,
@@ -30,12 +32,14 @@ from orchestrator.cloud.cancels import is_cancelled
 from orchestrator.cloud.chains import Following
 from orchestrator.cloud.claims import call_once
 from orchestrator.cloud.options import AppOptions
-from orchestrator.cloud.order import Order, cancels_of, claim_of, execution_key
+from orchestrator.cloud.order import Order, cancels_of, claim_of, execution_key, owner_of
 from orchestrator.cloud.starts import parse_starts, path_of
 from orchestrator.proc import Locked, is_locked
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 5.0  # that all followers have together to come to their end
+OTHERS_SECONDS = 2.0  # between looks at what other processes of this runs folder follow
 CANCEL_LOOK_SECONDS = 10.0
+ASKED_AT_ONCE = 16  # questions, of a grid's many submissions
 
 
 class Known(typing.NamedTuple):
@@ -59,17 +63,19 @@ class ModalBackend:
         max_gpus: int | None = None,
         restarts: int = 2,
     ) -> None:
-        """`options_of`: the app that takes an attempt; `known`: the runs that are driven, by the keys of their ids;
-        `following`: of each submission, what its containers start."""
+        """`options_of`: the app that takes an attempt; None: nothing is begun here. `known`: the runs that are driven,
+        by the keys of their ids; `following`: of each submission, what its containers start."""
         self.attempts = (runs_dir / ATTEMPTS).resolve()
-        self.cloud, self.apps, self.options_of = cloud, Apps(cloud, note), options_of or _begins_nothing
+        self.cloud, self.apps, self.options_of = cloud, Apps(cloud, note), options_of
         self.known, self.following = known or {}, following or {}
         self.max_gpus, self.restarts = max_gpus, restarts
+        self.given: Counter[str] = Counter()  # orders of each run, by this process
+        self.full = (float("-inf"), 0)  # when GPUs of other processes were last looked at, and how many they were
         self.followers: dict[str, Follower] = {}
         self.cancels: dict[str, str] = {}  # of each submission, as it was known when we began
         self.now: dict[str, tuple[float, str]] = {}  # likewise as it is known now, and since when
-        for submission_id in {one.submission_id for one in self.known.values()}:
-            self._cancels(submission_id)
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            list(pool.map(self._cancels, {one.submission_id for one in self.known.values()}))
 
     def hold(self, job: Job) -> str | None:
         run = self.known.get(job.attempt_id.rpartition("-a")[0])
@@ -79,9 +85,13 @@ class ModalBackend:
             return None
         if job.gpus > self.max_gpus:
             raise Unavailable(f"a seed needs {job.gpus} GPUs, and max_gpus allows {self.max_gpus}")
-        used = self._gpus_in_use()
-        if used + job.gpus > self.max_gpus:
-            return f"waits: {used} of {self.max_gpus} GPUs (max_gpus) are in use"
+        mine = sum(int(one.handle["gpus"]) for one in self.followers.values() if not one.state.over)
+        looked, others = self.full
+        if time.monotonic() - looked > OTHERS_SECONDS or mine + others + job.gpus <= self.max_gpus:
+            others = self._gpus_of_others()  # what they use now, before it is said that there is room
+            self.full = (time.monotonic(), others)
+        if mine + others + job.gpus > self.max_gpus:
+            return f"waits: {mine + others} of {self.max_gpus} GPUs (max_gpus) are in use"
         return None
 
     def _cancels(self, submission_id: str) -> tuple[str, str]:
@@ -92,10 +102,9 @@ class ModalBackend:
             self.now[submission_id] = (time.monotonic(), told)
         return self.cancels.setdefault(submission_id, told), told
 
-    def _gpus_in_use(self) -> int:
-        """Of attempts that we follow, or that other processes of this runs folder do."""
-        mine = [one for one in self.followers.values() if not one.state.over]
-        used = sum(int(one.handle["gpus"]) for one in mine)
+    def _gpus_of_others(self) -> int:
+        """Of attempts that other processes of this runs folder follow."""
+        used = 0
         for node in self.attempts.glob(f"*/{NODE}"):
             if node.parent.name not in self.followers and is_locked(node.parent):
                 with contextlib.suppress(RunDirError):
@@ -108,6 +117,9 @@ class ModalBackend:
         try:
             run = read_json(job.folder / RUN)
             order = self._order(job, run, self._execution(job, run))
+            self.given[order.run_id] += 1
+            if job.stage == "evaluate":
+                (job.folder / RESULT).unlink(missing_ok=True)  # of the execution before: what is here then is of this
             handle: Handle = {
                 "backend": self.name,
                 "attempt_id": job.attempt_id,
@@ -127,6 +139,8 @@ class ModalBackend:
             raise SubmitError(str(error)) from error
 
     def _order(self, job: Job, run: Mapping[str, typing.Any], execution: int) -> Order:
+        if self.options_of is None:
+            raise SubmitError(f"{job.attempt_id} was never given to Modal, and this command only looks")
         submission_id, name = str(run["submission_id"]), self.apps.have(self.options_of(job))
         before, _ = self._cancels(submission_id)
         following = self.following.get(submission_id, Following())
@@ -137,7 +151,7 @@ class ModalBackend:
             bundle=(job.folder / BUNDLE).read_text(encoding="utf-8"),
             stage=job.stage if job.stage == "evaluate" else first_stage(job.folder),
             execution=execution,
-            restarts=self.restarts,
+            restarts=max(0, self.restarts - self.given[str(run["run_id"])]),  # a run's share of the money bears no more
             cancels=before,
             canary=following.canary,
             chains=following.after(str(run["run_id"])) if first else (),
@@ -175,8 +189,8 @@ class ModalBackend:
         return follower.handle if follower is not None and not follower.state.over else None
 
     def find(self, attempt_id: str) -> Handle | None:
-        """What was given to Modal, by whomever. Where nobody can tell whether the order got through it is given again:
-        under the same key, so that only one of both does the work."""
+        """What was given to Modal, by whomever, and has more than is here. Where nobody can tell whether the order got
+        through it is given again: under the same key, so that only one of both does the work."""
         if attempt_id in self.followers:
             return self._live(attempt_id)  # of one that ended everything is here
         folder = self.attempts / attempt_id
@@ -186,9 +200,16 @@ class ModalBackend:
             return None  # it was never sent anywhere
         if handle.get("backend") != self.name:
             return None
-        if handle.get("call"):
+        if inspect(folder, int(attempt_id.rpartition("-a")[2])).state == "failed":
+            return None  # its result was brought last: it has ended, and whoever wants another attempt gets one
+        key = execution_key(attempt_id, int(handle["execution"]))
+        if call := handle.get("call") or self.cloud.claimed(claim_of(key)) or self.cloud.claimed(owner_of(key)):
+            handle["call"] = call
+            write_json(folder / NODE, handle)
             self._follow(handle).start()
             return handle
+        if self.options_of is None:
+            return None
         run = read_json(folder / RUN)
         job = Job(attempt_id, folder, gpus=int(handle["gpus"]), gpu=run["target"]["gpu"], stage=str(handle["stage"]))
         return self._give(self._order(job, run, int(handle["execution"])), handle)
@@ -218,11 +239,8 @@ class ModalBackend:
         """Let go of what runs; it goes on, and the next process finds it."""
         for follower in self.followers.values():
             follower.close()
+        until = time.monotonic() + CLOSE_SECONDS
         for follower in self.followers.values():
             if follower.is_alive():
-                follower.join(CLOSE_SECONDS)
+                follower.join(max(0.0, until - time.monotonic()))
         self.followers.clear()
-
-
-def _begins_nothing(job: Job) -> AppOptions:
-    raise SubmitError(f"{job.attempt_id} was never given to Modal, and this command only looks; the same submit does")

@@ -76,15 +76,19 @@ class Purse:
 
     def settle(self, ended: Iterable[Attempt]) -> None:
         """Write down what attempts that ended have cost."""
-        folders = {attempt.attempt_id: attempt.folder for attempt in ended}
+        attempts = {attempt.attempt_id: attempt for attempt in ended}
         reservations = self.account().of(self.submission_id)
         latest = {one.attempt_id: one for under in reservations for one in under.executions.values()}
         for under in reservations:
             for one in under.executions.values():
-                if one.attempt_id in folders and not one.exact and one.name not in self.told:
-                    self.told.add(one.name)
-                    told = latest[one.attempt_id] is one  # result.json is of the last one
-                    self._settle(under, one, worker_seconds(folders[one.attempt_id]) if told else None)
+                attempt = attempts.get(one.attempt_id)
+                if attempt is None or one.exact or one.name in self.told:
+                    continue
+                if one.refused and attempt.state == "lost" and not _over(attempt):
+                    continue  # the order may have got through, and only its answer was lost
+                self.told.add(one.name)
+                told = latest[one.attempt_id] is one  # result.json is of the last one
+                self._settle(under, one, worker_seconds(attempt.folder) if told else None)
 
     def _settle(self, under: Reservation, one: Execution, seconds: float | None) -> None:
         if seconds is None and one.refused:

@@ -26,9 +26,10 @@ RESERVED, SPENT, RELEASED = "budget_reserved", "attempt_spent", "budget_released
 BARRED = "budget_barred"  # a run gets no other attempt; it changes no amount
 # The controller's own: money is at stake from the first on, and is not where the last follows without the second.
 STARTING, STARTED, ENDED = "attempt_starting", "attempt_started", "attempt_ended"
+ADOPTED = "attempt_adopted"  # found at work, whatever had been said of its start
 REBUILT = "ledger_rebuilt"  # in place of a damaged one: what its lost events cost is not known
 LOST_SIGHT = ("node_lost", "preempted")  # classes of an end that was not seen
-KINDS = (RESERVED, STARTING, STARTED, ENDED, SPENT, RELEASED, REBUILT)
+KINDS = (RESERVED, STARTING, STARTED, ADOPTED, ENDED, SPENT, RELEASED, REBUILT)
 CLEAR_SECONDS = 30.0  # in which what a worker that was killed leaves behind is ended, and seen to be
 CENT = 1e-6  # USD that a sum may differ by rounding
 
@@ -175,8 +176,8 @@ def account(events: Iterable[Event]) -> Account:
                 most = under.terms.attempt_usd
                 latest[attempt] = Execution(f"{attempt}/{starts[attempt]}", attempt, str(event.run_id), most, event.at)
                 under.executions[latest[attempt].name] = latest[attempt]
-        elif event.kind == STARTED and attempt in latest:
-            latest[attempt].began = True
+        elif event.kind in (STARTED, ADOPTED) and attempt in latest:
+            latest[attempt].began, latest[attempt].refused = True, False
         elif event.kind == ENDED and attempt in latest:
             one, cls = latest[attempt], event.data.get("class")
             one.refused = cls == "launch_error" and not one.began

@@ -1,0 +1,133 @@
+"""What drives and follows attempts on Modal, against an account in memory: a second look at what may cost money."""
+
+import time
+
+import pytest
+
+from golf_core.rundir import RUN, SEAL, TRAIN_SEAL, read_json
+from orchestrator.attempts import ATTEMPTS, NODE, create, inspect_all
+from orchestrator.backends import modal_follow
+from orchestrator.backends.base import Job
+from orchestrator.backends.modal_backend import Known, ModalBackend
+from orchestrator.case import lease_of_submission
+from orchestrator.cloud.options import AppOptions
+from orchestrator.controller import Controller
+from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import Terms, read_account
+from orchestrator.money.spending import make_admission
+from orchestrator.spec import attempt_id
+from tests.orchestrator.cloud.memory import MemoryCloud
+from tests.orchestrator.toy import limits, submission
+from tests.processes import until
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(modal_follow, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(modal_follow, "TROUBLE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def cloud():
+    return MemoryCloud()
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(tmp_path) as made:
+        yield made
+
+
+TERMS = Terms(
+    reservation="r", worst_usd=30.0, attempt_usd=10.0, usd_per_hour=36.0, expected_usd=3.0, attempts=3, seeds=1
+)
+
+
+class Session:
+    """A controller, one round at a time."""
+
+    def __init__(self, cloud, ledger, seeds=(1,), terms=None, **kwargs):
+        self.asked, self.cloud, runs_dir = submission(seeds=seeds), cloud, ledger.path.parent
+        lease = ledger.acquire(lease_of_submission(self.asked.submission_id))
+        self.backend = ModalBackend(runs_dir, cloud, print, options_of=lambda job: AppOptions(gpu=None))
+        admission = make_admission(self.asked, terms, False, ledger, lease) if terms is not None else None
+        self.controller = Controller(
+            self.asked, runs_dir, ledger, lease, lambda: self.backend, limits(), 9,
+            backend_name="modal", admission=admission, **kwargs,
+        )  # fmt: skip
+        self.ledger, self.lease = ledger, lease
+
+    def until(self, condition, what):
+        until(lambda: self.controller.round() or condition(), what)
+
+    def over(self):
+        self.until(lambda: False, "the end")
+        self.close()
+        return {case.run.seed: (case.end.verb, case.end.reason) for case in self.controller.cases}
+
+    def close(self):
+        self.controller.close()
+        self.ledger.release(self.lease)
+
+
+def test_a_failed_attempt_is_tried_again_where_that_is_asked_for(cloud, ledger):
+    """`--retry-failed`, in another process than saw it end: a second attempt is begun, and the first is not followed
+    once more as if it had just ended."""
+    first = Session(cloud, ledger)
+    first.until(lambda: cloud.calls, "a call")
+    cloud.fail("fc-0", "user_error")
+    assert first.over() == {1: ("stop", "user_error")}
+    again = Session(cloud, ledger)
+    assert again.over() == {1: ("stop", "user_error")} and len(cloud.calls) == 1
+    retried = Session(cloud, ledger, retry_failed=True)
+    retried.until(lambda: len(cloud.calls) == 2, "a second call")
+    assert cloud.orders["fc-1"].number == 2
+    cloud.fail("fc-1", "nan")
+    assert retried.over() == {1: ("stop", "nan")}
+
+
+def test_a_machine_that_is_taken_away_gets_no_more_starts_than_are_paid_for(cloud, ledger):
+    """A run has a share of three attempts: what its first call used, the restarts of its second may not use again."""
+    session = Session(cloud, ledger)
+    session.until(lambda: cloud.calls, "a call")
+    cloud.fail("fc-0", "wrong_hardware")
+    session.until(lambda: len(cloud.calls) == 2, "a second call")
+    assert [cloud.orders[call].restarts for call in ("fc-0", "fc-1")] == [2, 1]
+    session.close()
+
+
+def laid_down(cloud, ledger, claims=()):
+    """An attempt of a process that died between its order and the answer."""
+    asked, runs_dir = submission(), ledger.path.parent
+    run = asked.run_json(asked.runs[0], 1, limits())
+    folder = create(runs_dir, run, asked.bundle)
+    backend = ModalBackend(runs_dir, cloud, print, options_of=lambda job: AppOptions(gpu=None))
+    cloud.fails["claim"] = cloud.fails["claimed"] = 0
+    backend._follow = lambda handle: pytest.fail("not now")
+    cloud.fails["call"] = 1
+    with pytest.raises(Exception, match="call is not answered"):
+        backend.start(Job(folder.name, folder))
+    return folder
+
+
+def test_a_command_that_only_looks_gets_over_an_order_that_nobody_answered(cloud, ledger):
+    """The process died between its order and the answer. Looking begins nothing and fails nothing; where a container
+    has claimed the attempt meanwhile, its call is found."""
+    folder = laid_down(cloud, ledger)
+    assert read_json(folder / NODE)["call"] == ""
+    looking = ModalBackend(ledger.path.parent, cloud, print)
+    assert looking.find(folder.name) is None and not cloud.calls
+    cloud.claims[f"own:{folder.name}:0"] = cloud.call(None)
+    assert looking.find(folder.name)["call"] == "fc-0" == read_json(folder / NODE)["call"]
+    looking.close()
+
+
+def test_an_order_that_got_through_without_an_answer_is_paid_for(cloud, ledger):
+    """The call was made, the claim was not answered: counted as refused at first, found at work, and then paid."""
+    session = Session(cloud, ledger, terms=TERMS)
+    cloud.fails["claim"] = 1
+    session.until(lambda: session.controller.cases[0].live is not None, "the call found again")
+    assert cloud.orders["fc-0"].key == cloud.orders[cloud.claims[f"fc:{cloud.orders['fc-0'].key}"]].key
+    cloud.fail(cloud.claims[f"fc:{cloud.orders['fc-0'].key}"], "user_error", seconds=100.0)
+    session.over()
+    assert read_account(ledger).spent == pytest.approx(1.0)
