@@ -31,7 +31,6 @@ from orchestrator.cloud.options import CLAIMS, DATA_VOLUME, RUNS_VOLUME
 from orchestrator.cloud.order import Order, OrderError, Told
 
 TRAIN = "train"  # the function of an app
-ERRORS = (modal.exception.Error, OSError)
 
 
 class CloudError(BackendError):
@@ -91,7 +90,7 @@ class Cloud:
             yield
         except AuthError as error:
             raise refused_token(self.access, str(error)) from error
-        except ERRORS as error:
+        except Exception as error:  # a stream that is cut comes out as whatever library was below it
             raise CloudError(f"Modal: {_words(error)}") from error
 
     # Claims and calls

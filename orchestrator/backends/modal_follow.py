@@ -19,26 +19,29 @@ from golf_core.rundir import (
     SEAL,
     TRAIN_SEAL,
     VOID,
-    RunDirError,
     write_bytes,
     write_json,
 )
 from orchestrator.attempts import ATTEMPTS, NODE
-from orchestrator.backends.base import BackendError, Handle, State
+from orchestrator.backends.base import Handle, State
 from orchestrator.backends.modal_client import CallState, Cloud
 from orchestrator.cloud.claims import AGAIN
-from orchestrator.errors import CommandError
 from orchestrator.proc import folder_lock
 
 LOOK_SECONDS = 2.0
 TROUBLE_SECONDS = 5.0  # after a question that failed
 LOCK_SECONDS = 10.0
+UNFIT_LOOKS = 3  # at files that are not what their seal says, once nothing writes there
 LATE_LOOKS = 8  # that a call may take to return after its attempt was sealed
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MAX_BYTES = 1 << 30  # of a file that is brought
 MARKS = (RESULT, TRAIN_SEAL, SEAL, VOID)  # brought last; what is void here our own controller says
 
 Listing = Mapping[str, tuple[int, int]]
+
+
+class Unfit(ValueError):
+    """A file on the volume is not what a seal says of it."""
 
 
 class _Closed(Exception):
@@ -54,6 +57,7 @@ class Follower(threading.Thread):
         self.state = State("pending", f"waits for a container{with_gpus}")
         self.looked = threading.Event()  # once something is known of it
         self.closing, self.cancelled, self.begun, self.late = threading.Event(), False, False, 0
+        self.unfit = 0
         self.told_cancel = ""  # the call that was
         self.brought: dict[str, tuple[int, int]] = {}  # of growing files, as they were listed
         self._held = contextlib.ExitStack()
@@ -83,7 +87,9 @@ class Follower(threading.Thread):
                     return state
                 self.looked.set()
                 self._sleep(LOOK_SECONDS)
-            except (BackendError, CommandError, RunDirError, OSError, ValueError) as error:
+            except _Closed:
+                raise
+            except Exception as error:  # whatever it is, somebody waits for this thread's word
                 self.state = State(self.state.phase, f"cannot follow it now: {error}")
                 self._sleep(TROUBLE_SECONDS)
 
@@ -105,9 +111,9 @@ class Follower(threading.Thread):
         if not self.begun:
             return self._never_begun(call) if call.over else None
         self._mirror(there)
-        if TRAIN_SEAL in there and not (self.folder / TRAIN_SEAL).exists():
-            self._bring_sealed(TRAIN_SEAL)
         if not call.over and not self._is_late(there):
+            if TRAIN_SEAL in there and not (self.folder / TRAIN_SEAL).exists():
+                self._bring_sealed(TRAIN_SEAL)
             self.state = State("running", self._told(there))
             return None
         return self._end(call, there)
@@ -131,7 +137,13 @@ class Follower(threading.Thread):
         return State("lost", message or "its call ended before it began", cls)
 
     def _end(self, call: CallState, there: Listing) -> State:
-        self._bring_all(there)
+        try:
+            self._bring_all(there)
+        except Unfit as error:
+            self.unfit += 1
+            if self.unfit < UNFIT_LOOKS:
+                raise
+            return State("lost", str(error), "damaged")
         if call.told is not None:
             self.handle["seconds"] = call.told.seconds
             write_json(self.folder / NODE, self.handle)
@@ -190,7 +202,7 @@ class Follower(threading.Thread):
                 continue
             found = self._content(name)
             if hashlib.sha256(found[:size]).hexdigest() != sha256 or len(found) < size:
-                raise ValueError(f"{self.path}/{name} is not what its seal says; asking again")
+                raise Unfit(f"{self.path}/{name} on Modal is not what {seal} says: damaged, or changed by somebody")
             write_bytes(path, found if name in APPENDED else found[:size])
         write_bytes(self.folder / seal, content)
 
