@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.attempts import NODE, counted, inspect_all
+from orchestrator.backends.base import BackendError
 from orchestrator.cloud.order import claim_of, execution_key
 from orchestrator.cloud.site import asking, open_cloud
 from orchestrator.cloud.there import Sent, lay_down, mark_sent, published
 from orchestrator.drive import register
-from orchestrator.errors import BackendFailure
+from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.ledger.store import Ledger
+from orchestrator.money.budget import account
 from orchestrator.money.spending import settle
 from orchestrator.registered import submission_of, write_grid
 from orchestrator.settings import Settings
@@ -84,6 +86,20 @@ class Attached:
             time.sleep(0.1)
         return len(ours) + len(waiting)
 
+    def settle(self) -> float:
+        """Write down what has ended; USD that nothing needs any more. Of a submission that has calls which wait for a
+        machine all of it may still be needed."""
+        return settle([one for one in self.submissions if not self._waits(one)], self.ledger)
+
+    def _waits(self, submission: Submission) -> bool:
+        paid = account(self.ledger.events(submission_id=submission.submission_id)).of(submission.submission_id)
+        if all(one.released for one in paid):
+            return False
+        try:
+            return any(call for run in submission.runs for call in self._unbegun(run.run_id))
+        except (BackendError, CommandError):
+            return True  # nobody can tell now
+
     def _unbegun(self, run_id: str) -> Iterator[str]:
         """Calls that wait for a container: there is no folder of them yet, their claims tell."""
         there = inspect_all(self.runs_dir, run_id)
@@ -117,7 +133,7 @@ def attached(settings: Settings, sent: Sent) -> Iterator[Attached]:
             yield found
         finally:
             found.backend.close()
-            settle(found.submissions, ledger)
+        found.settle()
 
 
 def _tell(text: str) -> None:

@@ -25,7 +25,7 @@ from orchestrator.drive import make_overview
 from orchestrator.errors import CommandError, UsageError
 from orchestrator.finish import finish
 from orchestrator.money.cost import usd
-from orchestrator.money.spending import Meter, settle
+from orchestrator.money.spending import Meter
 from orchestrator.outcome import worst
 from orchestrator.overview import Overview
 from orchestrator.registered import submission_of
@@ -115,7 +115,7 @@ def cancel(settings: Settings, sent: Sent, seeds: tuple[int, ...] | None) -> int
             for one in found.submissions:
                 _write_cancel(found.cloud, one.submission_id, seeds)
         ended = found.end(wanted)
-        freed = settle(found.submissions, found.ledger)
+        freed = found.settle()
     also = f"; {usd(freed)} that were reserved are given back" if freed > 0 else ""
     calls = f"{ended} call{'s' if ended != 1 else ''}"
     what = f"cancelled {calls}; the same submit goes on with it" if ended else "nothing of it was running"

@@ -134,8 +134,17 @@ def worker_seconds(folder: Path) -> float | None:
 class Admission:
     """What a controller asks. Without a purse nothing is paid for; without a policy no canary goes first."""
 
-    def __init__(self, runs_dir: Path, run_ids: Sequence[str], purse: Purse | None, canary: Policy | None) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        run_ids: Sequence[str],
+        purse: Purse | None,
+        canary: Policy | None,
+        goes_on: bool = False,
+    ) -> None:
+        """`goes_on`: what ends begins what follows by itself, whether anybody drives it or not."""
         self.runs_dir, self.run_ids, self.purse, self.canary = runs_dir, run_ids, purse, canary
+        self.goes_on = goes_on
         self._over: dict[Path, str] = {}  # what a counted attempt says does not change
 
     def __call__(self, case: Case, cases: Sequence[Case]) -> str | None:
@@ -154,13 +163,15 @@ class Admission:
             self.purse.settle([attempt for case in cases for attempt in _not_live(case, FINAL)])
 
     def close(self, cases: Sequence[Case]) -> None:
-        """Settle what has ended; give back what was not needed, unless something still runs where nobody looks now."""
+        """Settle what has ended; give back what was not needed, unless something still runs where nobody looks now, or
+        will."""
         if self.purse is None:
             return
         there = [one for run_id in self.run_ids for one in inspect_all(self.runs_dir, run_id)]
         with contextlib.suppress(Fenced):  # whoever took over settles
             self.purse.settle([one for one in there if _over(one)])
-            if all(map(_over, there)):
+            more = self.goes_on and any(case.end is None for case in cases)
+            if all(map(_over, there)) and not more:
                 self.purse.release()
 
     def _seen(self, case: Case, policy: Policy) -> Seen:

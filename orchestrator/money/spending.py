@@ -92,6 +92,7 @@ class Spending:
     cost: Cost
     budget: float | None  # of the runs folder
     parallel: bool = False  # no canary
+    goes_on: bool = False  # without whoever drives it
 
     @property
     def canary(self) -> bool:
@@ -101,17 +102,18 @@ class Spending:
     def admission(self, submission: Submission, ledger: Ledger, lease: Lease) -> Admission:
         """Reserve, or raise BudgetRefused."""
         terms = reserve(ledger, lease, submission.submission_id, self.cost, self.budget)
-        return make_admission(submission, terms, self.canary, ledger, lease)
+        return make_admission(submission, terms, self.canary, ledger, lease, self.goes_on)
 
 
 def spending_on(submission: Submission, cost: Cost, settings: Settings, parallel: bool) -> Spending:
     """Nothing goes first where all of it costs cents: without GPUs on Modal."""
-    cheap = settings["on"] == MODAL and not submission.target.gpus
-    return Spending(cost, settings["budget"], parallel or cheap)
+    modal = settings["on"] == MODAL
+    cheap = modal and not submission.target.gpus
+    return Spending(cost, settings["budget"], parallel or cheap, goes_on=modal)
 
 
 def make_admission(
-    submission: Submission, terms: Terms | None, canary: bool, ledger: Ledger, lease: Lease
+    submission: Submission, terms: Terms | None, canary: bool, ledger: Ledger, lease: Lease, goes_on: bool = False
 ) -> Admission:
     """What the controller asks; the reservation is written where this ledger does not have it yet."""
     purse = None
@@ -120,7 +122,7 @@ def make_admission(
         purse = Purse(ledger, lease, submission.submission_id, terms)
     run_ids = [run.run_id for run in submission.runs]
     first = submission.policy if canary and len(run_ids) > 1 else None
-    return Admission(ledger.path.parent, run_ids, purse, first)
+    return Admission(ledger.path.parent, run_ids, purse, first, goes_on)
 
 
 def give_back(ledger: Ledger, submission_id: str, run_ids: Sequence[str]) -> float:

@@ -1,21 +1,23 @@
 """What drives and follows attempts on Modal, against an account in memory: a second look at what may cost money."""
 
-import time
+from dataclasses import replace
 
 import pytest
 
-from golf_core.rundir import RUN, SEAL, TRAIN_SEAL, read_json
-from orchestrator.attempts import ATTEMPTS, NODE, create, inspect_all
+from golf_core.rundir import read_json
+from orchestrator.attempts import NODE, create
 from orchestrator.backends import modal_follow
 from orchestrator.backends.base import Job
-from orchestrator.backends.modal_backend import Known, ModalBackend
+from orchestrator.backends.modal_backend import ModalBackend
 from orchestrator.case import lease_of_submission
+from orchestrator.cloud import attached as attached_module
 from orchestrator.cloud.options import AppOptions
+from orchestrator.cloud.there import Sent, mark_sent
 from orchestrator.controller import Controller
+from orchestrator.drive import register
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.budget import Terms, read_account
 from orchestrator.money.spending import make_admission
-from orchestrator.spec import attempt_id
 from tests.orchestrator.cloud.memory import MemoryCloud
 from tests.orchestrator.toy import limits, submission
 from tests.processes import until
@@ -46,13 +48,14 @@ TERMS = Terms(
 class Session:
     """A controller, one round at a time."""
 
-    def __init__(self, cloud, ledger, seeds=(1,), terms=None, **kwargs):
+    def __init__(self, cloud, ledger, seeds=(1,), terms=None, slots=9, **kwargs):
         self.asked, self.cloud, runs_dir = submission(seeds=seeds), cloud, ledger.path.parent
+        register(self.asked, runs_dir, ledger)
         lease = ledger.acquire(lease_of_submission(self.asked.submission_id))
         self.backend = ModalBackend(runs_dir, cloud, print, options_of=lambda job: AppOptions(gpu=None))
-        admission = make_admission(self.asked, terms, False, ledger, lease) if terms is not None else None
+        admission = make_admission(self.asked, terms, False, ledger, lease, goes_on=True) if terms is not None else None
         self.controller = Controller(
-            self.asked, runs_dir, ledger, lease, lambda: self.backend, limits(), 9,
+            self.asked, runs_dir, ledger, lease, lambda: self.backend, limits(), slots,
             backend_name="modal", admission=admission, **kwargs,
         )  # fmt: skip
         self.ledger, self.lease = ledger, lease
@@ -131,3 +134,45 @@ def test_an_order_that_got_through_without_an_answer_is_paid_for(cloud, ledger):
     cloud.fail(cloud.claims[f"fc:{cloud.orders['fc-0'].key}"], "user_error", seconds=100.0)
     session.over()
     assert read_account(ledger).spent == pytest.approx(1.0)
+
+
+@pytest.fixture
+def left_after_the_canary(cloud, ledger):
+    """Of two seeds the first has ended, and its container has given the order of the second, which waits for a
+    machine; whoever drove them is ended with Ctrl-C before it knows of that. 10 USD of 60 may have been spent."""
+    terms = replace(TERMS, worst_usd=60.0, seeds=2)
+    session = Session(cloud, ledger, seeds=(1, 2), terms=terms, slots=1)
+    session.until(lambda: cloud.calls, "a call")
+    mark_sent(ledger, session.asked.submission_id, None)
+    second = session.asked.run_json(session.asked.runs[1], 1, limits())
+    follower = cloud.orders["fc-0"].follower((second,), "train")
+    cloud.complete("fc-0", seconds=100.0)
+    session.backend.hold = lambda job: "waits, since this test says so"
+    session.until(lambda: session.controller.cases[0].end is not None, "the end of the first seed")
+    session.backend.close()
+    cloud.claims[f"fc:{follower.key}"] = cloud.call(follower)
+    session.controller.interrupt()
+    session.close()
+    return session.asked
+
+
+def test_ctrl_c_keeps_the_money_of_what_goes_on_by_itself(ledger, left_after_the_canary):
+    """What containers begin without anybody is paid for from what was reserved."""
+    found = read_account(ledger)
+    assert (found.spent, found.reserved) == (pytest.approx(1.0), pytest.approx(59.0))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_look_gives_back_no_money_that_a_waiting_call_will_use(
+    cloud, ledger, left_after_the_canary, monkeypatch, waits
+):
+    """`status` while a call of the submission waits for a machine: no attempt of it lies anywhere, and it will cost.
+    Once it has ended, what was not needed is given back."""
+    monkeypatch.setattr(attached_module, "open_cloud", lambda settings: cloud)
+    asked, runs_dir = left_after_the_canary, ledger.path.parent
+    if not waits:
+        cloud.end("fc-1", cls="cancelled")
+    sent = Sent(asked.submission_id, (asked.submission_id,), here=True)
+    with attached_module.attached({"runs_dir": str(runs_dir)}, sent):
+        pass
+    assert read_account(ledger).reserved == pytest.approx(59.0 if waits else 0.0)

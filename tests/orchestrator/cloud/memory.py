@@ -1,11 +1,12 @@
 """An account on Modal in memory, for tests of what drives and follows attempts there: calls that end when a test says
 so, claims, and a volume of files. Counts what it was asked."""
 
+import hashlib
 import json
 from collections import Counter
 from types import SimpleNamespace
 
-from golf_core.rundir import RESULT, RUN
+from golf_core.rundir import ARTIFACT, RESULT, RUN, SEAL, TRAIN_SEAL
 from orchestrator.attempts import ATTEMPTS, NODE
 from orchestrator.backends.modal_client import CallState, CloudError
 from orchestrator.cloud.order import Told
@@ -97,3 +98,19 @@ class MemoryCloud:
         said = {"outcome": "failed", "class": cls, "stage": stage, "message": "as a test says"}
         self.files[f"{place}/{RESULT}"] = json.dumps(said).encode()
         self.end(call, Told(self.orders[call].attempt_id, cls, "", seconds))
+
+    def complete(self, call, seconds=60.0):
+        """The attempt ends well, under its seals."""
+        place = self.begin(call)
+        self.files[f"{place}/{ARTIFACT}"] = b"artifact"
+        self.files[f"{place}/{RESULT}"] = json.dumps({"outcome": "completed", "class": "completed"}).encode()
+        for seal, names in ((TRAIN_SEAL, (RUN, ARTIFACT)), (SEAL, (RUN, ARTIFACT, RESULT))):
+            self.files[f"{place}/{seal}"] = self.seal(place, names)
+        self.end(call, Told(self.orders[call].attempt_id, "completed", "", seconds))
+
+    def seal(self, place, names):
+        told = {}
+        for name in names:
+            content = self.files[f"{place}/{name}"]
+            told[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        return json.dumps({"schema_version": 1, "files": told}).encode()
