@@ -14,6 +14,7 @@ from pathlib import Path
 
 from golf_core.rundir import RESULT, TRAIN_SEAL, VOID, RunDirError, is_sealed, read_json
 from orchestrator.attempts import ATTEMPTS, write_void
+from orchestrator.cloud.cancels import is_cancelled
 from orchestrator.cloud.order import Order, Told, cancels_of, claim_of, execution_key, owner_of, place_of
 from orchestrator.cloud.starts import Start, path_of, read_starts
 from orchestrator.script import SCRIPT, SCRIPT_STAGE
@@ -84,6 +85,9 @@ class _Taking:
         if owner != self.call:
             return Told(order.attempt_id, duplicate_of=owner)
         self.claims.claim(claim_of(key), self.call)  # whoever called died before it could say so
+        # Whoever cancels says so, then ends the calls that have claims: one that had none then sees here what was said.
+        if is_cancelled(order.seed, order.cancels, self.claims.claimed(cancels_of(order.submission_id)) or ""):
+            return Told(order.attempt_id, "cancelled", "it was cancelled before it began")
         if self.claims.claim(place_of(key), self.container) == self.container:
             return order
         self.claims.write(place_of(key), self.container)  # who had it is gone, or is about to hear that it is late

@@ -44,6 +44,10 @@ class Order:
         return int(self.run["attempt"])
 
     @property
+    def seed(self) -> int:
+        return int(self.run["seed"])
+
+    @property
     def submission_id(self) -> str:
         return str(self.run["submission_id"])
 

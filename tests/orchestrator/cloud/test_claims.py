@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cloud.cancels import with_cancel
 from orchestrator.cloud.claims import is_in_place
 from orchestrator.cloud.order import Order, cancels_of, owner_of, place_of
 from orchestrator.spec import attempt_id
@@ -28,7 +29,8 @@ def drawn(draw):
 
 
 def run_json(run_id, number=1):
-    return {"run_id": run_id, "attempt": number, "attempt_id": attempt_id(run_id, number), "submission_id": "s" * 64}
+    names = {"run_id": run_id, "attempt_id": attempt_id(run_id, number), "submission_id": "s" * 64}
+    return names | {"attempt": number, "seed": RUNS.index(run_id)}
 
 
 def order(restarts=9, chains=()):
@@ -113,11 +115,27 @@ def test_what_follows_begins_once_whoever_dies(steps):
 def test_after_a_cancel_nothing_follows(steps):
     """What was known of cancels when an order was given has changed: the rest of its chain never begins."""
     with small_modal() as world:
-        world.claims[cancels_of("s" * 64)] = "cancelled"
+        world.claims[cancels_of("s" * 64)] = with_cancel("", "7", [RUNS.index(RUNS[1])])
         world.submit(order(chains=((run_json(RUNS[1]),),)))
         disturb(world, steps, {"kill"})
         world.settle()
         assert not world.sealed(RUNS[1]) and not any(key.startswith("b") for key, _ in world.begun)
+
+
+@given(STEPS, STEPS)
+def test_a_cancel_ends_what_is_being_begun_too(steps, more):
+    """Somebody says that all is cancelled, and ends the calls that have claims then: of those that were made and not
+    claimed yet none uses a GPU."""
+    with small_modal() as world:
+        world.submit(order(chains=((run_json(RUNS[1]), run_json(RUNS[2])),)))
+        disturb(world, steps, {"kill"})
+        world.claims[cancels_of("s" * 64)] = with_cancel("", "7", None)
+        disturb(world, more, {"kill"})
+        for call in {call for name, call in world.claims.items() if name.startswith("fc:")}:
+            world.cancel(call)
+        done = len(world.begun)
+        world.settle()
+        assert len(world.begun) == done
 
 
 @given(st.integers(0, 3), st.integers(0, 40))
