@@ -173,6 +173,10 @@ class Plane:
         """What containers printed while they worked at a call."""
         return self.logs.text(call_id)
 
+    def payloads(self, call_id: str) -> list[bytes]:
+        """What a call was given, as it was sent."""
+        return self._do(lambda: [it.payload.SerializeToString() for it in self.world.calls[call_id].inputs])
+
     def recipes(self) -> list[list[str]]:
         """Of each image its Dockerfile lines, those of the images below it included."""
         return self._do(lambda: [self.images.recipe(image_id) for image_id in self.world.images])

@@ -15,11 +15,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from golf_core.rundir import read_json, read_jsonl
-from orchestrator.attempts import ATTEMPTS, NODE, inspect_all
+from orchestrator.attempts import ATTEMPTS, NODE, inspect_all, now_utc
 from orchestrator.case import lease_of_submission
+from orchestrator.cloud.cancels import with_cancel
 from orchestrator.cloud.chains import Following
 from orchestrator.cloud.data import make_checked
 from orchestrator.cloud.options import APP, CLAIMS, DATA_VOLUME, RUNS_VOLUME, AppOptions
+from orchestrator.cloud.order import cancels_of
 from orchestrator.cloud.starts import path_of
 from orchestrator.controller import Controller
 from orchestrator.drive import register
@@ -124,7 +126,7 @@ class Laptop:
     def __init__(self, account, folder, asked, **order):
         """`order`: lanes and canary of what containers begin; limits; a point where the process kills itself."""
         self.account, self.asked, self.folder = account, asked, folder
-        self.runs_dir, self.processes = folder / "runs", []
+        self.runs_dir, self.processes, self.variables = folder / "runs", [], {}
         folder.mkdir(parents=True, exist_ok=True)
         with Ledger.create(self.runs_dir) as ledger:
             register(asked, self.runs_dir, ledger)
@@ -150,7 +152,7 @@ class Laptop:
                     stdout=log,
                     stderr=log,
                     cwd=self.folder,
-                    env=self.account.environment(),
+                    env=self.account.environment() | self.variables,
                 )
             )
         return self.processes[-1]
@@ -206,6 +208,9 @@ def drive(runs_dir, order):
     runs = tuple(asked.run_json(run, 1, given) for run in asked.runs)
     following = Following(runs, asked.policy if order.get("canary") else None, order.get("lanes", len(runs)))
     cloud = modal_backend.Cloud()
+    if order.get("cancel"):  # from a machine that knows nothing but the submission's id
+        cloud.write(cancels_of(asked.submission_id), with_cancel("", now_utc(), None))
+        return {}
     if "kill" in order:
         kill_at(modal_backend, cloud, order["kill"])
 
