@@ -43,8 +43,10 @@ class Keeper:
                 if name in APPENDED and before is not None and grew:
                     file.seek(before[1])
                     more = file.read(stamp[1] - before[1])
-                    with kept.open("ab") as end:
+                    with kept.open("r+b") as end:  # over what a write that failed may have left
+                        end.seek(before[1])
                         end.write(more)
+                        end.truncate()
                 else:
                     write_bytes(kept, file.read(stamp[1]))
         except FileNotFoundError:  # gone since it was listed
