@@ -141,6 +141,8 @@ class Cloud:
                 return CallState(True, cls="cancelled" if cancelled else "worker_lost", message=_words(error))
             except (InternalFailure, ExecutionError) as error:
                 return CallState(True, cls="worker_lost", message=_words(error))
+            except (ImportError, NameError, SyntaxError, MemoryError) as error:  # its container's, given to us again
+                return CallState(True, cls="launch_error", message=_words(error))
             except OrderError as error:
                 return CallState(True, cls="launch_error", message=str(error))
             except TimeoutError:

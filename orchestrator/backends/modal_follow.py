@@ -15,6 +15,7 @@ from pathlib import Path
 
 from golf_core.rundir import (
     APPENDED,
+    MAX_JSON_BYTES,
     RESULT,
     SEAL,
     TRAIN_SEAL,
@@ -22,11 +23,14 @@ from golf_core.rundir import (
     write_bytes,
     write_json,
 )
-from orchestrator.attempts import ATTEMPTS, NODE
-from orchestrator.backends.base import Handle, State
+from orchestrator.attempts import ATTEMPTS, NODE, first_stage
+from orchestrator.backends.base import BackendError, Handle, State
 from orchestrator.backends.modal_client import CallState, Cloud
 from orchestrator.cloud.claims import AGAIN
+from orchestrator.errors import CommandError
+from orchestrator.policy import OUTSIDE
 from orchestrator.proc import folder_lock
+from orchestrator.worker.result import refusal
 
 LOOK_SECONDS = 2.0
 TROUBLE_SECONDS = 5.0  # after a question that failed
@@ -60,6 +64,7 @@ class Follower(threading.Thread):
         self.unfit = 0
         self.told_cancel = ""  # the call that was
         self.brought: dict[str, tuple[int, int]] = {}  # of growing files, as they were listed
+        self.listed: Listing = {}
         self._held = contextlib.ExitStack()
         self._held.enter_context(folder_lock(folder, LOCK_SECONDS))
 
@@ -67,11 +72,19 @@ class Follower(threading.Thread):
         try:
             with self._held:
                 state = self._follow()
+                self._tell_result(state)
             self.state = state  # the folder is free before anybody reads that it is over
         except _Closed:
             pass
         finally:
             self.looked.set()
+
+    def _tell_result(self, state: State) -> None:
+        """Of an attempt that left none, and that nobody repeats unasked: it stays so for whoever looks later."""
+        if state.phase == "lost" and state.cls not in OUTSIDE:
+            sealed = state.cls != "damaged" and (self.folder / TRAIN_SEAL).exists()
+            told = refusal(state.cls, "evaluate" if sealed else first_stage(self.folder), state.message)
+            write_json(self.folder / RESULT, told | {"worker_seconds": None})
 
     def cancel(self) -> None:
         """Ask the attempt to end: until Modal has heard it."""
@@ -102,9 +115,9 @@ class Follower(threading.Thread):
         if call.told is not None and call.told.duplicate_of is not None:
             self._change_call(call.told.duplicate_of)
             return None
-        there = self.cloud.listing(self.path)  # after the call: of one that is over this is the last word
+        there = self.listed = self.cloud.listing(self.path)  # after the call: of one that is over this is the last word
         if VOID in there:
-            self._bring_all(there)
+            self._unfit(there)
             void = self._json(VOID)
             return State("lost", str(void.get("message", "")), str(void.get("class", "preempted")))
         self.begun = self.begun or (NODE in there and self._json(NODE).get("call") == self.handle["call"])
@@ -137,16 +150,11 @@ class Follower(threading.Thread):
         return State("lost", message or "its call ended before it began", cls)
 
     def _end(self, call: CallState, there: Listing) -> State:
-        try:
-            self._bring_all(there)
-        except Unfit as error:
-            self.unfit += 1
-            if self.unfit < UNFIT_LOOKS:
-                raise
-            return State("lost", str(error), "damaged")
         if call.told is not None:
             self.handle["seconds"] = call.told.seconds
             write_json(self.folder / NODE, self.handle)
+        if why := self._unfit(there):
+            return State("lost", why, "damaged")
         if RESULT in there:
             return State("ended")
         if call.told is not None:
@@ -154,6 +162,19 @@ class Follower(threading.Thread):
         if self.cancelled:
             return State("lost", "ended by `cancel`", "cancelled")
         return State("lost", call.message, call.cls)
+
+    def _unfit(self, there: Listing) -> str:
+        """Bring everything; why that cannot be done, however often it is tried. Raises what may pass."""
+        try:
+            self._bring_all(there)
+        except (_Closed, BackendError, CommandError, OSError):
+            raise
+        except Exception as error:  # of what lies there: whoever can write to the volume can write anything
+            self.unfit += 1
+            if self.unfit < UNFIT_LOOKS:
+                raise
+            return str(error) if isinstance(error, Unfit) else f"{self.path} on Modal cannot be read: {error!r}"
+        return ""
 
     def _change_call(self, call: str) -> None:
         """Another call does the work: ours was a second one, and ended at once."""
@@ -178,14 +199,15 @@ class Follower(threading.Thread):
 
     def _bring_all(self, there: Listing) -> None:
         for name in there:
-            if name not in (NODE, *MARKS, *APPENDED) and NAME.fullmatch(name):
+            if name not in (NODE, *MARKS, *APPENDED) and NAME.fullmatch(name) and there[name][0] <= MAX_BYTES:
                 self._bring(name)
         self._mirror(there)
-        if RESULT in there:
+        if TRAIN_SEAL in there:
+            self._bring_sealed(TRAIN_SEAL)
+        if RESULT in there:  # with what is sealed before it: who finds a failure here looks no further
             self._bring(RESULT)
-        for seal in (TRAIN_SEAL, SEAL):
-            if seal in there:
-                self._bring_sealed(seal)
+        if SEAL in there:
+            self._bring_sealed(SEAL)
 
     def _bring(self, name: str) -> None:
         """Have a file here as it is there."""
@@ -196,7 +218,7 @@ class Follower(threading.Thread):
         content = self._content(seal)
         for name, entry in json.loads(content)["files"].items():
             if not NAME.fullmatch(name):
-                raise ValueError(f"{self.path}/{seal} names {name!r}, which is no file of an attempt")
+                raise Unfit(f"{self.path}/{seal} on Modal names {name!r}, which is no file of an attempt")
             size, sha256, path = int(entry["size"]), str(entry["sha256"]), self.folder / name
             if _is(path, size, sha256):
                 continue
@@ -207,13 +229,20 @@ class Follower(threading.Thread):
         write_bytes(self.folder / seal, content)
 
     def _content(self, name: str) -> bytes:
-        content = self.cloud.read(f"{self.path}/{name}")
-        if content is None or len(content) > MAX_BYTES:
-            raise ValueError(f"{self.path}/{name} cannot be read")
+        if (size := self.listed.get(name, (0, 0))[0]) > MAX_BYTES:
+            raise Unfit(f"{self.path}/{name} on Modal has {size:,} bytes, more than any file of ours")
+        if (content := self.cloud.read(f"{self.path}/{name}")) is None:
+            raise Unfit(f"{self.path}/{name} is not on Modal any more")
         return content
 
     def _json(self, name: str) -> dict[str, typing.Any]:
-        found = json.loads(self.cloud.read(f"{self.path}/{name}") or b"{}")
+        """Of a small file; nothing where it is none of ours."""
+        if self.listed.get(name, (0, 0))[0] > MAX_JSON_BYTES:
+            return {}
+        try:
+            found = json.loads(self.cloud.read(f"{self.path}/{name}") or b"{}")
+        except (ValueError, RecursionError):
+            return {}
         return found if isinstance(found, dict) else {}
 
     def _sleep(self, seconds: float) -> None:

@@ -1,11 +1,12 @@
 """What drives and follows attempts on Modal, against an account in memory: a second look at what may cost money."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from golf_core.rundir import read_json
-from orchestrator.attempts import NODE, create
+from golf_core.rundir import SEAL, read_json
+from orchestrator.attempts import ATTEMPTS, NODE, create
 from orchestrator.backends import modal_follow
 from orchestrator.backends.base import Job
 from orchestrator.backends.modal_backend import ModalBackend
@@ -176,3 +177,62 @@ def test_a_look_gives_back_no_money_that_a_waiting_call_will_use(
     with attached_module.attached({"runs_dir": str(runs_dir)}, sent):
         pass
     assert read_account(ledger).reserved == pytest.approx(59.0 if waits else 0.0)
+
+
+def seal_of(entry):
+    return json.dumps({"schema_version": 1, "files": {"artifact.bin": entry}}).encode()
+
+
+LARGE = object()
+DEEP = b'{"files": ' + b"[" * 100_000
+HOSTILE = {
+    "another artifact": ("artifact.bin", b"another"),
+    "no artifact": ("artifact.bin", None),
+    "no files": (SEAL, b"{}"),
+    "a list": (SEAL, b"[]"),
+    "no entry": (SEAL, seal_of(7)),
+    "no end": (SEAL, b'{"files": {"artifact.bin": {"size": 1e999, "sha256": "a"}}}'),
+    "less than nothing": (SEAL, seal_of({"size": -1, "sha256": "a"})),
+    "elsewhere": (SEAL, b'{"files": {"../../ledger.sqlite": {"size": 1, "sha256": "a"}}}'),
+    "no text": (SEAL, b"\xff\xfe"),
+    "deep": (SEAL, DEEP),
+    "a large file": ("artifact.bin", LARGE),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_cannot_be_relied_on_ends_as_damaged_and_may_be_tried_again(cloud, ledger, monkeypatch, what):
+    """Whatever lies on the volume: the run stops, nothing outside of its attempt is written, another process sees the
+    same, and only who asks for it gets another attempt. What its container took is paid for."""
+    session = Session(cloud, ledger, terms=TERMS)
+    session.until(lambda: cloud.calls, "a call")
+    cloud.complete("fc-0", seconds=100.0)
+    name, content = HOSTILE[what]
+    place = f"{ATTEMPTS}/{cloud.orders['fc-0'].attempt_id}/{name}"
+    if content is None:
+        del cloud.files[place]
+    elif content is LARGE:
+        monkeypatch.setattr(modal_follow, "MAX_BYTES", 5)
+    else:
+        cloud.files[place] = content
+    before = set(ledger.path.parent.rglob("*"))
+    assert session.over() == {1: ("stop", "damaged")}
+    new = {path.parent.name for path in set(ledger.path.parent.rglob("*")) - before}
+    assert new <= {cloud.orders["fc-0"].attempt_id}
+    assert read_account(ledger).spent == pytest.approx(1.0)
+    assert Session(cloud, ledger).over() == {1: ("stop", "damaged")} and len(cloud.calls) == 1
+    retried = Session(cloud, ledger, retry_failed=True)
+    retried.until(lambda: len(cloud.calls) == 2, "a second call")
+    assert cloud.orders["fc-1"].number == 2
+    retried.close()
+
+
+def test_a_large_file_that_nobody_sealed_stays_there(cloud, ledger, monkeypatch):
+    """A checkpoint that a training left beside its artifact is not brought, and disturbs nothing."""
+    monkeypatch.setattr(modal_follow, "MAX_BYTES", 10_000)
+    session = Session(cloud, ledger)
+    session.until(lambda: cloud.calls, "a call")
+    cloud.complete("fc-0")
+    cloud.files[f"{ATTEMPTS}/{cloud.orders['fc-0'].attempt_id}/checkpoint.pt"] = bytes(20_000)
+    assert session.over() == {1: ("done", "counted")}
+    assert not list(ledger.path.parent.rglob("checkpoint.pt"))
