@@ -84,16 +84,17 @@ def test_one_container_works_and_nothing_is_lost(steps, submitters):
         assert world.told[owner].duplicate_of is None
 
 
-@given(STEPS)
-def test_a_call_that_is_given_to_two_containers_counts_once(steps):
-    """Each works under a key of its own; the one that is late can tell, and one attempt of theirs counts."""
+@given(STEPS, st.booleans())
+def test_a_call_that_is_given_to_two_containers_counts_once(steps, kill):
+    """Each works under a key of its own; the one that is late can tell, and one attempt of theirs counts, or, where
+    machines are taken away too, the controller's next."""
     with small_modal() as world:
         world.submit(order())
-        disturb(world, steps, {"kill", "twice"})
+        disturb(world, steps, {"kill", "twice"} if kill else {"twice"})
         world.submit(order())
         world.settle()
         keys = [key for key, _ in world.begun]
-        assert len(set(keys)) == len(keys) and world.sealed(RUNS[0])
+        assert len(set(keys)) == len(keys) and (kill or world.sealed(RUNS[0]))
         places = {name: container for name, container in world.claims.items() if name.startswith("at:")}
         late = [key for key, _ in world.begun if not is_in_place(_of(key), places[place_of(key)], _Read(world))]
         assert late == []
