@@ -11,7 +11,7 @@ from orchestrator.attempts import NODE, counted, inspect_all
 from orchestrator.backends.base import BackendError
 from orchestrator.cloud.order import claim_of, execution_key
 from orchestrator.cloud.site import asking, open_cloud
-from orchestrator.cloud.there import Sent, lay_down, mark_sent, published
+from orchestrator.cloud.there import Sent, lay_down, mark_sent, published, with_environment
 from orchestrator.drive import register
 from orchestrator.errors import BackendFailure, CommandError
 from orchestrator.ledger.store import Ledger
@@ -118,7 +118,7 @@ class Attached:
 @contextlib.contextmanager
 def attached(settings: Settings, sent: Sent) -> Iterator[Attached]:
     """Raises CommandError where Modal cannot be asked, or does not know it: then nothing is made here."""
-    runs_dir, cloud = Path(settings["runs_dir"]), open_cloud(settings)
+    runs_dir, cloud = Path(settings["runs_dir"]), open_cloud(with_environment(settings, sent))
     if sent.here:
         submissions = [submission_of(runs_dir, sid) for sid in sent.submission_ids]
     else:

@@ -5,6 +5,7 @@ laid down here and looked after for as long as the command lasts: a runs folder 
 """
 
 import json
+import random
 import secrets
 import sys
 import time
@@ -19,7 +20,7 @@ from orchestrator.cloud.attached import Attached, attached
 from orchestrator.cloud.cancels import with_cancel
 from orchestrator.cloud.order import cancels_of
 from orchestrator.cloud.site import asking, open_cloud
-from orchestrator.cloud.there import Sent
+from orchestrator.cloud.there import Sent, with_environment
 from orchestrator.cluster.submit import Follower as Shown
 from orchestrator.drive import make_overview
 from orchestrator.errors import CommandError, UsageError
@@ -37,6 +38,7 @@ if typing.TYPE_CHECKING:
     from orchestrator.backends.modal_client import Cloud
 
 FOLLOW_SECONDS, REFRESH_SECONDS = 0.5, 5.0
+CANCEL_TRIES = 5
 
 
 def status(settings: Settings, sent: Sent, follow: bool, verbose: bool, as_json: bool) -> int:
@@ -105,7 +107,7 @@ def cancel(settings: Settings, sent: Sent, seeds: tuple[int, ...] | None) -> int
     runs_dir = Path(settings["runs_dir"])
     if sent.driven:
         with asking():
-            cloud = open_cloud(settings)
+            cloud = open_cloud(with_environment(settings, sent))
             for sid in sent.submission_ids:
                 _write_cancel(cloud, sid, seeds)
         return cancel_here(runs_dir, sent.name, seeds)
@@ -131,8 +133,12 @@ def _wanted(submission: Submission, seeds: Sequence[int] | None) -> list[str]:
 
 
 def _write_cancel(cloud: "Cloud", submission_id: str, seeds: Sequence[int] | None) -> None:
-    key = cancels_of(submission_id)
-    cloud.write(key, with_cancel(cloud.claimed(key) or "", secrets.token_hex(6), seeds))
+    key, mine = cancels_of(submission_id), secrets.token_hex(6)
+    for _ in range(CANCEL_TRIES):  # of two that cancel at once one may write over what the other wrote
+        cloud.write(key, with_cancel(cloud.claimed(key) or "", mine, seeds))
+        time.sleep(random.uniform(0.05, 0.2))
+        if mine in (cloud.claimed(key) or ""):
+            return
 
 
 def fetch(settings: Settings, sent: Sent, as_json: bool, quiet: bool) -> int:

@@ -4,7 +4,6 @@ Nothing here starts a container: a plan costs nothing. What it rests on are two 
 """
 
 import contextlib
-import json
 import os
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from orchestrator.cloud.chains import Following
 from orchestrator.cloud.gpus import CloudGpus, cloud_gpus
 from orchestrator.cloud.image import read_packages
 from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions, options_of
-from orchestrator.cloud.there import lay_down, mark_sent, publish, publish_grid
+from orchestrator.cloud.there import lay_down, mark_sent, publish, publish_grid, read_object
 from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, EmbeddedThere
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import read_request
@@ -165,7 +164,7 @@ class ModalSite:
         if SEAL in listing:
             return Attempt(folder, number, "counted", "completed", train_sealed=True)
         if RESULT in listing:
-            told = json.loads(self.cloud.read(f"{ATTEMPTS}/{name}/{RESULT}") or b"{}")
+            told = read_object(self.cloud, f"{ATTEMPTS}/{name}/{RESULT}")
             cls, stage, message = (str(told.get(key) or "") for key in ("class", "stage", "message"))
             return Attempt(folder, number, "failed", cls, stage, message, sealed)
         return Attempt(folder, number, "busy", stage="evaluate" if sealed else "train", train_sealed=sealed)
@@ -232,6 +231,7 @@ class ModalSite:
             it for plan in plans if plan.rehearsal is not None and (it := plan.rehearsal.submission) is not None
         ]
         attempt_s = max(limits_of(one, settings).attempt_s for one in everything)
+        begun = self.attempts([plan.submission for plan in plans])
         targets = {(one.target.gpu, one.target.gpus): one.target for one in everything}
 
         def options_of(job: Job) -> AppOptions:
@@ -243,19 +243,22 @@ class ModalSite:
             note,
             options_of=options_of,
             known={key_of(run.run_id): Known(one.submission_id, run.seed) for one in everything for run in one.runs},
-            following={plan.submission.submission_id: self._following(plan, settings, parallel) for plan in plans},
+            following={
+                plan.submission.submission_id: self._following(plan, settings, parallel, begun) for plan in plans
+            },
             max_gpus=settings["max_gpus"],
             restarts=(settings["max_attempts"] or MOST_ATTEMPTS) - 1,
         )
 
-    def _following(self, plan: Plan, settings: Settings, parallel: bool) -> Following:
+    def _following(
+        self, plan: Plan, settings: Settings, parallel: bool, begun: Mapping[str, Sequence[Attempt]]
+    ) -> Following:
         """Seeds of which nothing is there yet: their containers begin each other, should we be gone."""
         submission, limits = plan.submission, limits_of(plan.submission, settings)
-        begun = self.attempts([submission])
         new = [run for run in submission.runs if not begun[run.run_id]]
         gpus = submission.target.gpus
         lanes = MAX_CONTAINERS if settings["max_gpus"] is None or not gpus else settings["max_gpus"] // gpus
-        done = any(counted(list(there)) is not None for there in begun.values())
+        done = any(counted(list(begun[run.run_id])) is not None for run in submission.runs)
         canary: Policy | None = None if parallel or done or plan.cost.free or not gpus else submission.policy
         runs = tuple(submission.run_json(run, 1, limits) for run in new)
         return Following(runs, canary, max(1, min(lanes, MAX_CONTAINERS)))

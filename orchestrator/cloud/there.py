@@ -3,6 +3,8 @@ attempts brought from there."""
 
 import contextlib
 import json
+import os
+import shutil
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from orchestrator.errors import UsageError
 from orchestrator.ledger.store import FILE, Ledger
 from orchestrator.money.budget import STARTING
 from orchestrator.registered import SPEC, grids, meant
-from orchestrator.settings import Settings
+from orchestrator.settings import DEFAULT, Settings
 from orchestrator.spec import SUBMISSION_DIGITS, Submission, attempt_id, unique_prefix
 
 if typing.TYPE_CHECKING:
@@ -61,8 +63,29 @@ def publish(submission: Submission, runs_dir: Path, cloud: "Cloud") -> None:
 
 
 def mark_sent(ledger: Ledger, submission_id: str, environment: str | None) -> None:
-    if not ledger.events(submission_id=submission_id, kind=SENT):
+    """Raises UsageError where it went to another environment of the account: its claims are there alone, and all of it
+    would be paid for twice."""
+    if not (sent := ledger.events(submission_id=submission_id, kind=SENT)):
         ledger.append(SENT, submission_id=submission_id, data={"environment": environment})
+    elif (there := sent[-1].data.get("environment")) != environment:
+        before, now = (
+            f"environment {one}" if one else "the account's default environment" for one in (there, environment)
+        )
+        raise UsageError(
+            f"{submission_id[:SUBMISSION_DIGITS]} was sent to {before} on Modal, and this asks {now}: "
+            f"{f'--modal-environment {there}' if there else 'without --modal-environment or MODAL_ENVIRONMENT'}; "
+            "another --runs-dir starts it anew"
+        )
+
+
+def with_environment(settings: Settings, sent: "Sent") -> Settings:
+    """Settings that ask where a submission was sent to, unless somebody says otherwise."""
+    if not sent.here or settings.source("modal_environment") != DEFAULT:
+        return settings
+    with Ledger.open(Path(settings["runs_dir"])) as ledger:
+        told = [event for sid in sent.submission_ids for event in ledger.events(submission_id=sid, kind=SENT)]
+    there = told[-1].data.get("environment") if told else None
+    return settings if there is None else settings.replaced("modal_environment", there, "where it was sent")
 
 
 def was_sent(ledger: Ledger, submission_id: str) -> bool:
@@ -115,28 +138,44 @@ def lay_down(submissions: Sequence[Submission], cloud: "Cloud", ledger: Ledger) 
 def _lay_down(name: str, submission: Submission, cloud: "Cloud", runs_dir: Path) -> bool:
     """False where its container had not written all of that yet."""
     place = f"{ATTEMPTS}/{name}"
-    node, run = (json.loads(cloud.read(f"{place}/{file}") or b"{}") for file in (NODE, RUN))
-    if not node.get("call") or run.get("attempt_id") != name:
+    node, run = (read_object(cloud, f"{place}/{file}") for file in (NODE, RUN))
+    if not node.get("call") or run.get("attempt_id") != name or not run.get("run_id"):
         return False
     handle = {
         "backend": "modal",
         "attempt_id": name,
         "host": "Modal",
         "app": "",
-        "execution": int(node.get("execution", 0)),
+        "execution": node["execution"] if type(node.get("execution")) is int else 0,
         "stage": "train",
         "gpus": submission.target.gpus,
         "call": str(node["call"]),
         "run": str(run["run_id"]),
     }
     parent = runs_dir / ATTEMPTS
-    scratch = parent / f".{name}.there.tmp"
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_json(scratch / RUN, run)
-    write_bytes(scratch / BUNDLE, submission.bundle.encode())
-    write_json(scratch / NODE, handle)
-    scratch.rename(parent / name)
+    scratch = parent / f".{name}.{os.getpid()}.there.tmp"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        write_json(scratch / RUN, run)
+        write_bytes(scratch / BUNDLE, submission.bundle.encode())
+        write_json(scratch / NODE, handle)
+        scratch.rename(parent / name)
+    except OSError:
+        if not (parent / name).is_dir():
+            raise
+        return False  # another process did that meanwhile
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def read_object(cloud: "Cloud", path: str) -> dict[str, typing.Any]:
+    """A small file of the volume of runs; empty where there is none, or none of ours."""
+    try:
+        found = json.loads(cloud.read(path) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _account(ledger: Ledger, submission: Submission, run_id: str, name: str) -> None:

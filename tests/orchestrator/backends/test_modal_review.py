@@ -19,6 +19,7 @@ from orchestrator.drive import register
 from orchestrator.ledger.store import Ledger
 from orchestrator.money.budget import Terms, read_account
 from orchestrator.money.spending import make_admission
+from orchestrator.settings import Settings
 from tests.orchestrator.cloud.memory import MemoryCloud
 from tests.orchestrator.toy import limits, submission
 from tests.processes import until
@@ -174,7 +175,7 @@ def test_a_look_gives_back_no_money_that_a_waiting_call_will_use(
     if not waits:
         cloud.end("fc-1", cls="cancelled")
     sent = Sent(asked.submission_id, (asked.submission_id,), here=True)
-    with attached_module.attached({"runs_dir": str(runs_dir)}, sent):
+    with attached_module.attached(Settings.resolve({"runs_dir": str(runs_dir)}, {}, runs_dir), sent):
         pass
     assert read_account(ledger).reserved == pytest.approx(59.0 if waits else 0.0)
 

@@ -1,0 +1,91 @@
+"""What the volume of runs and the claims tell of a submission, and what this machine makes of it."""
+
+from pathlib import Path
+
+import pytest
+
+from golf_core.rundir import RUN
+from orchestrator.attempts import ATTEMPTS, NODE
+from orchestrator.cloud import there
+from orchestrator.cloud.cancels import is_cancelled, with_cancel
+from orchestrator.cloud.commands import _write_cancel
+from orchestrator.cloud.order import Order, cancels_of
+from orchestrator.cloud.there import Sent, lay_down, mark_sent, with_environment
+from orchestrator.errors import UsageError
+from orchestrator.ledger.store import Ledger
+from orchestrator.settings import Settings
+from tests.orchestrator.cloud.memory import MemoryCloud
+from tests.orchestrator.toy import limits, submission
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(tmp_path) as made:
+        yield made
+
+
+def settings_of(tmp_path, **flags):
+    return Settings.resolve({"runs_dir": str(tmp_path), **flags}, {}, Path("/nowhere"))
+
+
+def test_commands_ask_the_environment_that_a_submission_was_sent_to(ledger, tmp_path):
+    """A cancel without the flag that the submit had must not look for claims where there are none."""
+    sid = submission().submission_id
+    mark_sent(ledger, sid, "prod")
+    sent = Sent(sid, (sid,), here=True)
+    assert with_environment(settings_of(tmp_path), sent)["modal_environment"] == "prod"
+    asked = with_environment(settings_of(tmp_path, modal_environment="dev"), sent)
+    assert asked["modal_environment"] == "dev"
+    with pytest.raises(UsageError, match="--modal-environment prod"):
+        mark_sent(ledger, sid, "dev")
+    with pytest.raises(UsageError, match="environment prod on Modal, and this asks the account's default"):
+        mark_sent(ledger, sid, None)
+
+
+def test_of_two_cancels_at_once_neither_is_lost():
+    """What one of them read before the other wrote is written over; who wrote looks again."""
+    cloud, sid = MemoryCloud(), "s" * 64
+    values = [None, with_cancel("", "another machine's", [2])]  # it had read what was there before us, and writes now
+
+    def write(key, value):
+        cloud.claims[key] = value if len(values) == 1 else values.pop()
+
+    cloud.write = write
+    _write_cancel(cloud, sid, [1])
+    assert all(is_cancelled(seed, "", cloud.claims[cancels_of(sid)]) for seed in (1, 2))
+
+
+def on_volume(cloud, asked):
+    run = asked.run_json(asked.runs[0], 1, limits())
+    call = cloud.call(Order(app="golf", run=run, bundle="", stage="train"))
+    return cloud.begin(call)
+
+
+@pytest.mark.parametrize("file", [NODE, RUN])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b'{"call": 1}', b"[" * 100_000, b'{"call": "fc", "execution": "x"}']
+)
+def test_what_lies_on_the_volume_fails_no_command(ledger, file, content):
+    """Files that are none of ours: the attempt is taken as not begun, or by what is readable."""
+    cloud, asked = MemoryCloud(), submission()
+    place = on_volume(cloud, asked)
+    cloud.files[f"{place}/{file}"] = content
+    lay_down([asked], cloud, ledger)
+    assert not list((ledger.path.parent / ATTEMPTS).glob(".*"))
+
+
+def test_two_commands_lay_the_same_attempt_down(ledger, monkeypatch):
+    """One of them has the folder; the other goes on."""
+    cloud, asked = MemoryCloud(), submission()
+    on_volume(cloud, asked)
+    other, write_json = [], there.write_json
+
+    def first_the_other(path, told):
+        monkeypatch.setattr(there, "write_json", write_json)
+        monkeypatch.setattr(there.os, "getpid", lambda: 1)
+        other.extend(lay_down([asked], cloud, ledger))
+        write_json(path, told)
+
+    monkeypatch.setattr(there, "write_json", first_the_other)
+    assert lay_down([asked], cloud, ledger) == [] and len(other) == 1
+    assert [path.name for path in (ledger.path.parent / ATTEMPTS).iterdir()] == other
