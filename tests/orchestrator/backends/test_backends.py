@@ -1,4 +1,4 @@
-"""One contract for every backend: process, local Ray, a Ray cluster, and the fake that ships."""
+"""One contract for every backend: process, local Ray, a Ray cluster, Modal, and the fake that ships."""
 
 import os
 import signal
@@ -6,18 +6,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import modal
 import pytest
 
 from golf_core.rundir import RUN, SEAL, is_sealed, read_json, write_json
-from orchestrator.attempts import NODE
-from orchestrator.backends import load_backend
+from orchestrator.attempts import NODE, create
+from orchestrator.backends import load_backend, modal_follow
 from orchestrator.backends.base import Backend, Job, JobLost, Unavailable
 from orchestrator.backends.fake import Act, FakeBackend
+from orchestrator.backends.modal_backend import ModalBackend
+from orchestrator.backends.modal_client import Cloud
 from orchestrator.backends.private_ray import clear_homes, home_name, tighten
 from orchestrator.backends.ray_cluster import RayClusterBackend
+from orchestrator.cloud.options import AppOptions
 from orchestrator.cluster.options import ClusterOptions
 from tests.orchestrator.cluster_runs import real_data
-from tests.orchestrator.toy import attempt_folder, toy_text
+from tests.orchestrator.toy import attempt_folder, limits, toy_text
 from tests.processes import carrying, command_line, until
 
 KINDS = [
@@ -25,12 +29,13 @@ KINDS = [
     "process",
     pytest.param("ray", marks=pytest.mark.xdist_group("ray")),
     pytest.param("ray-cluster", marks=pytest.mark.xdist_group("cluster")),
+    pytest.param("modal", marks=pytest.mark.xdist_group("cluster")),
 ]
 HANGING = toy_text({"train3": "hang"})
 CRASHING = toy_text({"train2": "crash"})
 each = pytest.mark.parametrize("kind", KINDS, indirect=True)
-on_cluster = pytest.mark.parametrize("kind", KINDS[3:], indirect=True)
-on_rays = pytest.mark.parametrize("kind", KINDS[2:], indirect=True)
+on_cluster = pytest.mark.parametrize("kind", KINDS[3:4], indirect=True)
+on_rays = pytest.mark.parametrize("kind", KINDS[2:4], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,10 @@ def kind(request, tmp_path_factory):
             shared = RayClusterBackend(folder, options, cluster.gcs_address)
             yield request.param, shared
             shared.close()
+    elif request.param == "modal":
+        with pytest.MonkeyPatch.context() as patch:
+            yield request.param, in_process(request.getfixturevalue("whole_account"), patch)
+            modal.Client.from_env().close()
     else:
         yield request.param, None
 
@@ -63,6 +72,11 @@ def backend(kind, tmp_path):
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     name, shared = kind
+    if name == "modal":
+        made = ModalBackend(runs_dir, shared, print, options_of=lambda job: AppOptions())
+        yield made
+        made.close()
+        return
     if shared is not None:
         shared.attempts = (runs_dir / "attempts").resolve()
         if isinstance(shared, RayClusterBackend):
@@ -76,14 +90,32 @@ def backend(kind, tmp_path):
     made.close()
 
 
+def in_process(account, patch):
+    """The account, as a client of this process has it."""
+    for name, value in account.environment().items():
+        if name.startswith("MODAL_"):
+            patch.setenv(name, value)
+    patch.setattr(modal_follow, "LOOK_SECONDS", 0.3)
+    return Cloud()
+
+
 @pytest.fixture(scope="module")
 def data(corpus):
     return real_data(corpus)
 
 
 @pytest.fixture
-def laid_down(backend, tmp_path, data):
+def laid_down(backend, tmp_path, data, request):
+    if isinstance(backend, ModalBackend):
+        account = request.getfixturevalue("account")
+        return lambda text: lay_down_for_modal(account.submission(text), tmp_path)
     return lambda text: lay_down(backend, tmp_path, text, data)
+
+
+def lay_down_for_modal(asked, tmp_path):
+    """Each attempt is another one: all tests share the account."""
+    folder = create(tmp_path / "runs", asked.run_json(asked.runs[0], 1, limits()), asked.bundle)
+    return Job(folder.name, folder, 1, 8, "NVIDIA H100 80GB HBM3")
 
 
 def lay_down(backend, tmp_path, text, data):
