@@ -31,7 +31,7 @@ from orchestrator.backends.modal_follow import Follower
 from orchestrator.cloud.cancels import is_cancelled
 from orchestrator.cloud.chains import Following
 from orchestrator.cloud.claims import call_once
-from orchestrator.cloud.options import AppOptions
+from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions
 from orchestrator.cloud.order import Order, cancels_of, claim_of, execution_key, owner_of
 from orchestrator.cloud.starts import parse_starts, path_of
 from orchestrator.proc import Locked, is_locked
@@ -39,6 +39,7 @@ from orchestrator.proc import Locked, is_locked
 CLOSE_SECONDS = 5.0  # that all followers have together to come to their end
 OTHERS_SECONDS = 2.0  # between looks at what other processes of this runs folder follow
 CANCEL_LOOK_SECONDS = 10.0
+MOST_CALLS = 10 * MAX_CONTAINERS  # that wait or work at a time: each is asked about every two seconds, by a thread
 ASKED_AT_ONCE = 16  # questions, of a grid's many submissions
 
 
@@ -81,11 +82,14 @@ class ModalBackend:
         run = self.known.get(job.attempt_id.rpartition("-a")[0])
         if run is not None and is_cancelled(run.seed, *self._cancels(run.submission_id)):
             raise Refused("cancelled from another terminal; the same submit goes on")
+        live = [one for one in self.followers.values() if not one.state.over]
+        if len(live) >= MOST_CALLS:
+            return f"waits: {len(live)} attempts are with Modal, which works at {MAX_CONTAINERS} at once"
         if self.max_gpus is None or not job.gpus:
             return None
         if job.gpus > self.max_gpus:
             raise Unavailable(f"a seed needs {job.gpus} GPUs, and max_gpus allows {self.max_gpus}")
-        mine = sum(int(one.handle["gpus"]) for one in self.followers.values() if not one.state.over)
+        mine = sum(int(one.handle["gpus"]) for one in live)
         looked, others = self.full
         if time.monotonic() - looked > OTHERS_SECONDS or mine + others + job.gpus <= self.max_gpus:
             others = self._gpus_of_others()  # what they use now, before it is said that there is room

@@ -40,11 +40,12 @@ from orchestrator.checkout import own_environment
 from orchestrator.cloud.claims import follow_up, is_in_place, take_turn
 from orchestrator.cloud.data import data_in_container
 from orchestrator.cloud.keeping import Keeper
-from orchestrator.cloud.options import RUNS_MOUNT
+from orchestrator.cloud.options import RUNS_MOUNT, timeout_of
 from orchestrator.cloud.order import Order, Told
-from orchestrator.cloud.starts import Start, append_start, path_of
+from orchestrator.cloud.starts import Start, append_start, path_of, read_starts, seconds_before
 from orchestrator.cluster.node_data import DataUnfit
 from orchestrator.money.canary import measured
+from orchestrator.spec import Limits
 from orchestrator.worker.attempt import cut_to_train_seal
 from orchestrator.worker.result import refusal
 
@@ -68,7 +69,7 @@ def execute(told: dict[str, typing.Any]) -> dict[str, typing.Any]:
     except Exception as error:
         traceback.print_exc()
         found = Told(order.attempt_id, "launch_error", f"{type(error).__name__}: {error}")
-    return replace(found, seconds=time.monotonic() - began).to_dict()
+    return replace(found, seconds=found.seconds + time.monotonic() - began).to_dict()
 
 
 def _execute(order: Order, call: str) -> Told:
@@ -80,6 +81,8 @@ def _execute(order: Order, call: str) -> Told:
         if turn.duplicate_of is None:
             _follow(order, claims, turn.cls, runs / ATTEMPTS / turn.attempt_id)
         return turn
+    most = timeout_of(Limits(**turn.run["limits"]).attempt_s)
+    before = seconds_before(read_starts(path_of(runs, turn.run_id)), turn.attempt_id, call, now_utc(), most)
     execution = _Execution(turn, call, runs, lambda: is_in_place(turn, container, claims))
     try:
         execution.run()
@@ -88,7 +91,7 @@ def _execute(order: Order, call: str) -> Told:
     result = execution.result()
     cls = str(result.get("class", "worker_lost"))
     _follow(order, claims, cls, execution.folder)
-    return Told(turn.attempt_id, cls, str(result.get("message", "")))
+    return Told(turn.attempt_id, cls, str(result.get("message", "")), before)
 
 
 def _take_turn(order: Order, call: str, claims: "_Remote", runs: Path) -> tuple[Order | Told, str]:

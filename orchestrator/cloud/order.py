@@ -114,7 +114,7 @@ class Told:
     attempt_id: str
     cls: str = ""
     message: str = ""
-    seconds: float = 0.0  # that this container lived, by its own clock
+    seconds: float = 0.0  # that its containers worked at that attempt, the last one by its own clock
     duplicate_of: str | None = None
 
     def to_dict(self) -> dict[str, typing.Any]:

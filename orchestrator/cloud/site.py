@@ -7,6 +7,7 @@ import contextlib
 import os
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from golf_core.config import Config
@@ -41,6 +42,7 @@ OURS = "default on Modal"  # source of GPUs that nobody named
 RECORD_GPUS, NO_GPUS = "H100:8", "0"
 CPU_DTYPE = "fp32"  # of a processor that nobody here knows
 ENVIRONMENT = "MODAL_ENVIRONMENT"
+ASKED_AT_ONCE = 8  # submissions of a grid that are sent side by side
 
 
 @contextlib.contextmanager
@@ -216,7 +218,8 @@ class ModalSite:
                 publish_grid(grid, [one.submission_id for one in submissions], self.cloud)
             for submission in submissions:
                 mark_sent(ledger, submission.submission_id, self.cloud.access.environment)
-                publish(submission, self.runs_dir, self.cloud)
+            with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+                list(pool.map(lambda one: publish(one, self.runs_dir, self.cloud), submissions))
             lay_down(submissions, self.cloud, ledger)
         run_ids = [run.run_id for one in submissions for run in one.runs]
         return any(counted(inspect_all(self.runs_dir, run_id)) is None for run_id in run_ids)

@@ -1,8 +1,11 @@
 """Machines that Modal takes away, and what becomes of the attempt: its order is given to another container."""
 
+from datetime import datetime
+
 import pytest
 
 from golf_core.rundir import SEAL, TRAIN_SEAL, VOID, read_json, read_jsonl, verify_seal
+from orchestrator.attempts import NODE
 from orchestrator.cloud.order import place_of
 from tests.orchestrator.modal_account import Laptop, training, workers
 from tests.processes import until
@@ -67,7 +70,10 @@ def test_in_evaluation(account, tmp_path):
         laptop.finish()
         account.quiet()
         assert laptop.states() == {1: [("counted", "completed")]}
-        assert [one["stage"] for one in account.starts(asked.run_id(1))] == ["train", "evaluate"]
+        starts = account.starts(asked.run_id(1))
+        assert [one["stage"] for one in starts] == ["train", "evaluate"]
+        first, second = (datetime.fromisoformat(one["at"]) for one in starts)
+        assert read_json(laptop.attempt() / NODE)["seconds"] > (second - first).total_seconds()  # both are paid for
         assert (laptop.attempt() / TRAIN_SEAL).read_bytes() == sealed
         verify_seal(laptop.attempt())
         assert "waiting in sliding" in (laptop.attempt() / "evaluate-1.void.log").read_text()

@@ -7,7 +7,7 @@ import pytest
 
 from golf_core.rundir import SEAL, read_json
 from orchestrator.attempts import ATTEMPTS, NODE, create
-from orchestrator.backends import modal_follow
+from orchestrator.backends import modal_backend, modal_follow
 from orchestrator.backends.base import Job
 from orchestrator.backends.modal_backend import ModalBackend
 from orchestrator.case import lease_of_submission
@@ -237,3 +237,17 @@ def test_a_large_file_that_nobody_sealed_stays_there(cloud, ledger, monkeypatch)
     cloud.files[f"{ATTEMPTS}/{cloud.orders['fc-0'].attempt_id}/checkpoint.pt"] = bytes(20_000)
     assert session.over() == {1: ("done", "counted")}
     assert not list(ledger.path.parent.rglob("checkpoint.pt"))
+
+
+def test_no_more_calls_wait_on_modal_than_can_be_asked_about(cloud, ledger, monkeypatch):
+    """A grid's attempts are not all given at once: each costs a thread here and questions there, and Modal works at
+    three of an app."""
+    monkeypatch.setattr(modal_backend, "MOST_CALLS", 2)
+    session = Session(cloud, ledger, seeds=(1, 2, 3))
+    session.until(lambda: len(cloud.calls) == 2 and "waits" in session.controller.cases[2].note, "two calls")
+    for _ in range(5):
+        session.controller.round()
+    assert len(cloud.calls) == 2
+    cloud.complete("fc-0")
+    session.until(lambda: len(cloud.calls) == 3, "the third")
+    session.close()
