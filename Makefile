@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_OPTIONS ?=
 WORKERS ?= 2
+MODAL_FAULTS := $(patsubst %,tests/orchestrator/backends/test_modal_%.py,once preempted refused detached)
 
 .PHONY: help setup demo test test-whole chaos lint fix bench clean
 .DEFAULT_GOAL := help
@@ -53,7 +54,7 @@ test-whole: setup
 
 # Every fault on purpose, with the counts of each: injected, fired, survived, seconds until recovered.
 chaos: setup
-	$(BIN)/python -m pytest -n 0 -m "chaos or not chaos" tests/chaos $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 0 -m "chaos or not chaos" tests/chaos $(MODAL_FAULTS) $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,11 +1,14 @@
 """Never charged twice, through the real client and real containers: what was asked for once is worked at once."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from golf_core.rundir import read_json
 from tests.orchestrator.modal_account import Account, Laptop, training, workers
-from tests.orchestrator.toy import toy_text
+from tests.orchestrator.toy import ROOT, toy_text
 from tests.processes import until
 
 pytestmark = pytest.mark.xdist_group("modal")
@@ -80,6 +83,33 @@ def test_two_submitters_where_nothing_is_deployed(modal_plane, corpus, tmp_path)
         one.start(), two.start()
         one.finish(), two.finish()
         assert once(account, one) == once(account, two)
+
+
+@pytest.mark.chaos
+def test_the_same_modal_run_twice_at_once(account, before, tmp_path):
+    """As a user types it, from two folders: both end well, one container has worked, and both tables are the same."""
+    (tmp_path / "toy.py").write_text(f"{SLOW}\n# {tmp_path}\n")
+    words = [sys.executable, "-m", "modal", "run", "jobs/train.py", "--bundle", str(tmp_path / "toy.py")]
+    words += ["--gpus", "0", "--launcher", "python", "--seeds", "1", "--budget", "100", "--data", "embedded"]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    both = [
+        subprocess.Popen(
+            [*words, "--runs-dir", str(folder)],
+            cwd=ROOT,
+            env=account.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for folder in runs
+    ]
+    said = [one.communicate(timeout=200)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    account.quiet()
+    (run_id,) = {read_json(path)["run_id"] for folder in runs for path in folder.glob("attempts/*-a1/run.json")}
+    assert len(account.starts(run_id)) == 1 and 1 <= len(made(account, before)) <= 2
+    one, two = (next(folder.glob("*/scores.csv")).read_bytes() for folder in runs)
+    assert one == two
 
 
 @pytest.mark.parametrize("journal", [True, False])
