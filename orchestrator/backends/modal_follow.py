@@ -81,10 +81,11 @@ class Follower(threading.Thread):
 
     def _tell_result(self, state: State) -> None:
         """Of an attempt that left none, and that nobody repeats unasked: it stays so for whoever looks later."""
-        if state.phase == "lost" and state.cls not in OUTSIDE:
+        unbegun = state.cls == "cancelled" and not self.begun
+        if state.phase == "lost" and (unbegun or state.cls not in OUTSIDE):
             sealed = state.cls != "damaged" and (self.folder / TRAIN_SEAL).exists()
             told = refusal(state.cls, "evaluate" if sealed else first_stage(self.folder), state.message)
-            write_json(self.folder / RESULT, told | {"worker_seconds": None})
+            write_json(self.folder / RESULT, told | {"worker_seconds": 0.0 if unbegun else None})
 
     def cancel(self) -> None:
         """Ask the attempt to end: until Modal has heard it."""
@@ -120,7 +121,16 @@ class Follower(threading.Thread):
             self._unfit(there)
             void = self._json(VOID)
             return State("lost", str(void.get("message", "")), str(void.get("class", "preempted")))
-        self.begun = self.begun or (NODE in there and self._json(NODE).get("call") == self.handle["call"])
+        if not self.begun:
+            node = self._json(NODE) if NODE in there else {}
+            self.begun = node.get("call") == self.handle["call"]
+            if (
+                not self.begun
+                and isinstance(node.get("call"), str)
+                and node.get("execution") == self.handle["execution"]
+            ):
+                self._change_call(node["call"])  # it was given twice, and ours waits, or came second
+                return None
         if not self.begun:
             return self._never_begun(call) if call.over else None
         self._mirror(there)

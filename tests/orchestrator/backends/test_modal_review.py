@@ -251,3 +251,39 @@ def test_no_more_calls_wait_on_modal_than_can_be_asked_about(cloud, ledger, monk
     cloud.complete("fc-0")
     session.until(lambda: len(cloud.calls) == 3, "the third")
     session.close()
+
+
+def test_a_cancelled_call_that_never_began_costs_nothing(cloud, ledger, monkeypatch):
+    """It waited for a machine: all that was reserved is given back, and the same submit begins another attempt."""
+    monkeypatch.setattr(attached_module, "open_cloud", lambda settings: cloud)
+    session, runs_dir = Session(cloud, ledger, terms=TERMS), ledger.path.parent
+    session.until(lambda: cloud.calls, "a call")
+    mark_sent(ledger, session.asked.submission_id, None)
+    session.backend.close()
+    session.controller.interrupt()
+    session.close()
+    assert read_account(ledger).reserved == pytest.approx(30.0)
+    sid = session.asked.submission_id
+    settings = Settings.resolve({"runs_dir": str(runs_dir)}, {}, runs_dir)
+    with attached_module.attached(settings, Sent(sid, (sid,), here=True)) as found:
+        assert found.end({session.asked.run_id(1)}) == 1
+    assert cloud.cancelled == ["fc-0"]
+    account = read_account(ledger)
+    assert (account.spent, account.reserved) == (0.0, 0.0)
+    again = Session(cloud, ledger)
+    again.until(lambda: len(cloud.calls) == 2, "another call")
+    assert cloud.orders["fc-1"].number == 2
+    again.close()
+
+
+def test_a_cancel_ends_whichever_call_does_the_work(cloud, ledger):
+    """An order was given twice, and the call that we know waits while the other works: that one is ended, too."""
+    session = Session(cloud, ledger)
+    session.until(lambda: cloud.calls, "a call")
+    other = cloud.call(cloud.orders["fc-0"])
+    cloud.begin(other)
+    follower = next(iter(session.backend.followers.values()))
+    until(lambda: follower.handle["call"] == other, "the call that works")
+    session.backend.cancel(follower.handle)
+    until(lambda: other in cloud.cancelled, "its cancel")
+    session.close()
