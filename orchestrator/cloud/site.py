@@ -233,12 +233,13 @@ class ModalSite:
         everything += [
             it for plan in plans if plan.rehearsal is not None and (it := plan.rehearsal.submission) is not None
         ]
-        attempt_s = max(limits_of(one, settings).attempt_s for one in everything)
         begun = self.attempts([plan.submission for plan in plans])
-        targets = {(one.target.gpu, one.target.gpus): one.target for one in everything}
+        asked = {key_of(run.run_id): one for one in everything for run in one.runs}
 
         def options_of(job: Job) -> AppOptions:
-            return self.options(targets[job.gpu, job.gpus], attempt_s)
+            """As its plan told, and its price: what a call may take at most is the app's."""
+            submission = asked[job.attempt_id.rpartition("-a")[0]]
+            return self.options(submission.target, limits_of(submission, settings).attempt_s)
 
         return ModalBackend(
             self.runs_dir,

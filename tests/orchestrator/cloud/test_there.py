@@ -1,19 +1,26 @@
 """What the volume of runs and the claims tell of a submission, and what this machine makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from golf_core.rundir import RUN
 from orchestrator.attempts import ATTEMPTS, NODE
+from orchestrator.backends.base import Job
 from orchestrator.cloud import there
 from orchestrator.cloud.cancels import is_cancelled, with_cancel
 from orchestrator.cloud.commands import _write_cancel
+from orchestrator.cloud.options import timeout_of
 from orchestrator.cloud.order import Order, cancels_of
+from orchestrator.cloud.site import ModalSite
 from orchestrator.cloud.there import Sent, lay_down, mark_sent, with_environment
 from orchestrator.errors import UsageError
 from orchestrator.ledger.store import Ledger
+from orchestrator.limits import limits_of
 from orchestrator.settings import Settings
+from orchestrator.spec import attempt_id
 from tests.orchestrator.cloud.memory import MemoryCloud
 from tests.orchestrator.toy import limits, submission
 
@@ -40,6 +47,27 @@ def test_commands_ask_the_environment_that_a_submission_was_sent_to(ledger, tmp_
         mark_sent(ledger, sid, "dev")
     with pytest.raises(UsageError, match="environment prod on Modal, and this asks the account's default"):
         mark_sent(ledger, sid, None)
+
+
+def test_a_call_may_take_what_its_own_submission_was_priced_for(tmp_path):
+    """A rehearsal is given its 900 seconds and what is beside them, however long the attempts are that it is for: its
+    reservation bears no more."""
+    asked = replace(submission(), target=replace(submission().target, gpus=8, gpu="NVIDIA H100 80GB HBM3"))
+    first = replace(asked, rehearsal={"of": asked.submission_id}, target=replace(asked.target, gpus=1))
+    plan = SimpleNamespace(
+        submission=asked, rehearsal=SimpleNamespace(submission=first), cost=SimpleNamespace(free=True)
+    )
+    site = ModalSite.__new__(ModalSite)
+    site.runs_dir, site.cloud, site.packages, site.secret = tmp_path, MemoryCloud(), (), None
+    settings = settings_of(tmp_path)
+    backend = site.backend([plan], settings, True, print)
+    found = {}
+    for one in (asked, first):
+        name = attempt_id(one.runs[0].run_id, 1)
+        options = backend.options_of(Job(name, tmp_path, gpus=one.target.gpus, gpu=one.target.gpu))
+        found[options.gpu] = options.timeout_s
+        assert options.timeout_s == timeout_of(limits_of(one, settings).attempt_s)
+    assert found["H100!:1"] == 1200 < found["H100!:8"]
 
 
 def test_of_two_cancels_at_once_neither_is_lost():
