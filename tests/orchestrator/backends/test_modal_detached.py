@@ -47,6 +47,7 @@ def test_what_follows_the_canary_without_anybody(account, tmp_path, cancelled):
             assert workers(account, asked) == at_work
 
 
+@pytest.mark.chaos
 def test_a_canary_over_its_caps_is_followed_by_nothing(account, tmp_path):
     """A model too large for the race: the other seeds wait for somebody who decides."""
     text = account.held("ttt")

@@ -36,7 +36,7 @@ def before(account):
     return {one.call_id for one in account.calls()}
 
 
-@pytest.mark.parametrize("where", ["called", "claimed"])
+@pytest.mark.parametrize("where", ["called", pytest.param("claimed", marks=pytest.mark.chaos)])
 def test_a_crash_between_the_call_and_its_journal(account, before, tmp_path, where):
     """SIGKILL of the submitting process right after the call, or after its claim: the same submit finds the call that
     does the work; a second one, if it had to make one, ends before it uses a GPU."""
@@ -112,7 +112,7 @@ def test_the_same_modal_run_twice_at_once(account, before, tmp_path):
     assert one == two
 
 
-@pytest.mark.parametrize("journal", [True, False])
+@pytest.mark.parametrize("journal", [pytest.param(True, marks=pytest.mark.chaos), False])
 def test_forgotten_claims(account, before, tmp_path, journal):
     """The dictionary has forgotten everything while the call still worked: with the journal the same submit asks for
     that call; without, its second call ends in front of the GPUs, by the starts on the volume."""
