@@ -126,7 +126,7 @@ class _Execution:
         start = Start(self.order.attempt_id, self.order.number, self.order.execution, self.order.stage, call, now_utc())
         append_start(path_of(runs, self.order.run_id), start)
         write_json(self.kept / NODE, {"call": call, "execution": self.order.execution, "started_at": start.at})
-        self.keeper = Keeper(self.folder, self.kept)
+        self.keeper, self.uncommitted = Keeper(self.folder, self.kept), False
         self.keeper.keep()
         self.echoed = (self.folder / LOG).stat().st_size if (self.folder / LOG).exists() else 0
         _again(_commit)
@@ -198,10 +198,16 @@ class _Execution:
         """What grew, as far as it can be kept now."""
         self.echo()
         try:
-            if self.keeper.keep():
-                _commit()
-        except (modal.exception.Error, OSError, RuntimeError) as error:
+            self.bring()
+        except Exception as error:  # a cut stream comes out as anything, and must not end what trains
             print(f"cannot be kept now: {error}", file=sys.stderr, flush=True)
+
+    def bring(self) -> None:
+        """Into the volume, and commit; where that fails, all of it the next time."""
+        before, self.uncommitted = self.uncommitted, True
+        if self.keeper.keep() or before:
+            _commit()
+        self.uncommitted = False
 
     def look(self) -> None:
         if time.monotonic() - self.looked < PLACE_SECONDS:
@@ -209,7 +215,7 @@ class _Execution:
         self.looked = time.monotonic()
         try:
             late = not self.in_place()
-        except (modal.exception.Error, OSError) as error:
+        except Exception as error:
             print(f"claims cannot be read now: {error}", file=sys.stderr, flush=True)
             return
         if late:
@@ -228,8 +234,7 @@ class _Execution:
     def end(self) -> None:
         """The last word of this container."""
         self.echo()
-        if self.keeper.keep():
-            _again(_commit)
+        _again(self.bring)
 
     def refuse(self, cls: str, message: str) -> None:
         stage = "evaluate" if is_sealed(self.folder, TRAIN_SEAL) else self.order.stage
@@ -251,7 +256,7 @@ def _again(ask: Callable[[], T]) -> T:
     for number in range(TRIES - 1):
         try:
             return ask()
-        except (modal.exception.Error, OSError, RuntimeError) as error:
+        except Exception as error:
             print(f"no answer from Modal now: {error}", file=sys.stderr, flush=True)
             time.sleep(2.0**number)
     return ask()
