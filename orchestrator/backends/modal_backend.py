@@ -148,7 +148,8 @@ class ModalBackend:
         submission_id, name = str(run["submission_id"]), self.apps.have(self.options_of(job))
         before, _ = self._cancels(submission_id)
         following = self.following.get(submission_id, Following())
-        first = int(run["attempt"]) == 1 and job.stage != "evaluate"
+        # What follows a canary is given by whichever attempt of it keeps its caps; else the first one has given it.
+        gives = following.canary is not None or (int(run["attempt"]) == 1 and job.stage != "evaluate")
         return Order(
             app=name,
             run=run,
@@ -158,7 +159,7 @@ class ModalBackend:
             restarts=max(0, self.restarts - self.given[str(run["run_id"])]),  # a run's share of the money bears no more
             cancels=before,
             canary=following.canary,
-            chains=following.after(str(run["run_id"])) if first else (),
+            chains=following.after(str(run["run_id"])) if gives else (),
         )
 
     def _execution(self, job: Job, run: Mapping[str, typing.Any]) -> int:

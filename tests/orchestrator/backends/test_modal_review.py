@@ -12,6 +12,7 @@ from orchestrator.backends.base import Job
 from orchestrator.backends.modal_backend import ModalBackend
 from orchestrator.case import lease_of_submission
 from orchestrator.cloud import attached as attached_module
+from orchestrator.cloud.chains import Following
 from orchestrator.cloud.options import AppOptions
 from orchestrator.cloud.there import Sent, mark_sent
 from orchestrator.controller import Controller
@@ -286,4 +287,19 @@ def test_a_cancel_ends_whichever_call_does_the_work(cloud, ledger):
     until(lambda: follower.handle["call"] == other, "the call that works")
     session.backend.cancel(follower.handle)
     until(lambda: other in cloud.cancelled, "its cancel")
+    session.close()
+
+
+@pytest.mark.parametrize("canary", [True, False])
+def test_the_second_attempt_of_a_canary_has_what_follows_it(cloud, ledger, canary):
+    """The first one ended for a reason from outside and gave nothing on; with no canary it had given its chain."""
+    session = Session(cloud, ledger, seeds=(1, 2), slots=1)
+    runs = tuple(session.asked.run_json(run, 1, limits()) for run in session.asked.runs)
+    policy = session.asked.policy if canary else None
+    session.backend.following = {session.asked.submission_id: Following(runs, policy)}
+    session.until(lambda: cloud.calls, "a call")
+    cloud.fail("fc-0", "wrong_hardware")
+    session.until(lambda: len(cloud.calls) == 2, "a second call")
+    chains = [[one["run_id"] for chain in cloud.orders[call].chains for one in chain] for call in ("fc-0", "fc-1")]
+    assert chains == [[runs[1]["run_id"]], [runs[1]["run_id"]] if canary else []]
     session.close()
