@@ -19,6 +19,7 @@ from orchestrator.script import SCRIPT_STAGE
 STEP = re.compile(r"(?:\bstep[ :=]+|^\s*|\]\s+|^[0-9.]+\s+)([0-9]{1,9})(?:/([0-9]{1,9}))?\b(?=.*loss)")
 LOSS = re.compile(r"\b(?:train_|train )?loss[ :=]+([0-9]{1,4}\.[0-9]{1,12})\b")
 BPB = re.compile(r"\bval_bpb[ :=]+([0-9]{1,3}\.[0-9]{1,12})\b")
+EVALUATIONS = ("roundtrip", "sliding", "ttt")  # phases of the evaluation, each of which scores
 MAX_LINE = 2000  # bytes of a line that may be a step's
 LATE_BYTES = 1 << 16
 
@@ -83,6 +84,8 @@ class Progress:
         elif kind == "val":
             self.bpb = _float(event.get("val_bpb"))
         elif kind in ("eval", "score"):
+            if not self._goes_on(kind, event.get("stage")):
+                return
             self.bpb = _float(event.get("bpb", event.get("val_bpb")))
             done, total = _float(event.get("done")), _float(event.get("total"))
             if done is not None and total:
@@ -90,6 +93,15 @@ class Progress:
                 self._left(now - self._phase_seen if self._phase_seen else None)
 
     _phase_seen: float | None = None
+
+    def _goes_on(self, kind: typing.Any, scored: typing.Any) -> bool:
+        """Whether a line is of what goes on now. A score says how its phase ended, and may come after that; how far a
+        phase was may not."""
+        if not isinstance(scored, str) or not self.phase:
+            return True
+        if scored not in EVALUATIONS:  # of weights that are still trained
+            return self.stage != "evaluate" and self.phase == "validate"
+        return self.stage == "evaluate" and (kind == "score" or self.phase == scored)
 
     def _left(self, elapsed: float | None) -> None:
         self.seconds_left = None

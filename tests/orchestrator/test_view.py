@@ -3,6 +3,7 @@
 import io
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,25 @@ def test_evaluation_shows_nothing_of_training(tmp_path, monkeypatch):
     assert describe(done) == "seed 42: done · attempt 1 is counted · BPB 1.2500"
     shown = drawn(monkeypatch, [done])
     assert "1.2500" in shown and "77" not in shown and "2.5000" not in shown
+
+
+@pytest.mark.parametrize(
+    "edges, scored, bpb, fraction",
+    [
+        ([("train", "stage"), ("train", "validate")], "pre_quant", 1.5, 0.25),
+        ([("train", "stage"), ("train", "validate"), ("train", "compress")], "pre_quant", None, None),
+        ([("train", "validate"), ("evaluate", "stage"), ("evaluate", "load")], "step 100", None, None),
+        ([("evaluate", "stage"), ("evaluate", "sliding")], "sliding", 1.5, 0.25),
+        ([("evaluate", "stage"), ("evaluate", "ttt")], "sliding", None, None),
+    ],
+)
+def test_how_far_an_evaluation_was_is_not_told_of_what_came_after(edges, scored, bpb, fraction):
+    """The two files are read in turn: lines of a phase may come when the next has begun."""
+    progress = Progress()
+    for stage, phase in edges:
+        progress.take({"stage": stage, "phase": phase, "edge": "begin"}, 1.0)
+    progress.take({"event": "eval", "stage": scored, "done": 1, "total": 4, "bpb": 1.5}, 2.0)
+    assert (progress.bpb, progress.fraction) == (bpb, fraction)
 
 
 names = st.sampled_from(["event", "step", "progress", "edge", "phase", "done", "total", "bpb", "elapsed_s"])
