@@ -31,6 +31,7 @@ from orchestrator.errors import FAILED, GATE, OK, BackendFailure, BudgetRefused,
 from orchestrator.hardware.request import read_request  # noqa: E402
 from orchestrator.money.cost import usd  # noqa: E402
 from orchestrator.money.prices import Price, price_of_container  # noqa: E402
+from orchestrator.script import SCRIPT  # noqa: E402
 from orchestrator.settings import Settings  # noqa: E402
 from orchestrator.spec import Limits  # noqa: E402
 
@@ -42,6 +43,7 @@ CODES = (
     "130 interrupted"
 )
 SCHEMA_VERSION = 1
+NAMED = 8  # attempts in a message
 
 check_before_client(sys.argv)
 app = modal.App("parameter-golf-evaluate")
@@ -103,7 +105,7 @@ def evaluate(
         cloud = open_cloud(settings)
         with asking():
             name, other = find(cloud, attempt, artifact)
-            asked = json_module.loads(cloud.read(f"{ATTEMPTS}/{name}/{RUN}") or b"{}")
+            asked = asked_of(cloud, name)
         target, change = target_of(asked, settings if gpus is not None else None)
         opts = options_of(target, asked, settings)
         check_budget(target, opts, settings, budget)
@@ -127,7 +129,7 @@ def find(cloud: "Cloud", attempt: str | None, artifact: str | None) -> tuple[str
     found = [attempt] if attempt in found else found
     if len(found) != 1:
         what = "is several" if found else "is none"
-        known = ", ".join((found or there)[:8]) or "none yet"
+        known = ", ".join((found or there)[:NAMED]) + (", …" if (found or there)[NAMED:] else "") or "none yet"
         raise UsageError(f"--attempt {attempt}: {what} of the attempts on the volume {RUNS_VOLUME}; there are {known}")
     if SEAL not in cloud.listing(f"{ATTEMPTS}/{found[0]}"):
         raise UsageError(f"{found[0]} is not sealed: it failed, or still runs; only sealed evidence is scored again")
@@ -135,6 +137,17 @@ def find(cloud: "Cloud", attempt: str | None, artifact: str | None) -> tuple[str
         raise UsageError(f"--artifact {artifact}: there is no such file on the volume {RUNS_VOLUME}")
     own = artifact is None or place == f"{ATTEMPTS}/{found[0]}/artifact.bin"
     return found[0], None if own else place
+
+
+def asked_of(cloud: "Cloud", name: str) -> dict[str, typing.Any]:
+    """What was asked of an attempt. Raises UsageError for one that sealed no artifact of a bundle."""
+    asked: dict[str, typing.Any] = json_module.loads(cloud.read(f"{ATTEMPTS}/{name}/{RUN}") or b"{}")
+    if asked.get("kind") == SCRIPT:
+        raise UsageError(
+            f"{name} is of a script, which trained and scored in one go: there is no artifact of a recipe to load. "
+            "`python -m results collect` reads its log"
+        )
+    return asked
 
 
 def target_of(

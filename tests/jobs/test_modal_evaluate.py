@@ -6,12 +6,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from golf_core.data.embedded import embedded_data
 from golf_core.rundir import ARTIFACT, LOG, RUN, SCORES, SEAL, read_json, write_json, write_seal
-from jobs.evaluate import check_budget, find, target_of
+from jobs.evaluate import NAMED, asked_of, check_budget, find, target_of
 from orchestrator.attempts import ATTEMPTS, NODE, create
 from orchestrator.cloud.data import make_checked
 from orchestrator.cloud.options import DATA_VOLUME, RUNS_VOLUME, AppOptions
@@ -137,6 +138,20 @@ def test_what_is_scored_is_found_by_what_the_volume_lists(trained, tmp_path):
     ):
         with pytest.raises(UsageError, match=told):
             find(there, attempt, artifact)
+    for number in range(NAMED):
+        (tmp_path / ATTEMPTS / f"ee-a{number}").mkdir()
+    with pytest.raises(UsageError, match=r"there are .*ee-a5, …$"):
+        find(there, "ffff", None)
+
+
+def test_an_attempt_of_a_script_is_refused_before_a_container():
+    """It has no artifact that a recipe's bundle could load: 2, by its run.json."""
+    told = {"kind": "bundle", "target": {}}
+    there = SimpleNamespace(read=lambda path: json.dumps(told).encode())
+    assert asked_of(there, "a-a1") == told
+    told["kind"] = "script"
+    with pytest.raises(UsageError, match=r"a-a1 is of a script.*no artifact"):
+        asked_of(there, "a-a1")
 
 
 def test_gpus_are_paid_for_under_a_budget():
