@@ -253,11 +253,11 @@ class Controller:
         self._write("attempt_starting", case, folder.name, {"stage": stage})
         try:
             case.live = self._opened().start(job)
-        except Unavailable as error:
-            raise BackendFailure(str(error)) from error
         except BackendError as error:
             data = {"class": "launch_error", "stage": stage, "message": str(error)}
             self._write("attempt_ended", case, folder.name, data)
+            if isinstance(error, Unavailable):
+                raise BackendFailure(str(error)) from error
             case.attempts = [*[one for one in case.attempts if one.number != number], inspect(folder, number)]
             self._count_fault(case, stage)
             return

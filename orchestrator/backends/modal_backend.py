@@ -8,7 +8,7 @@ import contextlib
 import time
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,6 +85,14 @@ class ModalBackend:
         live = [one for one in self.followers.values() if not one.state.over]
         if len(live) >= MOST_CALLS:
             return f"waits: {len(live)} attempts are with Modal, which works at {MAX_CONTAINERS} at once"
+        if (why := self._why_too_many(job, live)) is not None:
+            return why
+        if self.options_of is not None:
+            self.apps.have(self.options_of(job))  # or nothing is begun: no attempt is made for it
+        return None
+
+    def _why_too_many(self, job: Job, live: Sequence[Follower]) -> str | None:
+        """Why max_gpus lets no other attempt begin; None: it does. Raises Unavailable where it never does."""
         if self.max_gpus is None or not job.gpus:
             return None
         if job.gpus > self.max_gpus:

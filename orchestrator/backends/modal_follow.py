@@ -28,7 +28,6 @@ from orchestrator.backends.base import BackendError, Handle, State
 from orchestrator.backends.modal_client import CallState, Cloud
 from orchestrator.cloud.claims import AGAIN
 from orchestrator.errors import CommandError
-from orchestrator.policy import OUTSIDE
 from orchestrator.proc import folder_lock
 from orchestrator.worker.result import refusal
 
@@ -80,12 +79,11 @@ class Follower(threading.Thread):
             self.looked.set()
 
     def _tell_result(self, state: State) -> None:
-        """Of an attempt that left none, and that nobody repeats unasked: it stays so for whoever looks later."""
-        unbegun = state.cls == "cancelled" and not self.begun
-        if state.phase == "lost" and (unbegun or state.cls not in OUTSIDE):
+        """Of an attempt that left none: it stays so for whoever looks later. One that never began costs nothing."""
+        if state.phase == "lost" and (state.cls == "damaged" or not (self.folder / RESULT).exists()):
             sealed = state.cls != "damaged" and (self.folder / TRAIN_SEAL).exists()
             told = refusal(state.cls, "evaluate" if sealed else first_stage(self.folder), state.message)
-            write_json(self.folder / RESULT, told | {"worker_seconds": 0.0 if unbegun else None})
+            write_json(self.folder / RESULT, told | {"worker_seconds": None if self.begun else 0.0})
 
     def cancel(self) -> None:
         """Ask the attempt to end: until Modal has heard it."""

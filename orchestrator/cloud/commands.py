@@ -49,6 +49,7 @@ def status(settings: Settings, sent: Sent, follow: bool, verbose: bool, as_json:
         with attached(settings, sent) as found:
             if follow:
                 _follow(found, sys.stderr if as_json else sys.stdout)
+                found.settle()
             return commands.status(runs_dir, _name(found, sent), False, verbose, as_json)
     except CommandError as error:
         if not sent.here or error.exit_code != errors.BACKEND:

@@ -84,8 +84,8 @@ class Purse:
                 attempt = attempts.get(one.attempt_id)
                 if attempt is None or one.exact or one.name in self.told:
                     continue
-                if one.refused and attempt.state == "lost" and not _over(attempt):
-                    continue  # the order may have got through, and only its answer was lost
+                if attempt.state == "lost" and not is_over(attempt) and (one.refused or not one.gone_at):
+                    continue  # nobody saw it end, or only the answer to its order was lost: it may be at work
                 self.told.add(one.name)
                 told = latest[one.attempt_id] is one  # result.json is of the last one
                 self._settle(under, one, worker_seconds(attempt.folder) if told else None)
@@ -153,7 +153,11 @@ class Admission:
             if verdict.verb != "go":
                 return Barred(verdict.why) if verdict.verb == "barred" else verdict.why
         if self.purse is not None:
-            self.purse.settle(_not_live(case, (*FINAL, "lost")))
+            gone = case.fresh | case.sought
+            there = _not_live(case, (*FINAL, "lost"))
+            self.purse.settle([one for one in there if is_over(one) or one.number in gone])
+            if not all(is_over(one) or one.number in gone for one in there):
+                return None  # what another controller sent out is looked for first: it may go on
             if why := self.purse.refuses(case.run.run_id):
                 return Barred(why)
         return None
@@ -169,9 +173,9 @@ class Admission:
             return
         there = [one for run_id in self.run_ids for one in inspect_all(self.runs_dir, run_id)]
         with contextlib.suppress(Fenced):  # whoever took over settles
-            self.purse.settle([one for one in there if _over(one)])
+            self.purse.settle([one for one in there if is_over(one)])
             more = self.goes_on and any(case.end is None for case in cases)
-            if all(map(_over, there)) and not more:
+            if all(map(is_over, there)) and not more:
                 self.purse.release()
 
     def _seen(self, case: Case, policy: Policy) -> Seen:
@@ -186,7 +190,7 @@ class Admission:
         return Seen(case.run.seed, state, why=case.end.reason)
 
 
-def _over(attempt: Attempt) -> bool:
+def is_over(attempt: Attempt) -> bool:
     """Whether it costs nothing more. One that was sent to a node may go on there, whatever is seen from here."""
     return attempt.state in FINAL or (attempt.state == "lost" and not (attempt.folder / NODE).exists())
 

@@ -124,6 +124,11 @@ class Reservation:
         """What it takes from the budget."""
         return self.committed if self.released else max(self.terms.worst_usd, self.committed)
 
+    def take_over(self, before: "Reservation") -> None:
+        """What has not ended under a reservation that this one replaces: it is part of what this one may cost."""
+        for name in [name for name, one in before.executions.items() if one.spent_usd is None]:
+            self.executions[name] = before.executions.pop(name)
+
     @property
     def settled(self) -> list[Execution]:
         return [one for one in self.executions.values() if one.spent_usd is not None]
@@ -168,6 +173,7 @@ def account(events: Iterable[Event]) -> Account:
                 for old in event.data.get("replaces", []):
                     if (before := found.named(old, event)) is not None:
                         before.released = True
+                        made.take_over(before)
                 found.reservations[made.terms.reservation] = current[made.submission_id] = made
         elif event.kind == STARTING:
             starts[attempt] = starts.get(attempt, 0) + 1
@@ -227,8 +233,8 @@ def read_account(ledger: Ledger) -> Account:
 
 
 def freed(found: Account, submission_id: str) -> float:
-    """What is given back where a new reservation of a submission replaces its open ones."""
-    return math.fsum(one.claim - one.committed for one in found.of(submission_id) if not one.released)
+    """What a new reservation of a submission takes over from its open ones: all that is not spent."""
+    return math.fsum(one.claim - one.spent for one in found.of(submission_id) if not one.released)
 
 
 def check(costs: Sequence[tuple[str, Cost]], found: Account, budget: float | None) -> None:

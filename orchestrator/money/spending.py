@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.attempts import Attempt, counted
+from orchestrator.attempts import Attempt, counted, inspect_all
 from orchestrator.backends import MODAL
 from orchestrator.case import lease_of_submission
 from orchestrator.cloud.options import options_of
@@ -16,7 +16,7 @@ from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.hardware.request import is_planned
 from orchestrator.ledger.store import FILE, Event, Lease, Ledger
 from orchestrator.limits import limits_of
-from orchestrator.money.admission import Admission, Purse, worker_seconds
+from orchestrator.money.admission import Admission, Purse, is_over, worker_seconds
 from orchestrator.money.budget import (
     BARRED,
     CENT,
@@ -101,6 +101,7 @@ class Spending:
 
     def admission(self, submission: Submission, ledger: Ledger, lease: Lease) -> Admission:
         """Reserve, or raise BudgetRefused."""
+        settle_over(ledger, lease, submission)
         terms = reserve(ledger, lease, submission.submission_id, self.cost, self.budget)
         return make_admission(submission, terms, self.canary, ledger, lease, self.goes_on)
 
@@ -118,11 +119,21 @@ def make_admission(
     """What the controller asks; the reservation is written where this ledger does not have it yet."""
     purse = None
     if terms is not None:
+        settle_over(ledger, lease, submission)
         reserve_terms(ledger, lease, submission.submission_id, terms)
         purse = Purse(ledger, lease, submission.submission_id, terms)
     run_ids = [run.run_id for run in submission.runs]
     first = submission.policy if canary and len(run_ids) > 1 else None
     return Admission(ledger.path.parent, run_ids, purse, first, goes_on)
+
+
+def settle_over(ledger: Ledger, lease: Lease, submission: Submission) -> None:
+    """Write down what has ended under reservations of drivers that died, before another one takes over the rest."""
+    sid = submission.submission_id
+    there = [one for run in submission.runs for one in inspect_all(ledger.path.parent, run.run_id) if is_over(one)]
+    for under in account(ledger.events(submission_id=sid)).of(sid):
+        if there and not under.released:
+            Purse(ledger, lease, sid, under.terms).settle(there)
 
 
 def give_back(ledger: Ledger, submission_id: str, run_ids: Sequence[str]) -> float:

@@ -221,14 +221,18 @@ def test_a_budget_refuses_what_has_no_price(ledger):
 
 
 def test_a_driver_that_takes_over_replaces_the_reservation(ledger):
-    """The worst case is not reserved twice, and what the dead driver's attempts may still cost stays claimed."""
+    """The worst case is not reserved twice: what the dead driver's attempts may still cost is part of it, and they
+    count among the attempts that it bears."""
     lease = lease_of(ledger, "s")
     reserve(ledger, lease, "s", cost(), 7.0)
     start(ledger, "s", "run", "run-a1")
-    again = reserve(ledger, lease, "s", cost(seeds=2), 7.0)
+    again = reserve(ledger, lease, "s", cost(seeds=2), 4.0)
     found = read_account(ledger)
-    assert [one.claim for one in found.of("s")] == [1.0, 4.0] and found.reserved == 5.0
+    assert [one.claim for one in found.of("s")] == [0.0, 4.0] and found.reserved == 4.0
     purse = Purse(ledger, lease, "s", again)
+    assert purse.refuses("run") == ""
+    start(ledger, "s", "run", "run-a2")
+    assert "bears no other attempt" in purse.refuses("run")
     purse.settle([ended(ledger.path.parent, "run-a1", 40.0)])
     assert read_account(ledger).spent == pytest.approx(0.4)
 
