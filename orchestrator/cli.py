@@ -60,11 +60,12 @@ def resolve(**flags: typing.Any) -> Settings:
 
 def locate(submission: str | None, **flags: typing.Any) -> "tuple[Settings, Place | None, Sent | None]":
     """The settings, and where by them the submission runs: on a cluster, on Modal, else on this machine."""
-    from orchestrator.cloud.there import sent_of
+    from orchestrator.cloud.there import sent_of, tell_newer
     from orchestrator.place import place_of
 
     settings = resolve(**flags)
     if settings.source("address") != "--address" and (sent := sent_of(settings, submission)) is not None:
+        tell_newer(settings, sent)
         return settings, None, sent
     return settings, place_of(settings, submission), None
 
@@ -286,8 +287,8 @@ def fetch(
             return fetch_on_modal(settings, sent, json, quiet)
         if place is None:
             raise UsageError(
-                f"what {settings['runs_dir']} knows of it runs on this machine, where its attempts are; "
-                "--address names a cluster, --on modal Modal"
+                f"{settings['runs_dir']} knows of nothing that was sent from here to a cluster or to Modal, and what "
+                "runs on this machine is here: --address names a cluster, --on modal Modal"
             )
         from orchestrator.cluster.commands import fetch as fetch_command
 
@@ -355,6 +356,8 @@ def doctor(
 
         settings = resolve(on=on, address=address, data=data, tokenizer=tokenizer, runs_dir=runs_dir, node_dir=node_dir)
         where = check_backend(on) if on is not None else None
+        if on is None and settings["address"] is None and settings["on"] == MODAL:
+            where = MODAL
         if where == MODAL and address is not None:
             raise UsageError(f"--address {address} is of a Ray cluster; --on modal looks at the account of its token")
         return doctor_command(settings, hub, json, "ray" if address is not None else where, insecure)

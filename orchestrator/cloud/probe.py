@@ -34,6 +34,10 @@ class Unreachable(BackendFailure):
         self.found, self.mend = found, mend
 
 
+class BadServer(UsageError):
+    """Named is what is no server, or no proxy."""
+
+
 @dataclass(frozen=True)
 class Proxy:
     """`shown` is without name and password. `variable`: where it is named."""
@@ -56,24 +60,24 @@ class Server:
 
 
 def read_servers(text: str, place: str, environ: Mapping[str, str]) -> tuple[Server, ...]:
-    """Of a list with commas. Raises UsageError for what the client cannot connect to."""
+    """Of a list with commas. Raises BadServer for what the client cannot connect to."""
     return tuple(_server(one.strip(), place, environ) for one in text.split(","))
 
 
 def _server(url: str, place: str, environ: Mapping[str, str]) -> Server:
     form = "it must be like https://api.modal.com, or http://127.0.0.1:PORT for a control plane of your own"
     if "@" in url:
-        raise UsageError(f"{place}=***@{url.rpartition('@')[2]}: no name or password belongs into it; {form}")
+        raise BadServer(f"{place}=***@{url.rpartition('@')[2]}: no name or password belongs into it; {form}")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UsageError(f"{place}={url!r} is no server's address: {form}") from None
+        raise BadServer(f"{place}={url!r} is no server's address: {form}") from None
     if parts.scheme == "unix" and parts.path:
         return Server(url, parts.path)
     # The client takes it apart at each colon, so that it has no IPv6 addresses.
     if parts.scheme not in PORTS or not parts.hostname or not re.fullmatch(r"[^:]+(:\d+)?", parts.netloc) or port == 0:
-        raise UsageError(f"{place}={url!r} is no server's address: {form}")
+        raise BadServer(f"{place}={url!r} is no server's address: {form}")
     tls = parts.scheme == "https"
     port = port or PORTS[parts.scheme]
     return Server(f"{parts.scheme}://{parts.netloc}", parts.hostname, port, tls, proxy_of(parts.hostname, tls, environ))
@@ -93,7 +97,7 @@ def proxy_of(host: str, tls: bool, environ: Mapping[str, str]) -> Proxy | None:
     except ValueError:
         through, port = None, None
     if not through or not port or parts.scheme not in PROXIES:
-        raise UsageError(
+        raise BadServer(
             f"{variable} names no proxy that Modal's client knows; it must be like http://proxy:3128 or "
             "socks5://proxy:1080. MODAL_DISABLE_API_PROXY=1 goes there directly, as does what NO_PROXY names"
         )

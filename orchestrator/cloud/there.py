@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from orchestrator.attempts import ATTEMPTS, FOLDER, NODE, key_of, now_utc
 from orchestrator.backends import MODAL
 from orchestrator.case import lease_of_submission
 from orchestrator.drive import READABLE
-from orchestrator.errors import UsageError
+from orchestrator.errors import CommandError, UsageError
 from orchestrator.ledger.store import FILE, Ledger
 from orchestrator.money.budget import STARTING
 from orchestrator.registered import SPEC, grids, meant
@@ -26,6 +27,7 @@ if typing.TYPE_CHECKING:
     from orchestrator.backends.modal_client import Cloud
 
 SUBMISSIONS, GRIDS = "submissions", "grids"  # folders
+NAMED = 4  # submissions in a note
 SENT = "sent_to_modal"  # event: whoever asks here about it is to ask there, too
 
 
@@ -40,16 +42,36 @@ class Sent:
 
 
 def sent_of(settings: Settings, name: str | None) -> Sent | None:
-    """None where it is not on Modal: `--on modal` says so, or the ledger knows that it was sent there."""
-    runs_dir = Path(settings["runs_dir"])
+    """None where it is not on Modal: `--on modal` says so, or the ledger knows that it was sent there. Where that knows
+    nothing of it, a setting says so, too."""
+    runs_dir, known = Path(settings["runs_dir"]), False
     if (runs_dir / FILE).exists():
         with Ledger.open(runs_dir) as ledger, contextlib.suppress(UsageError):
             ids = meant(ledger, name)
+            known = True
             if all(was_sent(ledger, sid) for sid in ids):
                 driven = any(ledger.holder(lease_of_submission(sid)) is not None for sid in ids)
                 return Sent(name if name in grids(ledger) else ids[0], tuple(ids), True, driven)
-    asked = settings.source("on") == "--on" and settings["on"] == MODAL
+    asked = settings["on"] == MODAL and (settings.source("on") == "--on" or not known)
     return Sent(name) if asked else None
+
+
+def tell_newer(settings: Settings, sent: Sent) -> None:
+    """Where somebody names Modal and a grid that this folder knows: whether another machine has sent another one of
+    that name since. Nothing where Modal cannot be asked: the command says so itself, where it has to ask."""
+    if not sent.here or sent.name in sent.submission_ids or settings.source("on") != "--on":
+        return
+    from orchestrator.cloud.site import asking, open_cloud
+
+    with contextlib.suppress(CommandError), asking():
+        cloud = open_cloud(with_environment(settings, sent))
+        there = json.loads(cloud.read(f"{GRIDS}/{sent.name}.json") or b"[]")
+        if there and there != [sid[:SUBMISSION_DIGITS] for sid in sent.submission_ids]:
+            print(
+                f"note: this is the grid {sent.name} that {settings['runs_dir']} knows; Modal has a newer one of that "
+                f"name, of {', '.join(there[:NAMED])}{', …' if there[NAMED:] else ''}: another --runs-dir shows it",
+                file=sys.stderr,
+            )
 
 
 def publish(submission: Submission, runs_dir: Path, cloud: "Cloud") -> None:

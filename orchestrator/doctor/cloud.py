@@ -16,7 +16,7 @@ from orchestrator.checkout import ROOT
 from orchestrator.cloud.access import Access, read_access
 from orchestrator.cloud.image import image_python, pinned_packages, read_packages
 from orchestrator.cloud.options import APP, AppOptions
-from orchestrator.cloud.probe import Unreachable, check_servers
+from orchestrator.cloud.probe import BadServer, Unreachable, check_servers
 from orchestrator.cluster.address import tighten
 from orchestrator.doctor.finding import OK, WARNING, WRONG, Finding
 from orchestrator.errors import CommandError
@@ -41,7 +41,8 @@ def modal_findings(settings: Settings) -> Iterator[Finding]:
     try:
         access = read_access(os.environ, Path.home())
     except CommandError as error:
-        yield Finding("token", WRONG, str(error), "", error.exit_code)
+        what = "server" if isinstance(error, BadServer) else "token"
+        yield Finding(what, WRONG, str(error), "", error.exit_code)
         return
     yield token(access)
     yield (server := servers(access))

@@ -15,10 +15,12 @@ from orchestrator.cloud.commands import _write_cancel
 from orchestrator.cloud.options import timeout_of
 from orchestrator.cloud.order import Order, cancels_of
 from orchestrator.cloud.site import ModalSite
-from orchestrator.cloud.there import Sent, lay_down, mark_sent, with_environment
+from orchestrator.cloud.there import Sent, lay_down, mark_sent, publish_grid, sent_of, tell_newer, with_environment
+from orchestrator.drive import register
 from orchestrator.errors import UsageError
 from orchestrator.ledger.store import Ledger
 from orchestrator.limits import limits_of
+from orchestrator.registered import write_grid
 from orchestrator.settings import Settings
 from orchestrator.spec import attempt_id
 from tests.orchestrator.cloud.memory import MemoryCloud
@@ -81,6 +83,42 @@ def test_of_two_cancels_at_once_neither_is_lost():
     cloud.write = write
     _write_cancel(cloud, sid, [1])
     assert all(is_cancelled(seed, "", cloud.claims[cancels_of(sid)]) for seed in (1, 2))
+
+
+def test_a_setting_asks_modal_for_what_this_folder_does_not_know(ledger, tmp_path):
+    """`on = "modal"` in golf.toml, or GOLF_ON, is as --on modal there; what ran on this machine stays here, unless the
+    flag says otherwise."""
+    here = submission()
+    register(here, tmp_path, ledger)
+    short = here.submission_id[:8]
+    by_setting = Settings.resolve({"runs_dir": str(tmp_path)}, {"GOLF_ON": "modal"}, Path("/nowhere"))
+    assert sent_of(by_setting, "ffff") == Sent("ffff") and sent_of(by_setting, short) is None
+    assert sent_of(settings_of(tmp_path), "ffff") is None
+    assert sent_of(settings_of(tmp_path, on="modal"), short) == Sent(short)
+    nowhere = by_setting.replaced("runs_dir", str(tmp_path / "none"), "a test")
+    assert sent_of(nowhere, None) == Sent(None)
+
+
+def test_a_newer_grid_of_the_same_name_is_told(ledger, tmp_path, monkeypatch, capsys):
+    """Where --on modal is said and another machine sent one since; not of the same grid."""
+    cloud, asked = MemoryCloud(), submission()
+    register(asked, tmp_path, ledger)
+    mark_sent(ledger, asked.submission_id, None)
+    write_grid(ledger, "widths", [asked.submission_id])
+    monkeypatch.setattr("orchestrator.cloud.site.open_cloud", lambda settings: cloud)
+    settings = settings_of(tmp_path, on="modal")
+    sent = sent_of(settings, "widths")
+    assert sent.here and sent.name == "widths"
+    publish_grid("widths", [asked.submission_id], cloud)
+    tell_newer(settings, sent)
+    assert capsys.readouterr().err == ""
+    publish_grid("widths", ["f" * 64], cloud)
+    tell_newer(settings_of(tmp_path), sent)
+    assert capsys.readouterr().err == ""
+    tell_newer(settings, sent)
+    assert "Modal has a newer one of that name, of ffffffffffff:" in capsys.readouterr().err
+    cloud.fails["read"] = 1
+    tell_newer(settings, sent)
 
 
 def on_volume(cloud, asked):

@@ -81,7 +81,7 @@ def test_what_is_deployed_is_held_to_this_code(plane, look):
         ({"MODAL_TOKEN_SECRET": "", "MODAL_TOKEN_ID": "ak-planted"}, "token", "half a token", 2),
         ({"MODAL_TOKEN_SECRET": "", "MODAL_TOKEN_ID": ""}, "token", "no token for Modal is known here", 2),
         ({"MODAL_SERVER_URL": "http://127.0.0.1:1"}, "server", "Connection refused", 5),
-        ({"MODAL_SERVER_URL": "127.0.0.1"}, "token", "MODAL_SERVER_URL='127.0.0.1' is no server's address", 2),
+        ({"MODAL_SERVER_URL": "127.0.0.1"}, "server", "MODAL_SERVER_URL='127.0.0.1' is no server's address", 2),
     ],
 )
 def test_what_is_wrong_ends_the_look(look, variables, name, said, expected):
