@@ -11,6 +11,7 @@ from golf_core.rundir import LOG
 from orchestrator import errors
 from orchestrator.attempts import folders_of
 from orchestrator.case import lease_of_submission
+from orchestrator.cloud.there import was_sent
 from orchestrator.errors import UsageError
 from orchestrator.grids.status import status_of_grid
 from orchestrator.ledger.store import Ledger
@@ -48,6 +49,7 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         settled.save()
         events = story(ledger, sid, {run_id: seed for seed, run_id in runs}) if verbose else []
         spent = spent_on(ledger, sid)
+        there = was_sent(ledger, sid) and any(row.state == "running" for row in rows)
     if as_json:
         answer = {
             "schema_version": 1,
@@ -58,7 +60,8 @@ def status(runs_dir: Path, prefix: str | None, follow: bool, verbose: bool, as_j
         }
         print(json.dumps(answer | ({"story": events} if verbose else {}), indent=1))
     else:
-        who = f"driven by process {holder.pid}" if holder is not None else "not driven by any process"
+        alone = "it goes on on Modal" if there else "not driven by any process"
+        who = f"driven by process {holder.pid}" if holder is not None else alone
         print(f"submission {sid[:SUBMISSION_DIGITS]} ({who})")
         cost = [] if spent is None else [f"cost: {spent.describe()}"]
         for line in [describe(row) for row in rows] + events + cost:

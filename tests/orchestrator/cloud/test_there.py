@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from golf_core.rundir import RUN
-from orchestrator.attempts import ATTEMPTS, NODE
+from orchestrator import commands
+from orchestrator.attempts import ATTEMPTS, NODE, create
 from orchestrator.backends.base import Job
 from orchestrator.cloud import there
 from orchestrator.cloud.cancels import is_cancelled, with_cancel
@@ -20,6 +21,7 @@ from orchestrator.drive import register
 from orchestrator.errors import UsageError
 from orchestrator.ledger.store import Ledger
 from orchestrator.limits import limits_of
+from orchestrator.proc import folder_lock
 from orchestrator.registered import write_grid
 from orchestrator.settings import Settings
 from orchestrator.spec import attempt_id
@@ -119,6 +121,19 @@ def test_a_newer_grid_of_the_same_name_is_told(ledger, tmp_path, monkeypatch, ca
     assert "Modal has a newer one of that name, of ffffffffffff:" in capsys.readouterr().err
     cloud.fails["read"] = 1
     tell_newer(settings, sent)
+
+
+def test_what_goes_on_without_us_is_not_called_abandoned(ledger, tmp_path, capsys):
+    """A submission that was left, while a call works at an attempt of it."""
+    asked = submission()
+    register(asked, tmp_path, ledger)
+    mark_sent(ledger, asked.submission_id, None)
+    folder = create(tmp_path, asked.run_json(asked.runs[0], 1, limits()), asked.bundle)
+    with folder_lock(folder, 1.0):
+        commands.status(tmp_path, None, False, False, False)
+    assert "(it goes on on Modal)" in capsys.readouterr().out
+    commands.status(tmp_path, None, False, False, False)
+    assert "(not driven by any process)" in capsys.readouterr().out
 
 
 def on_volume(cloud, asked):
