@@ -24,17 +24,23 @@ def is_deployed(cloud: Cloud, options: AppOptions) -> bool:
 def deploy(options: AppOptions, note: Callable[[str], None]) -> None:
     """By the command that a user would type. Raises Unavailable with what it said last."""
     note(f"deploying {options.name} to Modal: what is there is not of this code; a first image takes some minutes")
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", "deploy", TRAIN_FILE],
-        cwd=ROOT,
-        env=own_environment() | {VARIABLE: options.to_json(), "COLUMNS": os.environ.get("COLUMNS", "160")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=DEPLOY_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "modal", "deploy", TRAIN_FILE],
+            cwd=ROOT,
+            env=own_environment() | {VARIABLE: options.to_json(), "COLUMNS": os.environ.get("COLUMNS", "160")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=DEPLOY_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(
+            f"{options.name} was not deployed within {DEPLOY_SECONDS:,.0f} s; `modal deploy {TRAIN_FILE}` shows "
+            "what takes so long, and the same submit goes on from there"
+        ) from None
     if done.returncode:
         said = " ".join(done.stdout.split())[-LAST_WORDS:]
         raise Unavailable(f"{options.name} could not be deployed (`modal deploy {TRAIN_FILE}`): {said}")

@@ -80,7 +80,8 @@ class Follower(threading.Thread):
 
     def _tell_result(self, state: State) -> None:
         """Of an attempt that left none: it stays so for whoever looks later. One that never began costs nothing."""
-        if state.phase == "lost" and (state.cls == "damaged" or not (self.folder / RESULT).exists()):
+        unknown = not self.begun and state.cls == "worker_lost"  # perhaps to another account's token: ask again
+        if state.phase == "lost" and not unknown and (state.cls == "damaged" or not (self.folder / RESULT).exists()):
             sealed = state.cls != "damaged" and (self.folder / TRAIN_SEAL).exists()
             told = refusal(state.cls, "evaluate" if sealed else first_stage(self.folder), state.message)
             write_json(self.folder / RESULT, told | {"worker_seconds": None if self.begun else 0.0})
@@ -116,6 +117,7 @@ class Follower(threading.Thread):
             return None
         there = self.listed = self.cloud.listing(self.path)  # after the call: of one that is over this is the last word
         if VOID in there:
+            self.begun = self.begun or NODE in there
             self._unfit(there)
             void = self._json(VOID)
             return State("lost", str(void.get("message", "")), str(void.get("class", "preempted")))

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from golf_core.rundir import SEAL, read_json
+from golf_core.rundir import SEAL, VOID, read_json
 from orchestrator.attempts import ATTEMPTS, NODE, create
-from orchestrator.backends import modal_backend, modal_follow
-from orchestrator.backends.base import Job
+from orchestrator.backends import modal_backend, modal_deploy, modal_follow
+from orchestrator.backends.base import Job, Unavailable
 from orchestrator.backends.modal_backend import ModalBackend
+from orchestrator.backends.modal_client import CallState
 from orchestrator.case import lease_of_submission
 from orchestrator.cloud import attached as attached_module
 from orchestrator.cloud.chains import Following
@@ -303,3 +304,61 @@ def test_the_second_attempt_of_a_canary_has_what_follows_it(cloud, ledger, canar
     chains = [[one["run_id"] for chain in cloud.orders[call].chains for one in chain] for call in ("fc-0", "fc-1")]
     assert chains == [[runs[1]["run_id"]], [runs[1]["run_id"]] if canary else []]
     session.close()
+
+
+def test_what_another_process_takes_over_is_paid_for_by_its_seconds(cloud, ledger):
+    """Between the two nobody follows it, and it looks lost: what it takes is known only once it has ended."""
+    first = Session(cloud, ledger, terms=TERMS)
+    first.until(lambda: first.controller.cases[0].live is not None, "a call")
+    first.backend.close()
+    first.controller.interrupt()
+    first.close()
+    second = Session(cloud, ledger, terms=replace(TERMS, reservation="r2"))
+    second.until(lambda: second.controller.cases[0].live is not None, "the same call")
+    assert read_account(ledger).spent == 0.0
+    cloud.fail("fc-0", "user_error", seconds=100.0)
+    assert second.over() == {1: ("stop", "user_error")} and len(cloud.calls) == 1
+    assert read_account(ledger).spent == pytest.approx(1.0)
+
+
+def test_a_deploy_that_takes_too_long_is_told(monkeypatch):
+    """An image that is built for ever ends the submit with a message, not with a traceback."""
+    monkeypatch.setattr(modal_deploy, "DEPLOY_SECONDS", 0.01)
+    with pytest.raises(Unavailable, match="was not deployed within"):
+        modal_deploy.deploy(AppOptions(gpu=None), print)
+
+
+def test_a_look_with_another_account_ends_nothing(cloud, ledger, monkeypatch):
+    """Another token is active: that account knows no such call. With the right one again the attempt is followed, and
+    not begun a second time."""
+    session, runs_dir = Session(cloud, ledger), ledger.path.parent
+    session.until(lambda: session.controller.cases[0].live is not None, "a call")
+    sid = session.asked.submission_id
+    mark_sent(ledger, sid, None)
+    session.backend.close()
+    session.controller.interrupt()
+    session.close()
+    other = MemoryCloud()
+    other.state = lambda call: CallState(True, cls="worker_lost", message=f"Modal knows no call {call}")
+    monkeypatch.setattr(attached_module, "open_cloud", lambda settings: other)
+    settings = Settings.resolve({"runs_dir": str(runs_dir)}, {}, runs_dir)
+    with attached_module.attached(settings, Sent(sid, (sid,), here=True)) as found:
+        assert not found.live
+    cloud.complete("fc-0")
+    assert Session(cloud, ledger).over() == {1: ("done", "counted")} and len(cloud.calls) == 1
+
+
+def test_a_lost_machine_is_paid_for_though_nobody_watched(cloud, ledger):
+    """It trained until its machine was taken away without a word, and another process reads that: it cost at most its
+    deadline, and not nothing."""
+    session = Session(cloud, ledger, terms=TERMS)
+    session.until(lambda: session.controller.cases[0].live is not None, "a call")
+    session.backend.close()
+    session.controller.interrupt()
+    session.close()
+    place = cloud.begin("fc-0")
+    cloud.files[f"{place}/{VOID}"] = b'{"class": "preempted", "message": "as a test says"}'
+    again = Session(cloud, ledger, terms=replace(TERMS, reservation="r2"))
+    again.until(lambda: len(cloud.calls) == 2, "another attempt")
+    assert read_account(ledger).spent == pytest.approx(10.0)
+    again.close()
