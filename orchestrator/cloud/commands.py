@@ -11,6 +11,7 @@ import sys
 import time
 import typing
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from orchestrator import commands, errors
@@ -38,7 +39,7 @@ if typing.TYPE_CHECKING:
     from orchestrator.backends.modal_client import Cloud
 
 FOLLOW_SECONDS, REFRESH_SECONDS = 0.5, 5.0
-CANCEL_TRIES = 5
+CANCEL_TRIES, CANCELLED_AT_ONCE = 5, 8
 
 
 def status(settings: Settings, sent: Sent, follow: bool, verbose: bool, as_json: bool) -> int:
@@ -109,14 +110,12 @@ def cancel(settings: Settings, sent: Sent, seeds: tuple[int, ...] | None) -> int
     if sent.driven:
         with asking():
             cloud = open_cloud(with_environment(settings, sent))
-            for sid in sent.submission_ids:
-                _write_cancel(cloud, sid, seeds)
+            _write_cancels(cloud, sent.submission_ids, seeds)
         return cancel_here(runs_dir, sent.name, seeds)
     with attached(settings, sent) as found:
         wanted = {run_id for one in found.submissions for run_id in _wanted(one, seeds)}
         with asking():
-            for one in found.submissions:
-                _write_cancel(found.cloud, one.submission_id, seeds)
+            _write_cancels(found.cloud, [one.submission_id for one in found.submissions], seeds)
         ended = found.end(wanted)
         freed = found.settle()
     also = f"; {usd(freed)} that were reserved are given back" if freed > 0 else ""
@@ -131,6 +130,12 @@ def _wanted(submission: Submission, seeds: Sequence[int] | None) -> list[str]:
         there = ", ".join(map(str, submission.seeds))
         raise UsageError(f"seed {foreign[0]} is not of this submission; there are {there}")
     return [run.run_id for run in submission.runs if seeds is None or run.seed in seeds]
+
+
+def _write_cancels(cloud: "Cloud", submission_ids: Sequence[str], seeds: Sequence[int] | None) -> None:
+    """A grid has many."""
+    with ThreadPoolExecutor(CANCELLED_AT_ONCE) as pool:
+        list(pool.map(lambda sid: _write_cancel(cloud, sid, seeds), submission_ids))
 
 
 def _write_cancel(cloud: "Cloud", submission_id: str, seeds: Sequence[int] | None) -> None:
