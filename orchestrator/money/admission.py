@@ -156,6 +156,8 @@ class Admission:
             gone = case.fresh | case.sought
             there = _not_live(case, (*FINAL, "lost"))
             self.purse.settle([one for one in there if is_over(one) or one.number in gone])
+            if counted(case.attempts) is not None:
+                return None  # it wants no other
             if not all(is_over(one) or one.number in gone for one in there):
                 return None  # what another controller sent out is looked for first: it may go on
             if why := self.purse.refuses(case.run.run_id):
@@ -174,7 +176,7 @@ class Admission:
         there = [one for run_id in self.run_ids for one in inspect_all(self.runs_dir, run_id)]
         with contextlib.suppress(Fenced):  # whoever took over settles
             self.purse.settle([one for one in there if is_over(one)])
-            more = self.goes_on and any(case.end is None for case in cases)
+            more = self.goes_on and bool(there) and any(case.end is None for case in cases)
             if all(map(is_over, there)) and not more:
                 self.purse.release()
 
