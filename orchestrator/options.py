@@ -73,7 +73,10 @@ DeadManSeconds = typing.Annotated[
 ]
 Parallel = typing.Annotated[bool, typer.Option("--parallel", help="All seeds at once: no canary goes first.")]
 Detach = typing.Annotated[
-    bool, typer.Option("--detach", help="On Modal: begin, print the id, and leave; seeds begin each other there.")
+    bool,
+    typer.Option(
+        "--detach", help="On Modal: begin, print the id (of a grid, all ids), and leave; seeds begin each other."
+    ),
 ]
 NoRehearsal = typing.Annotated[
     bool, typer.Option("--no-rehearsal", help="Rent all GPUs at once, for code that never ran on one.")

@@ -7,6 +7,14 @@ from collections.abc import Callable
 from orchestrator.errors import CommandError
 
 
+class Detached(KeyboardInterrupt):
+    """All has begun that can begin now, and nobody wants to watch it. `waiting`: submissions that have not."""
+
+    def __init__(self, waiting: int = 0) -> None:
+        super().__init__()
+        self.waiting = waiting
+
+
 class Driven(typing.Protocol):
     crashed: bool  # by an error that is nobody's answer: what it holds stays for whoever is started in its place
 

@@ -25,8 +25,9 @@ from orchestrator.outcome import Outcome, worst
 from orchestrator.plan import Plan, check_sizes, lines, plan_lines
 from orchestrator.planning import PlannedSubmit, plan_submit
 from orchestrator.request import Request
+from orchestrator.rounds import Detached
 from orchestrator.settings import Settings
-from orchestrator.spec import SUBMISSION_DIGITS, Submission
+from orchestrator.spec import SUBMISSION_DIGITS
 from orchestrator.view import View, make_view
 
 if typing.TYPE_CHECKING:
@@ -53,13 +54,19 @@ def submit(settings: Settings, request: Request) -> int:
         return errors.NOT_FINISHED
     with Ledger.create(runs_dir) as ledger, _terminated_like_interrupted():
         outcomes: list[Outcome] = []
+        detached = False
         try:
             whole = _run_all(planned, ledger, outcomes)
+        except Detached:
+            detached = True
         finally:
-            if planned.grid is not None:
+            if planned.grid is not None and not detached:
                 tell_grid(planned.grid, planned.plans, outcomes, request.json, request.quiet)
+    if detached:
+        tell_ids(planned)
+        return errors.OK
     if not whole:
-        return errors.OK if request.detach else errors.INTERRUPTED
+        return errors.INTERRUPTED
     if planned.grid is None:
         _tell(outcomes[0], request)
     return worst(outcome.exit_code for outcome in outcomes)
@@ -121,7 +128,7 @@ def _run(plan: Plan, planned: PlannedSubmit, ledger: Ledger) -> Outcome | None:
         view.close()
         print(_left(planned, submission.submission_id[:SUBMISSION_DIGITS]), file=sys.stderr)
         if isinstance(error, Detached):
-            _tell_id(submission, request)
+            raise
         return None
     finally:
         view.close()
@@ -138,8 +145,12 @@ def _run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[
                 return True
         view.close()
         run_grid(name, planned, ledger, outcomes)
-    except KeyboardInterrupt:
-        print(_left(planned, name if planned.cloud is not None else f"of {name}"), file=sys.stderr)
+    except KeyboardInterrupt as error:
+        view.close()
+        waiting = error.waiting if isinstance(error, Detached) else 0
+        print(_left(planned, name if planned.cloud is not None else f"of {name}", waiting), file=sys.stderr)
+        if isinstance(error, Detached):
+            raise
         return False
     finally:
         view.close()
@@ -183,10 +194,11 @@ def rehearse(plan: Plan, planned: PlannedSubmit, ledger: Ledger, view: View) -> 
     return finish(submission, ledger, planned.quiet)
 
 
-def _tell_id(submission: Submission, request: Request) -> None:
-    """Of a submission that was left: what a script comes back with."""
-    sid = submission.submission_id
-    print(json.dumps({"schema_version": 1, "submission_id": sid, "detached": True}) if request.json else sid)
+def tell_ids(planned: PlannedSubmit) -> None:
+    """Of what was left: what a script comes back with."""
+    ids = [plan.submission.submission_id for plan in planned.plans]
+    what = {"submission_id": ids[0]} if planned.grid is None else {"grid": planned.grid.name, "submission_ids": ids}
+    print(json.dumps({"schema_version": 1, **what, "detached": True}) if planned.request.json else "\n".join(ids))
 
 
 def _tell(outcome: Outcome, request: Request) -> None:
@@ -195,10 +207,6 @@ def _tell(outcome: Outcome, request: Request) -> None:
         print(json.dumps({"schema_version": 1} | outcome.to_dict()))
     elif request.quiet:
         print(outcome.submission.submission_id)
-
-
-class Detached(KeyboardInterrupt):
-    """All has begun that can begin now, and nobody wants to watch it."""
 
 
 def _stay(cases: Sequence[Case]) -> None:
@@ -210,14 +218,15 @@ def leave_when_begun(cases: Sequence[Case]) -> None:
         raise Detached
 
 
-def _left(planned: PlannedSubmit, what: str) -> str:
-    """`what`: the beginning of a submission's id, or the name of a grid."""
+def _left(planned: PlannedSubmit, what: str, waiting: int = 0) -> str:
+    """`what`: the beginning of a submission's id, or the name of a grid, of which so many variants have not begun."""
     if planned.cloud is None:
         return _interrupted(what)
     flag = runs_flag(planned.runs_dir)
     return (
         f"detached: {what} goes on on Modal. Come back with `python -m orchestrator status {what} -f{flag}`, or from "
         "any machine with --on modal; the same submit brings it home, `cancel` ends it"
+        + (f". Not begun for want of room: {waiting} variants, which the same submit begins" if waiting else "")
     )
 
 

@@ -127,6 +127,16 @@ class Fleet:
     def live(self) -> int:
         return sum(member.live for member in self.members)
 
+    @property
+    def begun(self) -> bool:
+        """Whether all runs that can begin now: each had its turn, or the backend has no room for more."""
+        return self.live > 0 and (self.full or not any(member.state == "queued" for member in self.members))
+
+    @property
+    def waiting(self) -> int:
+        """Members of which nothing has begun."""
+        return sum(member.state == "queued" or (member.waits and not member.live) for member in self.members)
+
     def close(self) -> None:
         """End what runs, give back what is held; after a crash not the money, as Controller.close does."""
         if self.backend is not None:

@@ -17,6 +17,7 @@ from orchestrator.plan import Plan
 from orchestrator.planning import PlannedSubmit
 from orchestrator.registered import submission_of, write_grid
 from orchestrator.request import Request
+from orchestrator.rounds import Detached
 from orchestrator.settings import Settings
 
 
@@ -61,8 +62,8 @@ class _Variant:
 
 
 def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[Outcome]) -> None:
-    """Register all, run what is not done, make the tables of each variant beside it. KeyboardInterrupt ends the runs;
-    `outcomes` has then what had ended."""
+    """Register all, run what is not done, make the tables of each variant beside it. KeyboardInterrupt ends the runs,
+    save on Modal; `outcomes` has then what had ended."""
     plans, settings, runs_dir = planned.plans, planned.settings, planned.runs_dir
     asked = Asked(runs_dir)
     for plan in plans:
@@ -73,6 +74,11 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
     left = [_Variant(plan, settings, planned.request, ledger) for plan in plans if brought or not plan.finished]
     order = [plan.submission.submission_id for plan in plans]
     view = FleetView(runs_dir, sum(len(one.runs) for one in left))
+
+    def watch(fleet: Fleet) -> None:
+        view.update(fleet)
+        if planned.request.detach and fleet.begun:
+            raise Detached(fleet.waiting)
 
     def on_end(member: Member) -> None:
         view.ended(member)
@@ -94,7 +100,7 @@ def run_grid(name: str, planned: PlannedSubmit, ledger: Ledger, outcomes: list[O
                     on_end=on_end,
                     note=view.note,
                 )
-                fleet.drive(view.update)
+                fleet.drive(watch)
             if planned.cloud is not None:
                 settle([plan.submission for plan in plans], ledger)
             outcomes += tables.outcomes(order)

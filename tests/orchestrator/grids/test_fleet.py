@@ -178,6 +178,21 @@ def test_what_may_not_go_where_there_is_room_lets_others_go(runs_dir, ledger):
     assert bench.states() == {"counted": 4}
 
 
+@pytest.mark.parametrize("kind, slots, begun", [(Peak, 1000, 4), (Full, 1000, 1)])
+def test_a_fleet_tells_when_all_has_begun_that_can(runs_dir, ledger, kind, slots, begun):
+    """Whoever only wants to begin it leaves then: where there is room for all, all; else what there is room for."""
+    bench = Bench(runs_dir, ledger, 4, script=[Act(polls=10_000)] * 12, slots=slots, kind=kind)
+    assert not bench.fleet.begun
+    for _ in range(20):
+        bench.fleet.round()
+        if bench.fleet.begun:
+            break
+    assert bench.fleet.begun and len(set(bench.variants_started())) == begun
+    assert bench.fleet.waiting == 4 - begun and bench.fleet.live == {Peak: 12, Full: 2}[kind]
+    bench.fleet.interrupt()
+    bench.fleet.close()
+
+
 @pytest.mark.parametrize("begun", [False, True], ids=["queued", "running"])
 def test_cancel_ends_one_variant_and_no_other(runs_dir, ledger, begun):
     """A cancel is heard by a variant that runs, and by one whose turn has not come: nothing of it is ever started."""
