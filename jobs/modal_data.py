@@ -1,7 +1,7 @@
 """prepare_data on Modal's data volume: what is there, what is missing, and who brings it.
 
-Where the volume has the data, checked, nothing is started. Else a container brings and reads it (jobs/data_volume.py);
-what lies here is sent first.
+Where the volume has the data, checked, nothing is started, unless --check asks for it. Else a container brings and
+reads it (jobs/data_volume.py); what lies here is sent first.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from golf_core.config_model import ModelConfig
-from golf_core.data.manifest import DATA_MANIFEST, DataManifest, ManifestError, read_manifest, tokenizer_path
+from golf_core.data.manifest import DATA_MANIFEST, DataManifest, ManifestError, damage, read_manifest, tokenizer_path
 from golf_core.data.mending import PUBLISHED_REPO
 from golf_core.prepare.hub import FetchRequest
 from jobs.hub_data import SCHEMA_VERSION, print_table
@@ -64,10 +64,8 @@ class ModalData:
         return self._fill(flags, None)
 
     def check(self, name: str) -> int:
-        """A folder that is there and was not checked, or changed since."""
+        """Read all of a folder that is there, whatever an earlier check of it said."""
         name = posixpath.basename(folder_of(name))
-        if (checked := self.there(name)) is not None:
-            return self._tell(name, checked, "has it")
         if name not in self.volume.names():
             read_checked(self.volume, folder_of(name))  # raises, and says what there is instead
         return self._fill(None, name)
@@ -83,11 +81,11 @@ class ModalData:
                 f"--upload {folder}: it must be a data folder with a {DATA_MANIFEST}, as prepare_data.py makes it; "
                 "without one nobody can tell whether the data is as it was published"
             )
-        target, checked = folder_of(manifest.name), self.there(manifest.name)
+        print(f"reading all of {folder}", file=sys.stderr, flush=True)
+        files, checked = files_to_send(folder, manifest, folder_of(manifest.name)), self.there(manifest.name)
         sent = (sha256_of(manifest), manifest.tokenizer.sha256)
         if checked is not None and (checked.data_sha256, checked.tokenizer_sha256) == sent:
             return self._tell(manifest.name, checked, "has it")
-        files = files_to_send(folder, manifest, target)
         size = sum(len(one) if isinstance(one, bytes) else one.stat().st_size for one in files.values())
         print(
             f"sending {len(files)} files, {size_text(size)}, to the volume {DATA_VOLUME}", file=sys.stderr, flush=True
@@ -177,16 +175,14 @@ def _is_asked(checked: Checked, request: FetchRequest) -> bool:
 
 def files_to_send(folder: Path, manifest: DataManifest, target: str) -> dict[str, Path | bytes]:
     """Where each file of a data folder goes. The tokenizer goes into the folder, and the manifest says so: elsewhere,
-    one of the same name may belong to other data."""
-    found: dict[str, Path | bytes] = {}
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != entry.size:
-            raise UsageError(f"{path} is not as its manifest says; `prepare_data.py --status` tells the mend")
-        found[f"{target}/{name}"] = path
+    one of the same name may belong to other data. Raises UsageError where the content is not what the manifest says."""
+    if wrong := damage(folder, manifest):
+        raise UsageError(
+            f"{wrong[0]}. A folder that is not as its manifest says is not sent; `prepare_data.py --status` tells the "
+            "mend"
+        )
+    found: dict[str, Path | bytes] = {f"{target}/{name}": folder / name for name in manifest.files}
     tokenizer = tokenizer_path(folder, manifest)
-    if not tokenizer.is_file():
-        raise UsageError(f"there is no tokenizer at {tokenizer}, which the manifest of {folder} names")
     told = json.loads((folder / DATA_MANIFEST).read_bytes())
     told["tokenizer"]["path"] = tokenizer.name
     content = json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n"
