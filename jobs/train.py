@@ -17,10 +17,11 @@ if str(ROOT) not in sys.path and (ROOT / "orchestrator").is_dir():
 
 from orchestrator.backends.modal_app import declaration  # noqa: E402
 from orchestrator.cloud.code import code_digest  # noqa: E402
-from orchestrator.cloud.entry import check_before_client, is_modal_command, submit  # noqa: E402
+from orchestrator.cloud.entry import begin_quietly, check_before_client, is_modal_command, submit  # noqa: E402
 from orchestrator.cloud.options import AppOptions  # noqa: E402
 
 if modal.is_local():
+    begin_quietly(sys.argv, sys.orig_argv, sys.stderr.isatty())
     check_before_client(sys.argv)
 OPTIONS = AppOptions.from_environment(os.environ)
 app = modal.App(OPTIONS.name)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from orchestrator.cloud.entry import OURS, quietly, submit
 from tests.modal_plane import Plane
 from tests.orchestrator.toy import ROOT
 
@@ -65,3 +66,37 @@ def test_modals_own_command_line_refuses_the_same(plane, tmp_path, verb, reason)
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert time.monotonic() - began < 40
     assert done.returncode == code and re.search(said, done.stderr) and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [(["--on", "process"], "--on process: `modal run` is on Modal"), (["--nothing"], f"'{OURS} --help'")],
+)
+def test_modal_run_takes_flags_of_a_submit_on_modal(flags, said, capsys):
+    """One that names another place is refused: 2, before anything. A wrong one is told with where the flags stand:
+    Modal's own --help tells Modal's."""
+    with pytest.raises(SystemExit) as ended:
+        submit(flags)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "") and said in told.err
+
+
+@pytest.mark.parametrize(
+    "words, terminal, quiet",
+    [
+        (["jobs/train.py"], True, True),
+        (["jobs/train.py"], False, False),
+        (["-q", "jobs/train.py"], True, False),
+        (["-i", "jobs/train.py"], True, False),
+        (["-e", "main", "-m", "jobs.train::main", "--json"], False, True),
+        (["jobs/train.py", "-q", "--seeds", "1"], False, True),
+    ],
+)
+def test_modals_own_lines_do_not_mix_with_ours(words, terminal, quiet):
+    """On a terminal, where its last row would cover ours, and where a program reads stdout: the same command with its
+    own -q, once."""
+    argv = ["/usr/lib/modal/__main__.py", "run", *words]
+    found = quietly(argv, ["python", "-m", "modal", "run", *words], terminal)
+    assert found == (["python", "-m", "modal", "run", "-q", *words] if quiet else None)
+    if found is not None:
+        assert quietly([argv[0], *found[3:]], found, terminal) is None
