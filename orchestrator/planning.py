@@ -17,6 +17,7 @@ from orchestrator.grids.file import use_grid_file
 from orchestrator.grids.plan import settings_of_grid
 from orchestrator.money.cost import Cost
 from orchestrator.money.rehearsal import Rehearsed, plan_rehearsal
+from orchestrator.money.spending import beside_seconds
 from orchestrator.other_seeds import Asked, find_other_seeds
 from orchestrator.plan import Plan, make_plan
 from orchestrator.preflight import Prepared, check_folder, prepare, prepare_script
@@ -134,14 +135,18 @@ def make_plans(prepared: Sequence[Prepared], settings: Settings, request: Reques
         attempts = {run.run_id: there[run.run_id] for run in one.submission.runs}
         others = find_other_seeds(runs_dir, one.submission, spec_there(runs_dir, one.submission), asked)
         plan = make_plan(one, attempts, settings, request.retry_failed, edited, others)
-        plans.append(with_rehearsal(plan, None if edited else one.config, rehearsed, request.rehearsal))
+        config = None if edited else one.config
+        plans.append(with_rehearsal(plan, config, rehearsed, request.rehearsal, beside_seconds(settings)))
     return tuple(plans)
 
 
-def with_rehearsal(plan: Plan, config: Config | None, rehearsed: Rehearsed, wanted: bool) -> Plan:
-    """The plan with what goes first. Of several variants of the same code the first one is rehearsed."""
+def with_rehearsal(plan: Plan, config: Config | None, rehearsed: Rehearsed, wanted: bool, beside: float = 0.0) -> Plan:
+    """The plan with what goes first. Of several variants of the same code the first one is rehearsed. `beside`: seconds
+    that are paid for beyond an attempt's last deadline."""
     submission = plan.submission
     if plan.cost.free or not submission.target.gpus:  # nothing to ask: it takes a look at all text of all variants
         return plan
     known = rehearsed.has(submission) or any(planned.done for planned in plan.runs)
-    return replace(plan, rehearsal=plan_rehearsal(submission, config, plan.cost, wanted=wanted, known=known))
+    return replace(
+        plan, rehearsal=plan_rehearsal(submission, config, plan.cost, wanted=wanted, known=known, beside=beside)
+    )

@@ -38,6 +38,7 @@ from orchestrator.proc import Locked, is_locked
 
 CLOSE_SECONDS = 5.0  # that all followers have together to come to their end
 OTHERS_SECONDS = 2.0  # between looks at what other processes of this runs folder follow
+APP_SECONDS = 60.0  # between looks whether the app is still of this code, while nothing is given to it
 CANCEL_LOOK_SECONDS = 10.0
 MOST_CALLS = 10 * MAX_CONTAINERS  # that wait or work at a time: each is asked about every two seconds, by a thread
 ASKED_AT_ONCE = 16  # questions, of a grid's many submissions
@@ -88,7 +89,7 @@ class ModalBackend:
         if (why := self._why_too_many(job, live)) is not None:
             return why
         if self.options_of is not None:
-            self.apps.have(self.options_of(job))  # or nothing is begun: no attempt is made for it
+            self.apps.have(self.options_of(job), APP_SECONDS)  # or nothing is begun: no attempt is made for it
         return None
 
     def _why_too_many(self, job: Job, live: Sequence[Follower]) -> str | None:
@@ -153,13 +154,14 @@ class ModalBackend:
     def _order(self, job: Job, run: Mapping[str, typing.Any], execution: int) -> Order:
         if self.options_of is None:
             raise SubmitError(f"{job.attempt_id} was never given to Modal, and this command only looks")
-        submission_id, name = str(run["submission_id"]), self.apps.have(self.options_of(job))
+        submission_id, options = str(run["submission_id"]), self.options_of(job)
         before, _ = self._cancels(submission_id)
         following = self.following.get(submission_id, Following())
         # What follows a canary is given by whichever attempt of it keeps its caps; else the first one has given it.
         gives = following.canary is not None or (int(run["attempt"]) == 1 and job.stage != "evaluate")
         return Order(
-            app=name,
+            app=self.apps.have(options),
+            code=self.apps.code(options),
             run=run,
             bundle=(job.folder / BUNDLE).read_text(encoding="utf-8"),
             stage=job.stage if job.stage == "evaluate" else first_stage(job.folder),

@@ -7,6 +7,7 @@ arrive as exceptions; the worker is told, and what it leaves is kept.
 """
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -38,9 +39,10 @@ from orchestrator.backends.modal_app import runs_volume
 from orchestrator.backends.modal_client import ClaimsDict, spawn
 from orchestrator.checkout import own_environment
 from orchestrator.cloud.claims import follow_up, is_in_place, take_turn
+from orchestrator.cloud.code import code_digest
 from orchestrator.cloud.data import data_in_container
 from orchestrator.cloud.keeping import Keeper
-from orchestrator.cloud.options import RUNS_MOUNT, timeout_of
+from orchestrator.cloud.options import RUNS_MOUNT, AppOptions, timeout_of
 from orchestrator.cloud.order import Order, Told
 from orchestrator.cloud.starts import Start, append_start, path_of, read_starts, seconds_before
 from orchestrator.cluster.node_data import DataUnfit
@@ -73,6 +75,9 @@ def execute(told: dict[str, typing.Any]) -> dict[str, typing.Any]:
 
 
 def _execute(order: Order, call: str) -> Told:
+    if order.code != (mine := code_digest(AppOptions.from_environment(os.environ))):
+        why = f"{order.app} was deployed again, of code {mine}; the order is for {order.code}"
+        return Told(order.attempt_id, "launch_error", why)
     claims, runs = _Remote(), Path(RUNS_MOUNT)
     turn, container = _again(lambda: _take_turn(order, call, claims, runs))
     if isinstance(turn, Told):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from orchestrator.backends.base import Unavailable
@@ -18,7 +19,11 @@ LAST_WORDS = 600  # letters of a message
 
 def is_deployed(cloud: Cloud, options: AppOptions) -> bool:
     """Of this code: a function beside `train` is named by its digest."""
-    return cloud.has(options.name, f"version-{code_digest(options)}")
+    return has_code(cloud, options, code_digest(options))
+
+
+def has_code(cloud: Cloud, options: AppOptions, code: str) -> bool:
+    return cloud.has(options.name, f"version-{code}")
 
 
 def deploy(options: AppOptions, note: Callable[[str], None]) -> None:
@@ -48,18 +53,26 @@ def deploy(options: AppOptions, note: Callable[[str], None]) -> None:
 
 
 class Apps:
-    """The apps that this process has seen deployed."""
+    """The apps that a process gives orders to, each of the code that it found here first."""
 
     def __init__(self, cloud: Cloud, note: Callable[[str], None]) -> None:
         self.cloud, self.note = cloud, note
-        self.seen: set[str] = set()
+        self.codes: dict[str, str] = {}  # digest of each app
+        self.looked: dict[str, float] = {}  # when each was there
 
-    def have(self, options: AppOptions) -> str:
-        """The app's name; it is there. Raises Unavailable."""
-        if options.name not in self.seen:
-            if not is_deployed(self.cloud, options):
-                self._deploy(options)
-            self.seen.add(options.name)
+    def code(self, options: AppOptions) -> str:
+        if options.name not in self.codes:
+            self.codes[options.name] = code_digest(options)
+        return self.codes[options.name]
+
+    def have(self, options: AppOptions, within: float = 0.0) -> str:
+        """The app's name; it is there, of this code, as of so many seconds ago: others may deploy, too. Raises
+        Unavailable."""
+        if time.monotonic() - self.looked.get(options.name, float("-inf")) < within:
+            return options.name
+        if not has_code(self.cloud, options, self.code(options)):
+            self._deploy(options)
+        self.looked[options.name] = time.monotonic()
         return options.name
 
     def _deploy(self, options: AppOptions) -> None:
@@ -67,7 +80,10 @@ class Apps:
         try:
             deploy(options, self.note)
         except Unavailable:
-            if not is_deployed(self.cloud, options):
+            if not has_code(self.cloud, options, self.code(options)):
                 raise
-        if not is_deployed(self.cloud, options):
-            raise Unavailable(f"{options.name} was deployed by somebody else meanwhile, of other code")
+        if not has_code(self.cloud, options, self.code(options)):
+            raise Unavailable(
+                f"what is deployed as {options.name} is of other code than this submit began with: this checkout was "
+                "changed meanwhile, or another one deployed; the same submit goes on with what is here then"
+            )

@@ -16,7 +16,8 @@ NOT_SENT = ("**/__pycache__", "**/__pycache__/**", "**/.*")
 
 def travelling(root: Path = ROOT) -> Iterator[Path]:
     for folder in FOLDERS:
-        yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in KINDS and path.is_file())
+        paths = (path for path in (root / folder).rglob("*") if path.suffix in KINDS and path.is_file())
+        yield from sorted(path for path in paths if not any(part[0] == "." for part in path.relative_to(root).parts))
     for name in FILES:
         if not (root / name).is_file():
             raise UsageError(f"{root / name} is missing: Modal is given the code of a checkout of the project")

@@ -22,6 +22,7 @@ class OrderError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class Order:
     app: str  # whose `train` this is: chains go on in it
+    code: str  # the digest of what must be deployed there: an app may be deployed anew before its container starts
     run: Mapping[str, typing.Any]  # run.json
     bundle: str
     stage: str  # train, evaluate, or a script's one

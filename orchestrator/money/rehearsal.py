@@ -99,9 +99,11 @@ def plan_rehearsal(
     *,
     wanted: bool,
     known: bool,
+    beside: float = 0.0,
 ) -> Rehearsal | None:
     """What goes first; None where there is nothing to say, since nothing is paid for. `known`: this code has run on
-    such a GPU. `config` is None where no config tells how the program could be shortened."""
+    such a GPU; `beside`: seconds that are paid for beyond an attempt's deadline.
+    `config` is None where no config tells how the program could be shortened."""
     if cost.free or not submission.target.gpus:
         return None
     if not wanted:
@@ -116,9 +118,8 @@ def plan_rehearsal(
     hourly = cost.price.usd_per_hour
     price = cost.price if hourly is None else Price(hourly / gpus, f"one of {gpus} GPUs: {cost.price.source}")
     seconds = Seconds(train=EXPECTED_SECONDS / 2, evaluate=EXPECTED_SECONDS / 2, how="a guess")
-    mine = Cost(
-        price=price, seconds=seconds, attempt_s=min(REHEARSAL_SECONDS, cost.attempt_s), attempts=cost.attempts, whole=1
-    )
+    most = min(REHEARSAL_SECONDS + beside, cost.attempt_s)
+    mine = Cost(price=price, seconds=seconds, attempt_s=most, attempts=cost.attempts, whole=1)
     why = f"first {STEPS} steps end to end on one GPU, since this code never ran on one"
     return Rehearsal(why, _shortened(submission, config), mine)
 

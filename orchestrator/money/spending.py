@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.attempts import Attempt, counted, inspect_all
 from orchestrator.backends import MODAL
 from orchestrator.case import lease_of_submission
-from orchestrator.cloud.options import options_of
+from orchestrator.cloud.options import BESIDE_SECONDS, options_of
 from orchestrator.errors import BudgetRefused, UsageError
 from orchestrator.hardware.request import is_planned
 from orchestrator.ledger.store import FILE, Event, Lease, Ledger
@@ -59,6 +59,11 @@ def cost_of(submission: Submission, settings: Settings, attempts: Mapping[str, S
         whole=len(left) - sealed,
         evaluations=sealed,
     )
+
+
+def beside_seconds(settings: Settings) -> float:
+    """That a call is given beyond the last deadline of its attempt."""
+    return BESIDE_SECONDS if settings["on"] == MODAL else 0.0
 
 
 def price_and_deadline(submission: Submission, settings: Settings) -> tuple[Price, float]:

@@ -34,7 +34,7 @@ def run_json(run_id, number=1):
 
 
 def order(restarts=9, chains=()):
-    return Order(app="golf", run=run_json(RUNS[0]), bundle="", stage="train", restarts=restarts, chains=chains)
+    return Order(app="golf", code="c0de", run=run_json(RUNS[0]), bundle="", stage="train", restarts=restarts, chains=chains)
 
 
 @contextmanager
@@ -185,4 +185,4 @@ class _Read:
 def _of(key):
     name, _, execution = key.partition(":")
     run = run_json(RUNS[0], int(name.rpartition("a")[2]))
-    return Order(app="golf", run=run, bundle="", stage="train", execution=int(execution))
+    return Order(app="golf", code="c0de", run=run, bundle="", stage="train", execution=int(execution))

@@ -32,7 +32,7 @@ def volume(monkeypatch, tmp_path):
 
 def execution(runs, in_place=lambda: True):
     asked = submission()
-    order = Order(app="golf", run=asked.run_json(asked.runs[0], 1, limits()), bundle=asked.bundle, stage="train")
+    order = Order(app="golf", code="c0de", run=asked.run_json(asked.runs[0], 1, limits()), bundle=asked.bundle, stage="train")
     return modal_container._Execution(order, "fc-0", runs, in_place)
 
 
@@ -65,3 +65,12 @@ def test_questions_that_fail_do_not_end_what_trains(volume):
     assert commits[-1][LOG] == b"step 1\n"
     made.refuse("data_changed", "as a test says")
     assert read_json(made.folder / RESULT)["class"] == "data_changed"
+
+
+def test_an_order_is_not_worked_at_by_other_code_than_it_was_given_to(volume):
+    """Another checkout may deploy the same app before a container starts: its worker would seal what ours never saw."""
+    asked = submission()
+    order = Order(app="golf", code="c0de", run=asked.run_json(asked.runs[0], 1, limits()), bundle="", stage="train")
+    told = modal_container.execute(order.to_dict())
+    assert told["cls"] == "launch_error" and "deployed again" in told["message"]
+    assert not (volume[0] / "attempts").exists()

@@ -138,7 +138,7 @@ def test_what_goes_on_without_us_is_not_called_abandoned(ledger, tmp_path, capsy
 
 def on_volume(cloud, asked):
     run = asked.run_json(asked.runs[0], 1, limits())
-    call = cloud.call(Order(app="golf", run=run, bundle="", stage="train"))
+    call = cloud.call(Order(app="golf", code="c0de", run=run, bundle="", stage="train"))
     return cloud.begin(call)
 
 

@@ -28,6 +28,7 @@ def orders(draw):
     chains = draw(st.lists(st.lists(st.sampled_from(RUNS), min_size=1).map(tuple), max_size=3).map(tuple))
     return Order(
         app=draw(TEXT),
+        code=draw(TEXT),
         run=run,
         bundle=draw(TEXT),
         stage=draw(st.sampled_from(["train", "evaluate"])),
