@@ -18,6 +18,7 @@ from results.rows import Row
 from results.script_evidence import ScriptEvidence, script_cells
 from results.spec import Spec, load_spec
 
+CUT_OFF = [f"evaluate-{number}.void.log" for number in range(1, 100)]  # what an evaluation that was repeated had said
 CHECKED = ("pass", "simulated", "unknown", "fail")  # how the worker's look at its GPUs ends, the worst last
 
 
@@ -206,4 +207,5 @@ def _stamped(evidence: Evidence) -> dict[str, typing.Any]:
         "training_data_seconds": math.fsum(used) if "train" in train else None,
         "evaluate_longest_seconds": max(stages, default=None),
         "uninterrupted": is_uninterrupted(edges, ("run",) if script else COUNTED),
+        "evaluations": None if script else 1 + sum(evidence.seal.child("files").has(name) for name in CUT_OFF),
     }

@@ -303,7 +303,9 @@ def _timing_gate(rows: Sequence[Row]) -> Gate:
     if silent := [row.seed for row in rows if row.counted and row.uninterrupted is None]:
         note = "phases.jsonl of its counted attempt does not tell"
         return _said("timing", None, limit, UNKNOWN, note, silent[0])
-    return _said("timing", "in one piece" if told else None, limit, _complete(rows))
+    again = [str(row.seed) for row in rows if row.counted and (row.evaluations or 1) > 1]
+    twice = f"evaluation was cut off and repeated from the sealed artifact: seed {', '.join(again)}" if again else None
+    return _said("timing", "in one piece" if told else None, limit, _complete(rows), twice)
 
 
 def _diagnostic_gate(rows: Sequence[Row]) -> Gate:

@@ -72,6 +72,9 @@ class Row:
     uninterrupted: bool | None = column(
         "", "True: by the worker's stamps training and evaluation each ran once, from begin to end"
     )
+    evaluations: int | None = column(
+        "", "how often evaluation began: more than once, it was cut off, and repeated from the sealed artifact"
+    )
     worker_seconds: float | None = column("s", "the whole attempt, start-up and serialisation too")
     pre_quant_loss: float | None = column("nats/token", "averaged weights before quantization", score=True)
     pre_quant_bpb: float | None = column("bits/byte", "the same", score=True)

@@ -202,6 +202,19 @@ def test_an_interrupted_run_fails_its_timing(tmp_path):
     assert gates_of(runs)["timing"].verdict == "fail"
 
 
+def test_a_repeated_evaluation_is_told(tmp_path):
+    """One that was cut off and begun anew from the sealed artifact passes, with its seed named."""
+    runs = Runs(tmp_path / "runs")
+    for seed in runs.seeds:
+        folder = runs.attempt(seed)
+    (folder / "evaluate-1.void.log").write_bytes(b"cut off")
+    seal = read_json(folder / SEAL)
+    facts = {name: seal[name] for name in ("run_id", "attempt_id", "seed")}
+    write_seal(folder, SEAL, [*seal["files"], "evaluate-1.void.log"], facts)
+    gate = gates_of(runs)["timing"]
+    assert gate.verdict == "pass" and f"repeated from the sealed artifact: seed {runs.seeds[-1]}" in gate.note
+
+
 @given(
     least=st.floats(0.0, 599.0), more=st.floats(1e-3, 2000.0), cap=st.sampled_from([600.0, 1.0]), other=st.booleans()
 )
