@@ -62,7 +62,9 @@ def cloud_gpus(request: GpuRequest, place: str) -> CloudGpus:
     asked = request.model.removesuffix("!").casefold()
     found = [kind for kind, name in DRIVER_NAMES.items() if asked in (kind.casefold(), name.casefold())]
     if not found:
+        several = [f"{kind}:{request.count}" for kind in DRIVER_NAMES if kind.casefold().startswith(f"{asked}-")]
         known = nearest(request.model.removesuffix("!").upper(), DRIVER_NAMES)
+        known = f"did you mean {' or '.join(reversed(several))}?" if several else known
         raise UsageError(f"{place}: Modal has no GPU {request.model!r}; {known}")
     most = MOST.get(found[0], MOST_OF_OTHERS)
     if not 1 <= request.count <= most:

@@ -87,7 +87,7 @@ class ModalSite:
         if found is None or settings.source("gpus") != OURS or found.target == RECORD_GPUS:
             return settings
         meant = NO_GPUS if found.target.partition(":")[0] == "cpu" else found.target
-        return self._of_gpus(settings.replaced("gpus", meant, f"{found.target}: what it is meant for"))
+        return self._of_gpus(settings.replaced("gpus", meant, f"meant for {found.target}"))
 
     def _of_gpus(self, settings: Settings) -> Settings:
         request, place = read_request(settings), f"{settings.source('gpus')}={settings['gpus']}"
@@ -97,10 +97,10 @@ class ModalSite:
         device = "cuda" if request.count else "cpu"
         if settings.source("device") != DEFAULT and settings["device"] != device:
             if settings.source("device").startswith("default"):
-                return settings.replaced("device", device, "--gpus, on Modal")
+                return settings.replaced("device", device, settings.source("gpus"))
             raise UsageError(f"{place} and {settings.source('device')}={settings['device']} contradict each other")
         source = settings.source("gpus")
-        return settings.for_device(device, source if source == OURS else f"{source}, on Modal")
+        return settings.for_device(device, f"{source}, on Modal" if source.startswith("--") else source)
 
     def target(self, settings: Settings, config: Config | None) -> Target:
         gpus, processes = self.gpus(settings), settings["processes"]
@@ -131,7 +131,7 @@ class ModalSite:
 
     def check(self, settings: Settings, vocab: int | None) -> Check:
         if settings["data"] is None:
-            return EmbeddedThere(vocab)
+            return EmbeddedThere(settings["tokenizer"], vocab)
         return DataOnVolume(self.volume, settings["data"], settings["tokenizer"], vocab)
 
     def warm_up(self, settings: Settings) -> None:
@@ -179,15 +179,22 @@ class ModalSite:
         for options in {
             self.options_of_plan(plan, settings).name: self.options_of_plan(plan, settings) for plan in plans
         }.values():
-            deployed = "deployed" if is_deployed(self.cloud, options) else "to be deployed first, of this code"
+            deployed = "deployed" if is_deployed(self.cloud, options) else "to be deployed first"
             what = f"{options.gpu or 'no GPU'}, {options.cores:g} cores, {options.memory_mib / 1024:g} GiB"
+            most = MAX_CONTAINERS * options.gpus if settings["max_gpus"] is None else settings["max_gpus"]
+            at_once = f", {most} GPUs at once" if options.gpus else ""
             found.append(
                 (
                     "modal",
-                    f"app {options.name}, {deployed}; {what}, {options.timeout_s:,} s a call",
+                    f"app {options.name}, {deployed}; {what}, {options.timeout_s:,} s a call{at_once}",
                     self.cloud.access.server_url,
                 )
             )
+        first = [
+            plan.rehearsal.cost for plan in plans if plan.rehearsal is not None and plan.rehearsal.cost is not None
+        ]
+        if (why := _no_budget(settings, [*first, *(plan.cost for plan in plans)])) is not None:
+            found.append(("refused", why, "submit stops here"))
         return found
 
     def options_of_plan(self, plan: Plan, settings: Settings) -> AppOptions:
@@ -199,14 +206,8 @@ class ModalSite:
 
     def check_budget(self, settings: Settings, costs: Sequence[tuple[str, Cost]]) -> None:
         """Raises UsageError where something is paid for and nobody said how much it may be."""
-        if settings["budget"] is not None or all(cost.free for _, cost in costs):
-            return
-        worst = [cost.worst_usd for _, cost in costs if not cost.free]
-        told = usd(None if None in worst else sum(one or 0.0 for one in worst))
-        raise UsageError(
-            f"Modal is paid for by the second, and no budget is set: this may cost {told} at worst. Give --budget USD, "
-            "or budget = USD in golf.toml: what this runs folder may ever cost"
-        )
+        if (why := _no_budget(settings, [cost for _, cost in costs])) is not None:
+            raise UsageError(why)
 
     # Running
 
@@ -266,6 +267,18 @@ class ModalSite:
         canary: Policy | None = None if parallel or done or plan.cost.free or not gpus else submission.policy
         runs = tuple(submission.run_json(run, 1, limits) for run in new)
         return Following(runs, canary, max(1, min(lanes, MAX_CONTAINERS)))
+
+
+def _no_budget(settings: Settings, costs: Sequence[Cost]) -> str | None:
+    """Why a submit is refused that is paid for while nobody said how much it may be."""
+    if settings["budget"] is not None or all(cost.free for cost in costs):
+        return None
+    worst = [cost.worst_usd for cost in costs if not cost.free]
+    told = usd(None if None in worst else sum(one or 0.0 for one in worst))
+    return (
+        f"Modal is paid for by the second, and no budget is set: this may cost {told} at worst. Give --budget USD, "
+        "or budget = USD in golf.toml: what this runs folder may ever cost"
+    )
 
 
 def _given(settings: Settings, name: str, value: str) -> bool:

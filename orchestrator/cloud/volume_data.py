@@ -55,8 +55,9 @@ class DataVolume:
 class EmbeddedThere:
     """The embedded corpus: its identity is found here, and every container encodes its own."""
 
-    def __init__(self, vocab: int | None) -> None:
-        self.here = DataCheck(None, None, vocab)
+    def __init__(self, tokenizer: str | None, vocab: int | None) -> None:
+        """Raises UsageError for a tokenizer: the corpus is encoded with its own."""
+        self.here = DataCheck(None, tokenizer, vocab)
 
     def result(self) -> Data:
         return dataclasses.replace(self.here.result(), path=EMBEDDED_PATH, tokenizer_path=EMBEDDED_PATH, stamp=None)

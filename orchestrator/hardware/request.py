@@ -73,7 +73,10 @@ def read_request(settings: Settings) -> GpuRequest | None:
     if not model or not model.isprintable() or (count and not (count.isascii() and count.isdigit())):
         raise UsageError(f"{place}={text!r} names no GPUs; write MODEL:COUNT, as in H100:8 or any:1, or 0 for none")
     if not count and model.isdigit() and int(model) <= MAX_GPUS:  # a number of GPUs; 4090:1 is one of a model
-        raise UsageError(f"{place}={text!r} names no model; write any:{model}, or MODEL:{model} as in H100:{model}")
+        raise UsageError(
+            f"{place}={text!r} names no model; write MODEL:{model} as in H100:{model} (except on Modal, any:{model} "
+            "will do)"
+        )
     number = int(count or "1")
     if not 1 <= number <= MAX_GPUS:
         raise UsageError(f"{place}={text!r}: {number} GPUs cannot be had; 1 to {MAX_GPUS} can, or 0 for none")

@@ -89,7 +89,7 @@ def test_a_plan_knows_the_data_by_what_was_checked(made, corpus):
     assert data.sha256 == read_json(made / "datasets" / NAME / CHECKED)["data_sha256"]
     assert (data.name, data.pieces, data.shards) == ("sotu_1901_2026", 1024, {"train": 1, "val": 1})
     assert data.stamp is None and planned(made, "/data/datasets/sotu/") == data
-    assert EmbeddedThere(1024).result().sha256 == data.sha256
+    assert EmbeddedThere(None, 1024).result().sha256 == data.sha256
 
 
 def test_where_times_differ_all_is_read_and_the_same_content_is_taken(root, tmp_path, runs):
@@ -260,6 +260,8 @@ def test_what_a_plan_refuses(root, tmp_path):
     """No such data, never checked, another vocabulary or tokenizer, a folder of this machine: each with what to do."""
     with pytest.raises(UsageError, match=r"has no data other; there is sotu; .*--upload FOLDER"):
         planned(root, "other")
+    with pytest.raises(UsageError, match="--tokenizer needs --data"):
+        EmbeddedThere("mine.model", 1024)
     with pytest.raises(UsageError, match="it is empty"):
         planned(tmp_path / "nothing")
     with pytest.raises(UsageError, match="1024 pieces, more than the model's vocab of 512"):
@@ -277,7 +279,7 @@ def test_what_a_plan_refuses(root, tmp_path):
 
 def test_the_embedded_corpus_goes_the_way_it_goes_on_a_node(tmp_path, runs):
     """Encoded where it runs."""
-    data = EmbeddedThere(1024).result()
+    data = EmbeddedThere(None, 1024).result()
     assert data.path == data.tokenizer_path == EMBEDDED_PATH and data.stamp is None
     found = data_in_container(data.to_dict(), tmp_path / "cache")
     assert Path(found["path"]).is_dir() and runs == [node_data.EMBEDDED, node_data.IDENTITY]

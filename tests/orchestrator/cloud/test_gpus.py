@@ -47,7 +47,7 @@ def test_no_two_models_share_a_name():
         ("A10:8", "1 to 4 A10"),
         ("any:1", "any is no model"),
         ("H10:8", "Modal has no GPU 'H10'; did you mean"),
-        ("a100:1", "A100-"),
+        ("a100:8", "Modal has no GPU 'a100'; did you mean A100-80GB:8 or A100-40GB:8?"),
         ("MI300X:8", "Modal has no GPU 'MI300X'"),
         ("H100!!:8", "Modal has no GPU"),
         ("!:8", "Modal has no GPU"),
@@ -55,7 +55,7 @@ def test_no_two_models_share_a_name():
         ("H100:-1", "names no GPUs"),
         ("H100:8.0", "names no GPUs"),
         (":8", "names no GPUs"),
-        ("8", "names no model"),
+        ("8", "names no model; write MODEL:8 as in H100:8 (except on Modal, any:8 will do)"),
     ],
 )
 def test_what_modal_does_not_have_is_refused(text, said):

@@ -155,7 +155,7 @@ def test_gpus_that_cannot_be_are_refused(gpus):
 
 def test_a_number_alone_is_no_model():
     """`8` asks for what is written any:8; a number that is a model's name can be one."""
-    with pytest.raises(UsageError, match="write any:8, or MODEL:8 as in H100:8"):
+    with pytest.raises(UsageError, match="write MODEL:8 as in H100:8"):
         read_request(settings(gpus="8"))
     assert read_request(settings(gpus="4090:1")) == GpuRequest("4090", 1) == read_request(settings(gpus="4090"))
 
