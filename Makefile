@@ -9,7 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_OPTIONS ?=
 WORKERS ?= 2
-MODAL_FAULTS := $(patsubst %,tests/orchestrator/backends/test_modal_%.py,once preempted refused detached)
+MODAL_FAULTS := $(patsubst %,tests/orchestrator/backends/test_modal_%.py,once preempted refused detached) \
+  tests/orchestrator/cloud/test_on_modal.py tests/jobs/test_modal_data.py tests/modal_plane
 
 .PHONY: help setup demo test test-whole chaos lint fix bench clean
 .DEFAULT_GOAL := help

@@ -100,6 +100,7 @@ def test_status_and_what_is_not_there(tmp_path, capsys):
         account.send(tmp_path)
 
 
+@pytest.mark.chaos
 def test_the_hub_fills_the_volume_though_it_was_interrupted(plane, hub):
     """Ctrl-C ends the container and keeps what came: 130. `modal run` with the flags of ours goes on from there; a
     token comes from a secret, never from here, and is not printed. Again starts nothing."""

@@ -67,6 +67,7 @@ def test_a_lost_request_is_repeated_once_and_a_lost_reply_makes_two_calls(plane,
     assert [get(client, it) for it in sorted(made)] == [2, 2] and get(client, one) == 1
 
 
+@pytest.mark.chaos
 def test_a_duplicate_delivery_runs_twice_and_counts_once(plane, client):
     """An input given to two containers runs in both; its caller sees one result, the first."""
     source = HELD + "result = os.environ['MODAL_TASK_ID']"
@@ -81,6 +82,7 @@ def test_a_duplicate_delivery_runs_twice_and_counts_once(plane, client):
     assert len(set(seen.containers)) == 2 and result in seen.containers and seen.results == ("success",)
 
 
+@pytest.mark.chaos
 def test_a_client_outlives_cut_connections_and_after_a_longer_outage_asks_again(plane, client):
     """Who waits for a result notices no cut; an outage beyond the client's three repetitions (0.7 s) is raised.
 
@@ -103,6 +105,7 @@ def test_a_client_outlives_cut_connections_and_after_a_longer_outage_asks_again(
     assert get(client, call_id) == 6
 
 
+@pytest.mark.chaos
 def test_code_that_will_not_stop_is_killed_when_its_grace_is_over(plane, client):
     """Code that ignores the interrupt of a preemption dies by SIGKILL, what it did not commit with it; then again."""
     source = """
@@ -129,6 +132,7 @@ result = sorted(os.listdir("/runs/attempts"))
     assert (killed.fate, killed.exit_code) == ("preempted", 137) and killed.seconds > 0.5
 
 
+@pytest.mark.chaos
 def test_the_input_of_a_stopped_or_lost_container_starts_again_in_another(plane, client):
     """After `modal container stop`, and after its machine is gone without a word."""
     call_id = spawn(client, HELD + "result = 1")
@@ -142,6 +146,7 @@ def test_the_input_of_a_stopped_or_lost_container_starts_again_in_another(plane,
     assert [it.fate for it in containers(plane, call_id)] == ["moved", "lost", ""]
 
 
+@pytest.mark.chaos
 def test_a_function_with_retries_runs_again_when_it_raised(plane, client):
     """Of a spawned call the server repeats the input; its caller sees the last result."""
     source = """

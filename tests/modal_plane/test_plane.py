@@ -90,6 +90,7 @@ result += [list(it) for it in {(it.nvlinks, it.ecc, it.ecc_errors, it.rows, it.s
     ]
 
 
+@pytest.mark.chaos
 def test_a_spawned_call_is_found_again_by_id_with_its_lines_while_it_runs(plane, client):
     """Another process polls a running call (builtin TimeoutError), reads its lines live, cancels it; the code hears."""
     source = "print('begun', flush=True)\nimport time\ntry: time.sleep(60)\nfinally: print('told', flush=True)"
@@ -116,6 +117,7 @@ def test_what_the_code_raises_reaches_the_caller(client):
         get(client, spawn(client, "raise ValueError('no such thing')"))
 
 
+@pytest.mark.chaos
 def test_two_containers_at_most_and_none_without_gpus(plane, client):
     """max_containers holds back what is over it; without free GPUs an input stays queued until there are some."""
     plane.set_gpu_capacity(0)
@@ -146,6 +148,7 @@ def test_a_wrong_token_an_unknown_rpc_and_a_missing_secret_are_refused_by_name(p
     assert plane.unknown[before:] == ["QueueGetOrCreate"]
 
 
+@pytest.mark.chaos
 def test_the_calls_of_a_client_that_dies_are_ended_and_nothing_outlives_the_plane(tmp_path):
     """An app that is not deployed ends with its client's heartbeats; close kills what escaped into its own session."""
     source = """
@@ -178,6 +181,7 @@ with toy_app.app.run():
     assert carrying(MARK, str(folder)) == []
 
 
+@pytest.mark.chaos
 def test_of_a_detached_run_the_call_that_was_made_last_lives_on(plane):
     """`modal run --detach` that leaves two calls behind keeps one, as the client documents; then its app ends."""
     words = ["run", "--detach", f"{APP}::leave", "--source", HELD]
@@ -191,6 +195,7 @@ def test_of_a_detached_run_the_call_that_was_made_last_lives_on(plane):
     quiet(plane)
 
 
+@pytest.mark.chaos
 def test_options_make_a_variant_with_containers_of_its_own(plane, client):
     """`with_options` changes GPUs, timeout and how many containers there may be; the deployed function stays."""
     client.do("small = toy.with_options(gpu='H100:1', timeout=1, max_containers=1)")
@@ -217,6 +222,7 @@ def run(source):
 """
 
 
+@pytest.mark.chaos
 def test_a_new_version_takes_what_comes_and_the_old_one_ends_what_it_has(plane, client, tmp_path):
     """A deploy while calls run: they end in their containers, an idle one is ended, new calls meet the new code."""
     file = tmp_path / "versioned.py"
@@ -239,6 +245,7 @@ def test_a_new_version_takes_what_comes_and_the_old_one_ends_what_it_has(plane, 
     quiet(plane)
 
 
+@pytest.mark.chaos
 def test_the_command_line_shows_apps_lines_and_files(plane, client):
     """`modal app list`, `app logs`, `volume ls` and `volume get` tell of what was done here."""
     call_id = spawn(client, "open('/runs/attempts/shown', 'w').write('kept'); print('a line of it', flush=True)")

@@ -100,6 +100,7 @@ files.copy_files(['sent/deep/a.txt'], 'sent/b.txt')
         assert absent.value.name == error
 
 
+@pytest.mark.chaos
 def test_background_commits_keep_what_the_code_did_not_commit(tmp_path):
     """Where they are asked for, files appear while the code runs, and once more when the container has crashed."""
     with make(tmp_path / "plane", background_commits=0.2) as plane:

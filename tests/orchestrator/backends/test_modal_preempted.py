@@ -40,6 +40,7 @@ def test_in_training(account, tmp_path, how):
         assert not (account.kept(laptop.name()) / SEAL).exists()
 
 
+@pytest.mark.chaos
 def test_before_anything_was_laid_down(account, tmp_path):
     """The container is gone between its claim and its first line: the next one works, in an attempt of its own."""
     asked = account.submission()

@@ -136,6 +136,7 @@ def test_a_cancel_from_another_machine_ends_the_seed_and_whoever_drives_it_does_
     assert [row["state"] for row in here.told()["seeds"]] == ["done", "done"]
 
 
+@pytest.mark.chaos
 def test_ctrl_c_leaves_the_seeds_running(account, desk):
     """It says that they go on, and how to come back; the money stays reserved until it is known what they cost."""
     here = desk("here", account.held("train3"))
@@ -155,6 +156,7 @@ def made_by(desk):
     return {read_json(folder / NODE)["call"] for folder in desk.attempts()}
 
 
+@pytest.mark.chaos
 def test_cancel_from_the_machine_that_left_gives_the_money_back(account, desk):
     """All calls end, and are ended when it returns; again there is nothing to end."""
     here, _ = held(account, desk)
