@@ -139,7 +139,7 @@ class Controller:
 
     def _view(self, case: Case) -> View:
         pasts = [
-            Past(one.number, one.state, one.cls, one.stage, one.train_sealed, one.number in case.fresh)
+            Past(one.number, one.state, one.cls, one.stage, one.train_sealed, one.number in case.fresh, one.message)
             for one in case.attempts
         ]
         free = sum(other.live is not None for other in self.cases) < self.slots

@@ -29,6 +29,7 @@ class Past:
     stage: str = ""
     train_sealed: bool = False
     fresh: bool = False  # it ended under this controller: an old failure is what --retry-failed is about
+    message: str = ""  # what its end said
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,21 @@ def _refused(view: View, number: int = 0) -> Decision | None:
     return Decision("stop", f"{what} found wanting; the same submit tries again", number)
 
 
+def _with_cause(view: View) -> str:
+    """Why nothing more is started, and first why there would have to be more."""
+    ended = [attempt for attempt in view.attempts if attempt.cls]
+    if not ended:
+        return view.barred
+    last = ended[-1]
+    said = last.cls if last.message in ("", last.cls) else f"{last.cls} ({last.message})"
+    return f"attempt {last.number} ended with {said}; {view.barred}"
+
+
 def _when_free(view: View, faults: int, verb: str, number: int) -> Decision:
     if faults and view.since_fault < (pause := BACKOFF_SECONDS[min(faults, len(BACKOFF_SECONDS)) - 1]):
         return Decision("wait", f"retry in {pause - view.since_fault:.0f} s", number)
     if view.barred:
-        return Decision("stop", view.barred, number)
+        return Decision("stop", _with_cause(view), number)
     if not view.slot_free:
         return Decision("wait", "queued", number)
     if view.held:

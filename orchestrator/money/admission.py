@@ -61,9 +61,13 @@ class Purse:
             return self._bar(run_id, "what was reserved for it was given back; the same submit reserves anew")
         if used + more <= share + CENT and mine.committed + more <= self.terms.worst_usd + CENT:
             return ""
+        limit, number = self.terms.attempts, sum(one.run_id == run_id for one in mine.executions.values())
+        if number == limit == 1:  # what it cost does not matter
+            return self._bar(run_id, "attempts are used up (1 of 1); the same submit reserves for another")
         return self._bar(
             run_id,
-            f"the money reserved bears no other attempt of it: {usd(used)} of {usd(share)} are used, and one may "
+            ("" if number != limit else f"attempts are used up ({number} of {limit}): ")
+            + f"the money reserved bears no other attempt of it: {usd(used)} of {usd(share)} are used, and one may "
             f"take {usd(more)}; the same submit reserves anew",
         )
 

@@ -259,9 +259,8 @@ def check(costs: Sequence[tuple[str, Cost]], found: Account, budget: float | Non
 def refusal(worst: float, left: float, budget: float, found: Account, costs: Sequence[Cost]) -> str:
     """The numbers, and what would fit."""
     one = max(costs, key=lambda cost: cost.worst_usd or 0.0)
-    what = f"{one.seeds} seed{'s' if one.seeds > 1 else ''} x {one.attempts} attempts x {one.attempt_s:,.0f} s"
-    others = len(costs) - 1
-    more = f", and {others} other submission{'s' if others > 1 else ''}" if others else ""
+    what = one.most()
+    more = ", and the rest of the plan" if len(costs) > 1 else ""
     text = (
         f"budget refused: {usd(worst)} at worst ({what} at {one.price.usd_per_hour:,.2f} USD an hour{more}), and "
         f"{usd(max(0.0, left))} of the budget of {usd(budget)} are left ({usd(found.spent)} spent, "

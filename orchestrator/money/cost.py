@@ -110,13 +110,14 @@ class Cost:
             why = self.price.source if self.price.free else "all is done already"
             return [("cost", "none" if self.price.free else "nothing more", why.removeprefix("none: "))]
         if self.price.usd_per_hour is None:
-            spent = f"{self.expected_s / 3600:.2f} hours of its GPUs expected; at worst {self._worst()}"
+            spent = f"{self.expected_s / 3600:.2f} hours of its GPUs expected; at worst {self.most()}"
             return [("time", spent, self.seconds.how), ("cost", self.price.source, "prices.toml")]
         told = f"{usd(self.expected_usd)} expected, {usd(self.worst_usd)} at worst"
-        time = f"{min(self.seconds.whole, self.attempt_s) / 60:.0f} min a seed expected; at worst {self._worst()}"
+        time = f"{min(self.seconds.whole, self.attempt_s) / 60:.0f} min a seed expected; at worst {self.most()}"
         return [("time", time, self.seconds.how), ("cost", told, self.price.describe())]
 
-    def _worst(self) -> str:
+    def most(self) -> str:
+        """In words, what an attempt of each seed may take, and how many there may be."""
         seeds = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
         tries = f"{self.attempts} attempt{'s' if self.attempts > 1 else ''}"
         return f"{seeds} x {tries} x {self.attempt_s:,.0f} s"
@@ -142,3 +143,12 @@ def usd(amount: float | None) -> str:
     if amount is None:
         return "not known"
     return "less than 0.01 USD" if 0 < amount < 0.01 else f"{amount:,.2f} USD"
+
+
+def at_most(amount: float) -> str:
+    """
+    >>> at_most(31.594), at_most(0.0004)
+    ('at most 31.59 USD', 'less than 0.01 USD')
+    """
+    told = usd(amount)
+    return told if told.startswith("less than") else f"at most {told}"

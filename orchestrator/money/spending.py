@@ -32,7 +32,7 @@ from orchestrator.money.budget import (
     reserve,
     reserve_terms,
 )
-from orchestrator.money.cost import ATTEMPTS, Cost, expected_seconds, usd
+from orchestrator.money.cost import ATTEMPTS, Cost, at_most, expected_seconds, usd
 from orchestrator.money.prices import Price, price_of, price_of_container
 from orchestrator.settings import Settings
 from orchestrator.spec import Submission
@@ -233,9 +233,8 @@ class Spent:
         return asdict(self)
 
     def describe(self) -> str:
-        text = (
-            f"{'' if self.exact else 'at most '}{usd(self.usd)}{', and what has not ended' if self.running else ''}; "
-        )
+        came_to = usd(self.usd) if self.exact else at_most(self.usd)
+        text = f"{came_to}{', and what has not ended' if self.running else ''}; "
         text += f"{usd(self.expected_usd)} expected, "
         text += f"{usd(self.worst_usd)} at worst"
         return text + (f"; {usd(self.reserved_usd)} still reserved" if self.reserved_usd > CENT else "")
@@ -292,7 +291,7 @@ def money_sentence(kind: str, data: Mapping[str, typing.Any]) -> str | None:
         return f"{usd(data['terms']['worst_usd'])} are reserved, {usd(data['terms']['expected_usd'])} expected"
     if kind == SPENT:
         number = str(data["execution"]).partition("/")[0].rpartition("-a")[2]
-        return f"attempt {number} cost {'' if data['exact'] else 'at most '}{usd(data['usd'])}"
+        return f"attempt {number} cost {(usd if data['exact'] else at_most)(data['usd'])}"
     if kind == BARRED:
         return f"no other attempt: {data['message']}"
     return "what was reserved and not needed is given back" if kind == RELEASED else None

@@ -97,3 +97,12 @@ def test_nodes_are_tried_up_to_a_limit_and_this_machine_once(view):
     """After a refusal nothing is started where there is no other node, nor after too many of them."""
     if decide(view).verb == "start" or (decide(view).verb == "evaluate" and not view.retry_failed):
         assert view.refusals <= (MAX_REFUSALS if view.other_nodes else 0)
+
+
+def test_what_bars_another_attempt_does_not_hide_the_cause():
+    """Class and message of the attempt that ended stand before it; where there was none, it stands alone."""
+    past = Past(1, "void", "wrong_hardware", "train", message="8x NVIDIA H200")
+    decision = decide(View([past], barred="attempts are used up (1 of 1)"))
+    told = "attempt 1 ended with wrong_hardware (8x NVIDIA H200); attempts are used up (1 of 1)"
+    assert (decision.verb, decision.reason) == ("stop", told)
+    assert decide(View([], barred="the canary is too large")).reason == "the canary is too large"

@@ -185,7 +185,7 @@ def test_a_refusal_says_the_numbers_and_what_would_fit(ledger):
     told = str(refusal.value)
     assert "6.00 USD at worst (3 seeds x 2 attempts x 100 s at 36.00 USD an hour)" in told
     assert "3.50 USD of the budget of 5.50 USD are left (0.00 USD spent, 2.00 USD reserved)" in told
-    with pytest.raises(BudgetRefused, match=r"and 1 other submission\), .* --max-attempts 1; 1 seed; --budget 9"):
+    with pytest.raises(BudgetRefused, match=r"and the rest of the plan\), .* --max-attempts 1; 1 seed; --budget 9"):
         check([("small", cost(seeds=1, attempt_s=50.0)), ("mine", cost())], read_account(ledger), 5.6)
     for fits, flag in ((cost(attempts=1), "--max-attempts 1"), (cost(seeds=1), "1 seed;"), (cost(), "--budget 8")):
         assert flag in told
