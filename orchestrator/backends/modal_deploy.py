@@ -28,7 +28,7 @@ def has_code(cloud: Cloud, options: AppOptions, code: str) -> bool:
 
 def deploy(options: AppOptions, note: Callable[[str], None]) -> None:
     """By the command that a user would type. Raises Unavailable with what it said last."""
-    note(f"deploying {options.name} to Modal: what is there is not of this code; a first image takes some minutes")
+    note(f"deploying {options.name}, of this code, to Modal; a first image takes some minutes")
     try:
         done = subprocess.run(
             [sys.executable, "-m", "modal", "deploy", TRAIN_FILE],
