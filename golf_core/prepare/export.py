@@ -111,6 +111,24 @@ def _export(request: ExportRequest, encode_in_order: EncodeInOrder, tell: Export
         return plan.folder
     plan.scratch.mkdir(exist_ok=True)
     checkpoint, held_out = enter(plan, tell)
+    try:
+        return _go_on(request, plan, checkpoint, held_out, encode_in_order, tell)
+    except DataError:
+        if not checkpoint.shards and not (plan.scratch / TOKENIZER).exists():
+            shutil.rmtree(
+                plan.scratch, ignore_errors=True
+            )  # refused before anything was made that another try could go on with
+        raise
+
+
+def _go_on(
+    request: ExportRequest,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    encode_in_order: EncodeInOrder,
+    tell: ExportTell,
+) -> Path:
     if checkpoint.counts.skipped_bad and not request.skip_bad:
         tell(f"{counted(checkpoint.counts.skipped_bad, 'bad document')} left out by an earlier try with --skip-bad")
     if not checkpoint.shards:
@@ -236,6 +254,7 @@ def _publish(request: ExportRequest, plan: Plan, checkpoint: Checkpoint, model: 
     """Tokenizer, manifest, and last the name of the folder."""
     counts = checkpoint.counts
     if not counts.train_documents:
+        shutil.rmtree(plan.scratch)  # of the same documents nothing else can come
         raise DataError(
             f"every document after the first {request.val_documents:,} has the tokens of one of them: none is left for "
             "training; give other documents, or a smaller --val-documents"

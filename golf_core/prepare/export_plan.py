@@ -24,6 +24,7 @@ from golf_core.prepare.train_tokenizer import training_settings
 from golf_core.rundir import RunDirError, content_id, file_sha256, read_json, write_json
 
 FORMAT = 2
+LEAST_VOCAB = 256 + 4 + 1  # with one character; a text's own take more, and what trains on it tells how many
 
 SOURCES = "sources.json"  # SHA-256 of the source files, by path and stamp
 PLAN = "plan.json"
@@ -51,8 +52,11 @@ class ExportRequest:
     def __post_init__(self) -> None:
         if (self.tokenizer is None) == (self.vocab is None):
             raise DataError("an export needs --tokenizer FILE, or --vocab N to train one: exactly one of the two")
-        if self.vocab is not None and not 1 <= self.vocab <= MAX_VOCAB:
-            raise DataError(f"--vocab {self.vocab} is not between 1 and {MAX_VOCAB:,}: shards hold 16-bit tokens")
+        if self.vocab is not None and not LEAST_VOCAB <= self.vocab <= MAX_VOCAB:
+            raise DataError(
+                f"--vocab {self.vocab} is not between {LEAST_VOCAB} and {MAX_VOCAB:,}: 256 pieces are bytes, 4 are "
+                "signs, every character of the text takes one more, and shards hold 16-bit tokens"
+            )
         if self.val_documents < 1:
             raise DataError(f"--val-documents {self.val_documents}: a data folder needs at least one")
         if not 1 <= self.shard_tokens < 2**31:

@@ -334,14 +334,17 @@ def test_a_tokenizer_is_never_written_over_another(tmp_path, tokenizer):
         (["one", "two"], {"vocab": 2048}, "exactly one"),
         (["one", "two"], {"tokenizer": None}, "exactly one"),
         (["one", "two"], {"tokenizer": None, "vocab": 1 << 17}, "16-bit"),
+        (["one", "two"], {"tokenizer": None, "vocab": 256}, "--vocab 256 is not between 261 and 65,536: 256 pieces"),
+        (["one", "two"], {"tokenizer": None, "vocab": 60_000}, "bytes of 1 training documents give"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(tmp_path, tokenizer, texts, changes, said):
-    """With the reason, and without a data folder."""
+    """With the reason, and without a data folder, begun or whole: no other try could go on with it."""
     documents = written(tmp_path / "documents.jsonl", texts)
     with pytest.raises(DataError, match=said):
         exported(request(tmp_path, documents, changes.pop("tokenizer", tokenizer), **changes))
-    assert not (tmp_path / "data" / "datasets" / "made").exists()
+    there = tmp_path / "data" / "datasets"
+    assert not (there / "made").exists() and not (there / ".made.export").exists()
 
 
 def test_a_disk_that_cannot_hold_it_is_noticed_before_work(tmp_path, tokenizer, monkeypatch):
