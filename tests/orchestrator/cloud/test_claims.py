@@ -34,7 +34,9 @@ def run_json(run_id, number=1):
 
 
 def order(restarts=9, chains=()):
-    return Order(app="golf", code="c0de", run=run_json(RUNS[0]), bundle="", stage="train", restarts=restarts, chains=chains)
+    return Order(
+        app="golf", code="c0de", run=run_json(RUNS[0]), bundle="", stage="train", restarts=restarts, chains=chains
+    )
 
 
 @contextmanager

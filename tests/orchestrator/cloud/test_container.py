@@ -32,7 +32,9 @@ def volume(monkeypatch, tmp_path):
 
 def execution(runs, in_place=lambda: True):
     asked = submission()
-    order = Order(app="golf", code="c0de", run=asked.run_json(asked.runs[0], 1, limits()), bundle=asked.bundle, stage="train")
+    order = Order(
+        app="golf", code="c0de", run=asked.run_json(asked.runs[0], 1, limits()), bundle=asked.bundle, stage="train"
+    )
     return modal_container._Execution(order, "fc-0", runs, in_place)
 
 
