@@ -34,9 +34,11 @@ def closure(names):
 
 
 def test_every_package_of_the_image_is_pinned_by_the_lock():
-    """Those that are asked for, and all that they bring with them: nothing is left to the day on which it is built."""
+    """Those that are asked for, and all that they bring with them, is not left to the day on which it is built; but for
+    torch's own CUDA libraries, which its default build pins itself, and the CPU build has none of."""
     packages = dict(one.split("==") for one in pinned_packages(ROOT))
-    assert set(packages) == closure(PACKAGES) == set(PACKAGES)
+    brought = {name for name in closure(PACKAGES) if not name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert set(packages) == brought == set(PACKAGES)
     assert packages == {name: pins(ROOT)[name] for name in packages}
 
 
@@ -159,7 +161,7 @@ def test_a_container_imports_nothing_that_the_image_lacks():
     away = {
         module
         for module, names in metadata.packages_distributions().items()
-        if not any(normal(name) in there for name in names)
+        if module not in ("golf_core", "jobs", "orchestrator") and not any(normal(name) in there for name in names)
     }
     done = subprocess.run(
         [sys.executable, "-c", CONTAINER, ",".join(sorted(away)), ",".join(ENTERED)],
