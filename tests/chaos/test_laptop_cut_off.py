@@ -116,7 +116,8 @@ def controllers_on(cluster):
     return [pid for pid in cluster.processes(HEAD) if "orchestrator.cluster.control drive" in command_line(pid)]
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("kills", [1, 4])
 def test_a_controller_that_dies_under_its_supervisor(cluster, make_laptop, calm, tally, kills):
     """SIGKILL on the head while the laptop follows: it is started again, adopts what runs, and all comes home."""
     count = tally("1 head's controller killed under its supervisor")

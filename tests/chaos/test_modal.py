@@ -52,12 +52,11 @@ def victims(who, attempt):
 
 
 PLACES = {"training": "train3", "serialisation": "compress", "evaluation": "sliding"}
-QUICK = [("worker", "evaluation")]
 
 
 @pytest.mark.parametrize(
     "who, place",
-    [pytest.param(who, at, marks=() if (who, at) in QUICK else CHAOS) for who in ("worker", "rank") for at in PLACES],
+    [pytest.param(who, at, marks=CHAOS) for who in ("worker", "rank") for at in PLACES],
 )
 def test_a_killed_process_of_an_attempt(account, calm, tally, tmp_path, who, place):
     """Void and trained again, or evaluated again where the training was sealed."""
@@ -168,7 +167,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("what", [pytest.param(one, marks=() if one == "bit flipped" else CHAOS) for one in DAMAGES])
+@pytest.mark.parametrize("what", [pytest.param(one, marks=CHAOS) for one in DAMAGES])
 def test_a_damaged_artifact_is_not_taken(account, tally, tmp_path, what):
     """On the volume, after it was sealed and before anybody brought it home: said, with its name; it never counts."""
     count = tally(f"10 artifact {what} (Modal)")

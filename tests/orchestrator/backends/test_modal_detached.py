@@ -22,7 +22,7 @@ def test_a_dead_laptop_leaves_all_seeds_running(account, tmp_path):
         assert workers(account, asked) == calls
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("cancelled", [False, pytest.param(True, marks=pytest.mark.chaos)])
 def test_what_follows_the_canary_without_anybody(account, tmp_path, cancelled):
     """The laptop dies while the canary trains: its container begins the other seeds, in as many lanes as were said;
     after a cancel it begins none."""

@@ -112,7 +112,8 @@ def test_the_same_modal_run_twice_at_once(account, before, tmp_path):
     assert one == two
 
 
-@pytest.mark.parametrize("journal", [pytest.param(True, marks=pytest.mark.chaos), False])
+@pytest.mark.chaos
+@pytest.mark.parametrize("journal", [True, False])
 def test_forgotten_claims(account, before, tmp_path, journal):
     """The dictionary has forgotten everything while the call still worked: with the journal the same submit asks for
     that call; without, its second call ends in front of the GPUs, by the starts on the volume."""
@@ -132,6 +133,7 @@ def test_forgotten_claims(account, before, tmp_path, journal):
         assert len(made(account, before)) == (1 if journal else 2)
 
 
+@pytest.mark.chaos
 def test_the_same_submit_again(account, before, tmp_path):
     """What is done is done: no call is made, nothing is spent."""
     with Laptop(account, tmp_path / "laptop", account.submission()) as laptop:

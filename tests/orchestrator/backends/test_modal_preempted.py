@@ -103,7 +103,8 @@ def test_a_machine_that_is_taken_away_each_time_is_given_up(account, tmp_path):
         assert took(account, call) == ["lost", "lost", ""]
 
 
-@pytest.mark.parametrize("how", [pytest.param("crash", marks=pytest.mark.chaos), "timeout"])
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", ["crash", "timeout"])
 def test_a_container_that_is_killed_for_good(account, tmp_path, how):
     """By the kernel: an attempt of its own, void, and another one. By Modal's own timeout: a deadline, and no other."""
     asked = account.submission(account.held("train3"))

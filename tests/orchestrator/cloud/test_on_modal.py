@@ -118,6 +118,7 @@ def test_a_submission_is_found_by_its_id_from_another_machine(account, desk):
     assert cost["usd"] > 0 and cost["reserved_usd"] == 0 and cost["exact"]
 
 
+@pytest.mark.chaos
 def test_a_cancel_from_another_machine_ends_the_seed_and_whoever_drives_it_does_not_begin_it_again(account, desk):
     """The call ends, nothing follows it, the driving submit says so and goes on with the other seed; the same submit
     takes the seed up again."""
