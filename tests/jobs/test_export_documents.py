@@ -146,6 +146,7 @@ def at_work(pid):
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.xdist_group("ray")
 def test_on_ray_neither_two_workers_nor_a_killed_one_change_a_byte(documents, tokenizer, undisturbed, tmp_path):
     """Two workers, one killed at its work: the same files as of one process; and no process of ours is left."""

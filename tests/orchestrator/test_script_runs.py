@@ -210,6 +210,7 @@ def test_cancel_ends_a_script(make_bench):
     assert read_json(folder / "VOID.json")["class"] == "cancelled" and carriers_of(folder) == []
 
 
+@pytest.mark.whole
 @pytest.mark.xdist_group("ray")
 def test_a_kill_on_local_ray_voids_the_attempt_and_the_run_is_repeated(make_bench):
     """kill -9 of the script: the attempt is void, a second one is counted, and nothing of either is left."""

@@ -8,6 +8,7 @@ from tests.processes import until
 pytestmark = pytest.mark.xdist_group("modal")
 
 
+@pytest.mark.chaos
 def test_a_dead_laptop_leaves_all_seeds_running(account, tmp_path):
     """SIGKILL while two seeds train: both come to their end, and the same submit brings them home; none began twice."""
     asked = account.submission(account.held("train3"), (1, 2))
