@@ -1,5 +1,6 @@
 """The check of shards and tokenizer: a process of its own reads them while we do something else."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import typing
 from pathlib import Path
 
 from orchestrator.checkout import own_environment
+from orchestrator.cluster.node_data import EMBEDDED_PATH
 from orchestrator.data_stamp import IDENTITY, data_stamp, shards_stamp
 from orchestrator.errors import UsageError
 from orchestrator.spec import Data
@@ -79,6 +81,20 @@ class DataCheck:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+class EmbeddedThere:
+    """The embedded corpus where a run goes elsewhere: its identity is found here, and every node, or container, encodes
+    its own."""
+
+    def __init__(self, tokenizer: str | None, vocab: int | None) -> None:
+        self.here = DataCheck(None, tokenizer, vocab)
+
+    def result(self) -> Data:
+        return dataclasses.replace(self.here.result(), path=EMBEDDED_PATH, tokenizer_path=EMBEDDED_PATH, stamp=None)
+
+    def close(self) -> None:
+        self.here.close()
 
 
 def _answer(process: "subprocess.Popen[str]", what: str) -> dict[str, typing.Any]:

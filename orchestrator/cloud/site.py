@@ -23,7 +23,8 @@ from orchestrator.cloud.gpus import CloudGpus, cloud_gpus
 from orchestrator.cloud.image import read_packages
 from orchestrator.cloud.options import MAX_CONTAINERS, AppOptions, options_of
 from orchestrator.cloud.there import lay_down, mark_sent, publish, publish_grid, read_object
-from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, EmbeddedThere
+from orchestrator.cloud.volume_data import DataOnVolume, DataVolume
+from orchestrator.data_check import EmbeddedThere
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import read_request
 from orchestrator.ledger.store import Ledger

@@ -10,8 +10,6 @@ from pathlib import PurePosixPath
 
 from orchestrator.cloud.data import CHECKED, Checked, CheckedError, Listing, fits
 from orchestrator.cloud.options import DATA_MOUNT, DATA_VOLUME
-from orchestrator.cluster.node_data import EMBEDDED_PATH
-from orchestrator.data_check import DataCheck
 from orchestrator.errors import UsageError
 from orchestrator.spec import Data
 
@@ -50,20 +48,6 @@ class DataVolume:
     def names(self) -> list[str]:
         """The data folders."""
         return [name for name in self.account.folders(DATASETS, DATA_VOLUME) if not name.startswith(".")]
-
-
-class EmbeddedThere:
-    """The embedded corpus: its identity is found here, and every container encodes its own."""
-
-    def __init__(self, tokenizer: str | None, vocab: int | None) -> None:
-        """Raises UsageError for a tokenizer: the corpus is encoded with its own."""
-        self.here = DataCheck(None, tokenizer, vocab)
-
-    def result(self) -> Data:
-        return dataclasses.replace(self.here.result(), path=EMBEDDED_PATH, tokenizer_path=EMBEDDED_PATH, stamp=None)
-
-    def close(self) -> None:
-        self.here.close()
 
 
 class DataOnVolume:

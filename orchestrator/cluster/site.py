@@ -15,7 +15,6 @@ from orchestrator.attempts import Attempt
 from orchestrator.backends.job_server import JobServer
 from orchestrator.checkout import ROOT
 from orchestrator.cluster.address import read_address
-from orchestrator.cluster.node_data import EMBEDDED_PATH
 from orchestrator.cluster.node_findings import NEEDED, refuse_unfit
 from orchestrator.cluster.node_look import version
 from orchestrator.cluster.options import ClusterOptions
@@ -23,7 +22,7 @@ from orchestrator.cluster.remote import Head, checked
 from orchestrator.cluster.storage import check_storage
 from orchestrator.cluster.survey import NodeFacts, Survey
 from orchestrator.cluster.transfer import Seen, check_made_here
-from orchestrator.data_check import DataCheck
+from orchestrator.data_check import EmbeddedThere
 from orchestrator.errors import BackendFailure, UsageError
 from orchestrator.hardware.request import Offer, choose, offers_of, read_request
 from orchestrator.lock import pinned
@@ -36,19 +35,6 @@ SURVEY = "orchestrator.backends.ray_survey"
 SURVEY_SECONDS, DATA_SECONDS = 180.0, 1200.0
 INSTALL_SECONDS = 600.0  # Ray's own limit for a node
 CPU_DTYPE = "fp32"  # of a target whose processor nobody here knows: the same from wherever it is submitted
-
-
-class EmbeddedThere:
-    """The embedded corpus: its identity is found here, and every node encodes its own."""
-
-    def __init__(self, vocab: int | None) -> None:
-        self.here = DataCheck(None, None, vocab)
-
-    def result(self) -> Data:
-        return dataclasses.replace(self.here.result(), path=EMBEDDED_PATH, tokenizer_path=EMBEDDED_PATH, stamp=None)
-
-    def close(self) -> None:
-        self.here.close()
 
 
 class DataThere:
@@ -152,7 +138,7 @@ class Cluster:
 
     def check(self, settings: Settings, vocab: int | None) -> Check:
         if settings["data"] is None:
-            return EmbeddedThere(vocab)
+            return EmbeddedThere(settings["tokenizer"], vocab)
         more = ["--data", settings["data"]]
         more += ["--tokenizer", settings["tokenizer"]] * (settings["tokenizer"] is not None)
         more += ["--vocab", str(vocab)] * (vocab is not None)

@@ -16,9 +16,10 @@ from golf_core.data.shards import read_shard
 from golf_core.rundir import content_id, file_sha256, read_json, write_json
 from orchestrator.cloud import data as module
 from orchestrator.cloud.data import CHECKED, Checked, CheckedError, data_in_container, fits, listing_of, make_checked
-from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, EmbeddedThere, folder_of
+from orchestrator.cloud.volume_data import DataOnVolume, DataVolume, folder_of
 from orchestrator.cluster import node_data
 from orchestrator.cluster.node_data import EMBEDDED_PATH, DataUnfit
+from orchestrator.data_check import EmbeddedThere
 from orchestrator.errors import UsageError
 
 NAME = "sotu"
