@@ -47,4 +47,4 @@ def is_meant_for_fewer(meant_for: str, record: Policy) -> bool:
     [True, True, False, False]
     """
     model, _, count = meant_for.partition(":")
-    return model != "cpu" and (count or "1").isdigit() and int(count or "1") < record.gpus
+    return model != "cpu" and (count or "1").isdecimal() and int(count or "1") < record.gpus

@@ -89,7 +89,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         raise UsageError(f"seeds={text!r} is empty; write whole numbers with commas, such as {DEFAULT_SEEDS}")
     seeds: list[int] = []
     for word in words:
-        if not (word.isascii() and word.removeprefix("-").isdigit()):
+        if not (word.isascii() and word.removeprefix("-").isdecimal()):
             raise UsageError(
                 f"seeds={text!r}: {word!r} is not a whole number; write them with commas, such as {DEFAULT_SEEDS}"
             )

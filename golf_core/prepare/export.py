@@ -299,7 +299,7 @@ def _clear_unfinished(folder: Path) -> None:
     """Remove what write_bytes had begun in processes that are gone."""
     for path in folder.glob(".*.model.*.tmp"):
         pid = path.name.split(".")[-2]
-        if pid.isdigit() and not Path("/proc", pid).exists():
+        if pid.isdecimal() and not Path("/proc", pid).exists():
             path.unlink(missing_ok=True)
 
 

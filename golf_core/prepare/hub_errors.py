@@ -89,7 +89,7 @@ def _refused(error: HfHubHTTPError, what: str, repo: str, endpoint: str) -> Exce
 def _pause(headers: typing.Mapping[str, str]) -> float | None:
     """Seconds that the hub asks us to wait, of one of the two headers it has for it."""
     asked = headers.get("retry-after", "")
-    if not asked.isdigit():
+    if not asked.isdecimal():
         found = re.search(r";\s*t\s*=\s*(\d+)", headers.get("ratelimit", ""))
         asked = found[1] if found else ""
     return float(min(int(asked), LONGEST_PAUSE)) if asked and len(asked) < 10 else None

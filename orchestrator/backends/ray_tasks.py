@@ -171,7 +171,7 @@ def check_address(address: str) -> None:
             "its connection does; run this command on a node of the cluster, with --address auto"
         )
     host, _, port = address.rpartition(":")
-    if address != "auto" and not (host and port.isdigit() and int(port) < 65536):
+    if address != "auto" and not (host and port.isdecimal() and int(port) < 65536):
         raise UsageError(f"--address {address!r} is neither auto nor HOST:PORT (of the head, as in 10.0.0.1:6379)")
 
 

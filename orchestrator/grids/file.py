@@ -183,7 +183,7 @@ def _written(value: Scalar) -> str:
 def _shown(value: Scalar) -> str:
     """In a name, behind the field's."""
     text = re.sub(r"[^\w.-]", "_", _written(value), flags=re.ASCII)
-    return text if text[:1].isdigit() else f"_{text}"
+    return text if text[:1].isdecimal() else f"_{text}"
 
 
 def _recipes(path: Path, grid: str, base: Recipe, asked: Sequence[Variant]) -> tuple[Recipe, ...]:

@@ -85,7 +85,7 @@ def visible(gpus: Sequence[Gpu], environ: Mapping[str, str]) -> list[Gpu]:
 
 def _named(gpus: Sequence[Gpu], wanted: str, place: str) -> Gpu:
     """The GPU of that number, or of the UUID that begins so."""
-    if wanted.isdigit() and int(wanted) < len(gpus):
+    if wanted.isdecimal() and int(wanted) < len(gpus):
         return gpus[int(wanted)]
     found = [gpu for gpu in gpus if gpu.uuid is not None and gpu.uuid.startswith(wanted)]
     if len(found) != 1:
@@ -173,7 +173,7 @@ def _from_rocm_smi() -> list[Gpu]:
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
     system = _lower(answer.get("system"))
-    cards = {key: _lower(value) for key, value in answer.items() if key.startswith("card") and key[4:].isdigit()}
+    cards = {key: _lower(value) for key, value in answer.items() if key.startswith("card") and key[4:].isdecimal()}
     return [_rocm_gpu(cards[key], system) for key in sorted(cards, key=lambda key: int(key[4:]))]
 
 
@@ -188,6 +188,6 @@ def _rocm_gpu(card: Mapping[str, str], system: Mapping[str, str]) -> Gpu:
         name=card.get("card series") or card.get("card model") or "AMD GPU",
         source="rocm-smi",
         uuid=card.get("unique id"),
-        memory_bytes=int(memory) if memory.isdigit() else None,
+        memory_bytes=int(memory) if memory.isdecimal() else None,
         driver=system.get("driver version"),
     )

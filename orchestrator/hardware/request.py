@@ -70,9 +70,9 @@ def read_request(settings: Settings) -> GpuRequest | None:
         return GpuRequest(None, 0)
     model, _, count = text.partition(":")
     model = model.strip()
-    if not model or not model.isprintable() or (count and not (count.isascii() and count.isdigit())):
+    if not model or not model.isprintable() or (count and not (count.isascii() and count.isdecimal())):
         raise UsageError(f"{place}={text!r} names no GPUs; write MODEL:COUNT, as in H100:8 or any:1, or 0 for none")
-    if not count and model.isdigit() and int(model) <= MAX_GPUS:  # a number of GPUs; 4090:1 is one of a model
+    if not count and model.isdecimal() and int(model) <= MAX_GPUS:  # a number of GPUs; 4090:1 is one of a model
         raise UsageError(
             f"{place}={text!r} names no model; write MODEL:{model} as in H100:{model} (except on Modal, any:{model} "
             "will do)"

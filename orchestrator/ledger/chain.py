@@ -88,7 +88,7 @@ def read_tip(folder: Path) -> tuple[int, str] | None:
         return None
     if not words and (folder / TIP).stat().st_size == 0:
         return None
-    if len(words) != 2 or not words[0].isdigit() or len(words[1]) != 32:
+    if len(words) != 2 or not words[0].isdecimal() or len(words[1]) != 32:
         raise ValueError(f"{TIP} holds no number and digest")
     return int(words[0]), words[1]
 

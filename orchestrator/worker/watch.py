@@ -26,7 +26,7 @@ def carriers(marker: str) -> list[int]:
     entry = f"{VARIABLE}={marker}".encode()
     found = []
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
+        if not name.isdecimal() or int(name) == os.getpid():
             continue
         try:
             with open(f"/proc/{name}/environ", "rb") as file:

@@ -334,7 +334,7 @@ def _placed(findings: list[Finding], claims: list[Claim], folder: Folder) -> lis
 
 
 def _is_telling(text: str) -> bool:
-    return sum(one.isdigit() for one in text) >= 5 and text.replace(".", "", 1).replace(",", "").isdigit()
+    return sum(one.isdecimal() for one in text) >= 5 and text.replace(".", "", 1).replace(",", "").isdecimal()
 
 
 def _notes(assigned: Assigned, read: Read) -> list[str]:

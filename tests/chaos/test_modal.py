@@ -43,7 +43,7 @@ def well(account, laptop, calm, *seeds):
 def victims(who, attempt):
     """Of the container that works at an attempt: its worker, or what that started."""
     program = f"/attempts/{attempt}/train_gpt.py"
-    lines = {int(pid): command_line(pid) for pid in os.listdir("/proc") if pid.isdigit()}
+    lines = {int(pid): command_line(pid) for pid in os.listdir("/proc") if pid.isdecimal()}
     if who == "worker":
         return [
             pid for pid, line in lines.items() if line.endswith(f"orchestrator.worker /tmp/golf/attempts/{attempt}")

@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "")
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range"), authorized, host))
         fault = None if path.startswith("/datasets/") and path.endswith(LFS_SUFFIXES) else self.hub.fault_for(path)
-        if fault is not None and fault.kind.isdigit():
+        if fault is not None and fault.kind.isdecimal():
             return self.send(int(fault.kind), b"{}", {"Content-Type": "application/json", **fault.headers})
         if fault is not None and fault.kind == "page" and not path.startswith("/cdn/"):
             return self.send(200, PAGE, {"Content-Type": "text/html"})

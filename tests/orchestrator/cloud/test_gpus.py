@@ -1,7 +1,7 @@
 """GPUs on Modal: what it has comes out in its words, and whatever it has not is refused before anything starts."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.cloud.gpus import DRIVER_NAMES, UPGRADED, CloudGpus, cloud_gpus, of_driver_name
@@ -67,6 +67,7 @@ def test_what_modal_does_not_have_is_refused(text, said):
 
 
 @given(st.text(max_size=12))
+@example("²")  # a digit to isdigit, and none to int
 def test_any_text_is_a_model_of_modal_or_refused(text):
     """Nothing but a model that exists, and a count that a container can have, is ever asked for."""
     try:
