@@ -12,6 +12,7 @@ from golf_core.frontier import BEST, toml_table, toml_text
 
 FOLDER = Path(__file__).parent / "policies"
 TABLES = ("claim", "hardware")  # of a policy's file that it may do without
+AUDITS = ("recount", "replay", "probe")  # checks of sealed attempts that a policy may ask for
 WRITTEN, PRACTISED = "record-2026-03", "frontier-2026-04"  # the race's two rules for a claim, by name in every output
 
 
@@ -75,15 +76,16 @@ class Policy:
     gpus: int = 0
     claim: Claim | None = None  # None: nothing can be claimed under it
     hardware: Hardware | None = None  # None: GPUs need only be those that were asked for, and sound
+    audits: tuple[str, ...] = ()  # checks of a sealed attempt that must have been made: without one its gate is unknown
 
     def __post_init__(self) -> None:
         for name in ("artifact_bytes", "train_seconds", "evaluate_seconds", "kill_after_seconds", "seeds"):
             require(getattr(self, name) > 0, f"policy {self.name}: {name}={getattr(self, name)} must be positive")
 
     def to_dict(self) -> dict[str, typing.Any]:
-        """Without a table there is no key for it, as in what was registered before there was one."""
-        told = asdict(self)
-        return {key: value for key, value in told.items() if key not in TABLES or value is not None}
+        """Without a table or audits there is no key for it, as in what was registered before there was one."""
+        told = asdict(self) | {"audits": list(self.audits) or None}
+        return {key: value for key, value in told.items() if key not in (*TABLES, "audits") or value is not None}
 
 
 def policy_names() -> list[str]:
@@ -114,10 +116,20 @@ def _parsed_policy(text: str, path: Path) -> Policy:
 def policy_from(data: typing.Mapping[str, typing.Any]) -> Policy:
     """The policy of a file's table, or that `to_dict` told. Raises ConfigError."""
     tables = {key: data[key] for key in TABLES if data.get(key) is not None}
-    policy: Policy = from_dict(Policy, {key: value for key, value in data.items() if key not in TABLES})
+    plain = {key: value for key, value in data.items() if key not in (*TABLES, "audits")}
+    policy: Policy = from_dict(Policy, plain)
+    policy = replace(policy, audits=audits_from(data.get("audits", ())))
     if "claim" in tables:
         policy = replace(policy, claim=claim_from(tables["claim"]))
     return replace(policy, hardware=hardware_from(tables["hardware"])) if "hardware" in tables else policy
+
+
+def audits_from(data: typing.Any) -> tuple[str, ...]:
+    """The names in a policy's `audits`, from a file or from what was registered. Raises ConfigError."""
+    names = tuple(data) if isinstance(data, (list, tuple)) else None
+    if names is None or any(one not in AUDITS or names.count(one) > 1 for one in names):
+        raise ConfigError(f"audits={data!r:.80} must be a list of some of {', '.join(AUDITS)}")
+    return names
 
 
 def claim_from(data: typing.Any) -> Claim:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from golf_core.frontier import SAME_RATIO
 from golf_core.rundir import BUNDLE
+from results.audit.gates import unmade_gates
 from results.untrusted import Folder, Refused, plain
 from results.verify.assign import Assigned, assign, narrowed, seed_findings
 from results.verify.case import Case, Check
@@ -13,7 +14,7 @@ from results.verify.claim import Claim
 from results.verify.clocks import all_evaluations
 from results.verify.document import MAX_SEEDS, Claims, claims_of_document
 from results.verify.finding import FAIL, PASS, UNKNOWN, Finding
-from results.verify.gates import BYTES_PER_TOKEN, gates_of
+from results.verify.gates import BYTES_PER_TOKEN, gates_of, of_sealed
 from results.verify.judge import LOOSE, judge
 from results.verify.logtext import LogText, log_text, places_of
 from results.verify.readme import claims_of_readme
@@ -142,7 +143,7 @@ def check_logs(folder: Folder, policy: Mapping[str, typing.Any], asked: Asked | 
         facts=read.facts,
         asked=asked or Asked(),
     )
-    gates = [*gates_of(case), *significance(case)]
+    gates = [*gates_of(case), *significance(case), *of_sealed(unmade_gates(policy), {})]
     findings = _placed(findings, read.claims, folder)
     findings += _flags(read, gates, policy)
     logs = len(logs_of(folder))

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
+from results.audit.gates import audit_gates, records_of
 from results.claims import claim_gates, claim_of
 from results.collect import Collected
 from results.gates import Gate, check_gates
@@ -75,7 +76,9 @@ def check_sealed(
         told = f"{count} files"
         findings.append(Finding("files", told, told, found.spec.folder.name, PASS, "the same to the byte, made again"))
     gates = found.gates if policy is None else _gates(found, policy)
+    records, notes = records_of(found)
+    gates = [*gates, *audit_gates(found.rows, found.spec.policy if policy is None else policy, records)]
     sources = {row.seed: str(row.attempt_id) for row in found.rows if row.counted}
     name = found.spec.policy_name if policy is None else str(policy.get("name"))
     basis = f"the sealed attempts of {plain(found.spec.folder)}"
-    return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [older] if older else [])
+    return Checked(plain(folder.path), name, basis, findings, of_sealed(gates, sources), [older] * bool(older) + notes)
