@@ -24,8 +24,17 @@ from golf_core.fields import chosen_parts
 
 PACKAGE = "golf_core"
 ENTRY = "golf_core.pipeline"
+STREAM = "golf_core.evaluate.stream"  # for whoever imports the file; no program of ours does
 ROOT = Path(__file__).parent.parent
 BANNER = "# " + "-" * 98
+
+
+OFFER = '''
+def score_stream(artifact: Path, tokens: np.ndarray, learn: str = "on") -> StreamScore:
+    """Loss and order of every target of a stream, by this file's evaluation (golf_core/evaluate/stream.py)."""
+    return stream_scores(CONFIG, PARTS, artifact, tokens, learn)
+
+'''
 
 
 class BundleError(Exception):
@@ -49,13 +58,13 @@ def build_bundle(config: Config, root: Path = ROOT) -> str:
 def readable_bundle(config: Config, root: Path = ROOT) -> str:
     """The readable form, whatever the config ships."""
     parts = [(path, *place.split(":")) for path, place in chosen_parts(config)]
-    modules = _in_import_order([module for _, module, _ in parts] + [ENTRY], root)
+    modules = _in_import_order([module for _, module, _ in parts] + [STREAM, ENTRY], root)
     _check_names(modules)
     body = _joined([f"{BANNER}\n# {m.name.replace('.', '/')}.py\n{BANNER}\n\n{m.text}" for m in modules])
     chosen = "".join(f"    {path!r}: {symbol},\n" for path, _, symbol in parts)
     own = (
         f"{BANNER}\n# The config of this run, and the parts that it names\n{BANNER}\n\n"
-        f"CONFIG = {_literal(config)}\n\nPARTS = {{\n{chosen}}}\n\n"
+        f"CONFIG = {_literal(config)}\n\nPARTS = {{\n{chosen}}}\n\n{OFFER}\n"
         'if __name__ == "__main__":\n    main(CONFIG, PARTS)\n'
     )
     head = _head(config)

@@ -9,32 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from golf_core.artifact.container import ArtifactError, decode_artifact
 from golf_core.data.loader import validation_tokens
 from golf_core.evaluate.compiled import compile_hidden, eager_hidden, hot_backend
 from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
+from golf_core.evaluate.restored import restored_model
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.model.gpt import GPT
 from golf_core.process import barrier
-from golf_core.quant.rows import restore_state
 from golf_core.run import Run
 
 
 def load_model(run: Run, artifact: Path) -> tuple[GPT, bytes]:
     """The model of an artifact in fp32, and the artifact's bytes. Raises ArtifactError."""
-    try:
-        data = artifact.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{artifact} cannot be read: {error.strerror}") from None
-    state = restore_state(decode_artifact(data, run.codec, run.packing))
-    model = GPT(run.config.model, run.parts, run.place.dtype, run.config.evaluate.seq_len)
-    wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in state.items()}
-    if wanted != found:
-        odd = sorted(set(wanted.items()) ^ set(found.items()))[0]
-        raise ArtifactError(f"{artifact} does not fit this model: {odd[0]} with shape {odd[1]} is in only one of them")
-    model.load_state_dict(state)
-    return model.to(run.place.device), data
+    return restored_model(run.config, run.parts, artifact, run.place.dtype, run.place.device)
 
 
 def prepare(run: Run, artifact: Path) -> tuple[GPT, bytes, np.ndarray]:

@@ -62,8 +62,11 @@ class ScoreLedger:
         rank: int,
         world: int,
         part: int | None = None,
+        keep: bool = False,
     ) -> None:
-        """`part`: how many targets make a part of the stream that `parts` tells of; without it all are one."""
+        """`part`: how many targets make a part of the stream that `parts` tells of; without it all are one.
+        `keep`: each target's nats and the order of scoring and learning on this rank stay: `nll`, `order`, `learned`.
+        """
         if len(tokens) < 2:
             raise LedgerError(f"{stage}: a stream of {len(tokens)} tokens has no target")
         self.stage, self.device, self.rank, self.world = stage, device, rank, world
@@ -84,6 +87,10 @@ class ScoreLedger:
         self._learned = False
         self.tainted = False
         self._verdict: str | None = None
+        self._commits = 0
+        self.nll = np.full(self.targets if keep else 0, np.nan)
+        self.order = np.full(self.targets if keep else 0, -1, dtype=np.int64)  # number of the commit, from 0
+        self.learned: list[int] = []  # how many commits came before each time that tokens were had to learn from
 
     def documents(self) -> list[tuple[int, int]]:
         """Spans [first, stop) of the targets of each document: from its BOS token, as the first input, to the next
@@ -126,11 +133,15 @@ class ScoreLedger:
         revealed = self._on_device(target.astype(np.int64))
         nats_N = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double()
         bytes_N = target_bytes(previous, target, self._tables)
-        parts_N = np.concatenate([np.arange(w.first, w.stop) for w in windows]) // self.part
+        places_N = np.concatenate([np.arange(w.first, w.stop) for w in windows])
+        parts_N = places_N // self.part
         self._nats += nats_N.sum()
         self._bytes += int(bytes_N.sum())
         self._part_nats.index_add_(0, self._on_device(parts_N), nats_N)
         np.add.at(self._part_bytes, parts_N, bytes_N)
+        if len(self.nll):
+            self.nll[places_N], self.order[places_N] = nats_N.cpu().numpy(), self._commits
+        self._commits += 1
         for w in windows:
             self._record(COMMIT, w.first, w.stop)
             if self._unsent and self._unsent[-1][1] == w.first:
@@ -182,6 +193,7 @@ class ScoreLedger:
         """Every token of the stream, scored or not: what a diagnostic may look at and no submission. From here on the
         ledger is tainted, whatever is done with them."""
         self.tainted = True
+        self.learned.append(self._commits)
         self._record(UNSCORED, 0, self.targets)
         return self._tokens
 
@@ -198,6 +210,7 @@ class ScoreLedger:
                 )
             self._record(ADAPT, first, stop)
         self._learned = True
+        self.learned.append(self._commits)
         x = self._rows([self._tokens[first:stop] for first, stop in spans])
         y = self._rows([self._tokens[first + 1 : stop + 1] for first, stop in spans])
         return x, y
