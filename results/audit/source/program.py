@@ -24,7 +24,7 @@ class Limits:
     depth: int = 8  # wrappers around wrappers
     pieces: int = 32  # modules that are followed
     steps: int = 4_000_000  # of the evaluation of constants
-    nodes: int = 1_500_000  # of one tree
+    nodes: int = 600_000  # of one tree
     memory_bytes: int = 1536 * MIB  # address space of the process that analyses
     seconds: float = 60.0  # of processor time, and twice that by the clock, for one program
 

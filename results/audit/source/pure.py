@@ -53,6 +53,10 @@ class Undecided(Exception):
     """The value cannot be told without running the script."""
 
 
+class OutOfSteps(Exception):
+    """The budget of steps is used up: what was found until then stands."""
+
+
 class Leave(Exception):
     """A return, break or continue of the script, on its way out."""
 
@@ -100,7 +104,7 @@ class Budget:
     def step(self, cost: int = 1) -> None:
         self.steps -= cost
         if self.steps < 0:
-            raise TooMuch("the script computes more constants than are evaluated here")
+            raise OutOfSteps("the script computes more constants than are evaluated here")
 
     def hold(self, size: int) -> None:
         if size > self.decoded_bytes:
@@ -121,6 +125,7 @@ class Evaluator:
     made: dict[typing.Any, tuple[str, ...]] = field(default_factory=dict)  # decoded value -> by what
     called: Callable[["Evaluator", Known, list[typing.Any]], None] | None = None  # told of every call of a Known
     depth: int = 0
+    line: int = 0  # of the call that is evaluated
 
     def value(self, node: ast.expr, env: Env) -> typing.Any:
         self.budget.step()
@@ -343,6 +348,7 @@ class Evaluator:
                 named.update(self.value(one.value, env))
             else:
                 named[one.arg] = self.value(one.value, env)
+        self.line = node.lineno
         return self.call(called, positional, named)
 
     def call(self, called: typing.Any, positional: list[typing.Any], named: dict[str, typing.Any]) -> typing.Any:

@@ -64,7 +64,7 @@ def _program(data: bytes, path: Path, beside: Beside, limits: Limits) -> Program
             if first.text not in known:
                 pieces += [piece_of(first.name, first.text, first.tree), *_rest(inner, first.name)]
             notes += inner.notes
-    if len(pieces) >= limits.pieces:
+    if len(pieces) >= limits.pieces:  # what is beyond is not followed
         notes.append(f"only the first {limits.pieces} pieces of source are analysed")
     digest = hashlib.sha256(data).hexdigest()
     return Program(path, digest, len(data), pieces[0], tuple(pieces), tuple(other.items()), tuple(dict.fromkeys(notes)))

@@ -27,7 +27,7 @@ def parse(text: str, name: str, limits: Limits, tolerant: bool = True) -> tuple[
     """The tree of a text, and notes on what was left out. Raises SourceError."""
     found = _tree(text, name)
     if not isinstance(found, SyntaxError):
-        return found, []
+        return _counted(found, name, limits), []
     fields: Fields = {}
     modern = _rewritten(text, fields, 0)
     notes: list[str] = []
@@ -37,7 +37,15 @@ def parse(text: str, name: str, limits: Limits, tolerant: bool = True) -> tuple[
             raise SourceError(f"{plain(name)} is no Python: {_said(again)}")
         again, notes = _without_errors(modern, again, name)
     _put_fields(again, fields, name, 0)
-    return again, notes
+    return _counted(again, name, limits), notes
+
+
+def _counted(tree: ast.Module, name: str, limits: Limits) -> ast.Module:
+    if sum(1 for _ in ast.walk(tree)) > limits.nodes:
+        raise SourceError(
+            f"{plain(name)} has more than {limits.nodes:,} nodes; no script of the race has a tenth of that"
+        )
+    return tree
 
 
 def _tree(text: str, name: str) -> ast.Module | SyntaxError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from results.audit.source.files import Beside, checked
 from results.audit.source.library import CONSTANTS, FUNCTIONS, call_method, files_functions
 from results.audit.source.program import Limits, SourceError
-from results.audit.source.pure import Budget, Env, Evaluator, Known
+from results.audit.source.pure import Budget, Env, Evaluator, Known, OutOfSteps
 from results.audit.source.statements import run_leniently
 from results.audit.source.syntax import parse
 
@@ -45,11 +45,12 @@ class _Seen:
 
     executed: list[str | bytes] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
-    unknown: int = 0
+    lines: set[int] = field(default_factory=set)  # of the calls whose code is known
 
     def called(self, evaluator: Evaluator, known: Known, positional: list[typing.Any]) -> None:
         if known.name in RUNNERS and positional and isinstance(positional[0], str | bytes):
             self.executed.append(positional[0])
+            self.lines.add(evaluator.line)
         elif known.name in OPAQUE and positional and isinstance(positional[0], str | bytes) and len(positional[0]) > 64:
             self.opaque.append(known.name)
 
@@ -80,7 +81,11 @@ def _follow(
     functions = {**FUNCTIONS, **files_functions(beside, data)}
     evaluator = Evaluator(budget, functions, call_method, CONSTANTS, called=seen.called)
     env = dict(env)
-    run_leniently(evaluator, tree.body, env)
+    try:
+        run_leniently(evaluator, tree.body, env)
+    except OutOfSteps as error:
+        found.notes.append(f"{name}: {error}; code that it executes may be hidden behind them")
+    found.notes += _unread(name, tree, seen)
     found.notes += [f"{name} loads code by {one}, which is not read: no source is in it" for one in seen.opaque]
     inner = {code.text for code in found.codes}
     for value in [*seen.executed, *_decoded(evaluator, seen)]:
@@ -94,6 +99,16 @@ def _follow(
         inner.add(code.text)
         found.codes.append(code)
         _follow(found, outer, code.name, code.tree, env, data, beside, limits, budget, depth + 1)
+
+
+def _unread(name: str, tree: ast.Module, seen: _Seen) -> list[str]:
+    """Notes on calls of exec whose code could not be told."""
+    lines = {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "exec"
+    }
+    return [f"{name}: what exec runs in line {line} could not be read" for line in sorted(lines - seen.lines)][:8]
 
 
 def _decoded(evaluator: Evaluator, seen: _Seen) -> list[str | bytes]:
