@@ -258,7 +258,7 @@ def _score_first_gate(rows: Sequence[Row]) -> Gate:
     return _said("score first", value, "each token scored before learned", verdict, seed=seed)
 
 
-def _is_of_race(policy: Mapping[str, typing.Any]) -> bool:
+def is_of_race(policy: Mapping[str, typing.Any]) -> bool:
     """Whether it is one of the race's own, for which scores must be of FineWeb."""
     name = policy.get("name")
     return name in policy_names() and load_policy(str(name)).claim is not None
@@ -267,7 +267,7 @@ def _is_of_race(policy: Mapping[str, typing.Any]) -> bool:
 def _bytes_gate(rows: Sequence[Row], policy: Mapping[str, typing.Any]) -> Gate:
     """Loss, targets and bytes give the BPB of each seed, all seeds were scored on one text, and under a policy of the
     race that text has the size of the challenge's split."""
-    name, of_race = "byte accounting", _is_of_race(policy)
+    name, of_race = "byte accounting", is_of_race(policy)
     limit = "all of FineWeb's validation split" if of_race else "one text for all seeds"
     counted = [row for row in rows if row.counted]
     if different := differing_seeds(counted):

@@ -4,6 +4,7 @@ import json
 import sys
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -22,6 +23,7 @@ from results.verbs.shared import (
 )
 
 if typing.TYPE_CHECKING:
+    from results.collect import Collected
     from results.untrusted import Folder
     from results.verify.check import Checked
     from results.verify.rival import Asked
@@ -33,11 +35,32 @@ POLICY = typer.Option(
     help=f"Name or TOML file (default: the registered one of ours, else {DEFAULT_POLICY}).",
     show_default=False,
 )
+DATA = typer.Option("--data", help="Folder of the run's shards (default: where the run had them), for --recount.")
+TOKENIZER = typer.Option("--tokenizer", help="The run's tokenizer (default: the manifest's).")
+DOCS = typer.Option("--docs", help="The documents' own text, .jsonl, .jsonl.gz or .jsonl.xz, for --recount.")
 AGAINST = typer.Option(
     "--against",
     help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
     show_default=False,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audits:
+    """Which audits to make of the sealed attempts first, and where their data lies."""
+
+    recount: bool
+    data: Path | None
+    tokenizer: Path | None
+    docs: Path | None
+
+    def make(self, found: "Collected") -> None:
+        """Records beside the attempts. Raises RunDirError where the data is not at hand."""
+        if self.recount:
+            from results.recount.attempts import recount_attempts
+
+            for seed, told in recount_attempts(found, self.data, self.tokenizer, self.docs).items():
+                print(f"recount, seed {seed}: {told.verdict}: {told.says}", file=sys.stderr)
 
 
 def verify(
@@ -48,6 +71,12 @@ def verify(
     policy: typing.Annotated[str | None, POLICY] = None,
     against: typing.Annotated[str | None, AGAINST] = None,
     frontier: typing.Annotated[str | None, FRONTIER] = None,
+    recount: typing.Annotated[
+        bool, typer.Option("--recount", help="Count the bytes of the validation text again, from the shards.")
+    ] = False,
+    data: typing.Annotated[Path | None, DATA] = None,
+    tokenizer: typing.Annotated[Path | None, TOKENIZER] = None,
+    docs: typing.Annotated[Path | None, DOCS] = None,
     allow_unknown: typing.Annotated[
         bool,
         typer.Option("--allow-unknown", help="Exit 0 where nothing failed, though something is unknown."),
@@ -70,7 +99,9 @@ def verify(
     FOLDER holds README.md, submission.json, train_gpt.py and logs, of ours
     or of anybody. Where the sealed attempts of one of ours are at hand, they
     are the evidence, else its logs. What the evidence does not tell is
-    unknown, and unknown is no pass. What it is held against is the best row
+    unknown, and unknown is no pass. --recount takes the sealed
+    attempts and the data of a submission of ours; what it finds is kept
+    beside the attempts, and is a gate of every later check. What it is held against is the best row
     of the policy's frontier that is dated before the submission's own date.
     """
     form = chosen_form(form, as_json, FORMS)
@@ -93,7 +124,10 @@ def verify(
         except ConfigError as error:
             print(error, file=sys.stderr)
             return USAGE
-        checked = _check(opened, chosen, asked, runs_dir)
+        audits = Audits(recount=recount, data=data, tokenizer=tokenizer, docs=docs)
+        checked = _check(opened, chosen, asked, runs_dir, audits)
+        if checked is None:
+            return USAGE
         _show(checked, form, problems, allow_unknown)
         return 0 if checked.passed or (allow_unknown and checked.nothing_failed) else GATE
 
@@ -155,9 +189,14 @@ def _find_asked(asked: "Asked", chosen: Mapping[str, typing.Any] | None) -> None
 
 
 def _check(
-    folder: "Folder", chosen: Mapping[str, typing.Any] | None, asked: "Asked", runs_dir: Path | None
-) -> "Checked":
-    """By sealed attempts where the folder is of ours and they are at hand, else by the logs."""
+    folder: "Folder",
+    chosen: Mapping[str, typing.Any] | None,
+    asked: "Asked",
+    runs_dir: Path | None,
+    audits: Audits,
+) -> "Checked | None":
+    """By sealed attempts where the folder is of ours and they are at hand, else by the logs. None where audits were
+    asked for that logs cannot be put to."""
     from results.collect import collect
     from results.spec import UnknownSubmission, find_submission
     from results.verify.check import SUBMISSION, check_logs
@@ -167,13 +206,18 @@ def _check(
     if (submission_id := id_of_ours(facts)) is not None:
         runs = _runs_of(folder.path, runs_dir)
         try:
-            return check_sealed(folder, collect(find_submission(runs, submission_id)), chosen, asked)
+            found = collect(find_submission(runs, submission_id))
+            audits.make(found)
+            return check_sealed(folder, found, chosen, asked)
         except UnknownSubmission:
             print(
                 f"the sealed attempts of {submission_id[:12]} are not in {runs}: judged by the logs alone "
                 "(--runs-dir names another folder)",
                 file=sys.stderr,
             )
+    if audits.recount:
+        print("--recount needs the sealed attempts of a submission of ours", file=sys.stderr)
+        return None
     return check_logs(folder, chosen or _policy(DEFAULT_POLICY), asked)
 
 

@@ -90,9 +90,11 @@ class Runs:
     code: str = CODE
     published: dict[str, Any] | None = None
     data_sha256: str = "d" * 64
+    tokenizer_sha256: str = "e" * 64
 
     def __post_init__(self) -> None:
-        data = {"path": "d", "sha256": self.data_sha256, "tokenizer_path": "t", "tokenizer_sha256": "e" * 64}
+        data = {"path": "d", "sha256": self.data_sha256, "tokenizer_path": "t"}
+        data["tokenizer_sha256"] = self.tokenizer_sha256
         self.bundle_sha256 = sha256(self.code.encode()).hexdigest()
         self.run_ids = {
             seed: content_id(
