@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from results.verbs.audit import audit
 from results.verbs.collect import collect
 from results.verbs.compare import compare
 from results.verbs.pack import pack
@@ -16,7 +17,7 @@ from results.verbs.report import report
 from results.verbs.shared import EXIT_CODES
 from results.verbs.verify import verify
 
-VERBS = (parse, collect, compare, report, pack, verify)  # in the order of --help
+VERBS = (parse, collect, compare, report, audit, pack, verify)  # in the order of --help
 
 app = typer.Typer(
     name="python -m results",

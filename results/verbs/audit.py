@@ -1,0 +1,101 @@
+"""results audit: what static checks find in anybody's train_gpt.py, which is never run."""
+
+import dataclasses
+import json
+import sys
+import typing
+from pathlib import Path
+
+import typer
+
+from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, USAGE, chosen_form, guarded
+
+if typing.TYPE_CHECKING:
+    from results.audit.pool import Request
+    from results.audit.report import Audited
+    from results.audit.source.program import Limits
+
+FORMS = ("table", "md", "json")
+
+
+def audit(
+    files: typing.Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Scripts of anybody, folders that hold a train_gpt.py, or - for standard input.",
+            show_default=False,
+        ),
+    ],
+    run: typing.Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help='How it is run, which settles branches: "TTT_ENABLED=1 torchrun --nproc_per_node=8 train_gpt.py".',
+            show_default=False,
+        ),
+    ] = None,
+    logs: typing.Annotated[
+        list[Path] | None,
+        typer.Option("--log", help="A log of the one FILE, checked too; may be repeated.", show_default=False),
+    ] = None,
+    form: typing.Annotated[str, typer.Option("--format", help="table, md (a review comment) or json.")] = "table",
+    as_json: typing.Annotated[bool, JSON] = False,
+    debug: typing.Annotated[bool, DEBUG] = False,
+) -> None:
+    """Look for rule breaches in training scripts without running them; a triage for reviewers, never a clearance.
+
+    Self-extracting scripts are unwrapped. A file gets pass: these checks found no violation; fail: a rule seems to be
+    broken; or review: a person has to look, also at what cannot be analysed. JSON is one object a file, one a line.
+
+    Exit code 0 where all pass; 4 where a file fails; 3 where none fails and one is left for review.
+    """
+    form = chosen_form(form, as_json, FORMS)
+
+    def command() -> int:
+        from results.audit.flow.follow import read_command
+        from results.audit.pool import audit_many
+        from results.audit.report import markdown, table
+        from results.audit.source.program import Limits
+
+        if logs and len(files) != 1:
+            print(f"--log belongs to one FILE, and {len(files)} are given; audit them one by one", file=sys.stderr)
+            return USAGE
+        try:
+            read_command(run)
+        except ValueError as error:
+            print(f"--run: {error}", file=sys.stderr)
+            return USAGE
+        limits = Limits()
+        found: list[Audited] = []
+        for one in audit_many(_requests(files, run, limits), limits):
+            found.append(_with_logs(one, logs or []))
+            if form == "json":
+                print(json.dumps(found[-1].to_dict(), ensure_ascii=False), flush=True)
+            elif form == "md":
+                print(("\n---\n\n" if len(found) > 1 else "") + markdown(found[-1]), end="", flush=True)
+            else:
+                print(table([found[-1]]), end="", flush=True)
+        verdicts = {one.verdict for one in found}
+        return GATE if "fail" in verdicts else NOT_FINISHED if "review" in verdicts else 0
+
+    guarded(command, debug)
+
+
+def _requests(files: list[str], run: str | None, limits: "Limits") -> "list[Request]":
+    from results.audit.pool import Request
+
+    found = []
+    for name in files:
+        data = sys.stdin.buffer.read(limits.file_bytes + 1) if name == "-" else None
+        found.append(Request(Path("standard input" if name == "-" else name), run, data))
+    return found
+
+
+def _with_logs(found: "Audited", logs: list[Path]) -> "Audited":
+    if not logs:
+        return found
+    from results.audit.logs import log_findings
+
+    said = tuple(one for path in logs for one in log_findings(path, found.bytes))
+    return dataclasses.replace(found, logs=said)
