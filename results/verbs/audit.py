@@ -8,7 +8,8 @@ from pathlib import Path
 
 import typer
 
-from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, USAGE, chosen_form, guarded
+from results.verbs import audit_probe
+from results.verbs.shared import DEBUG, GATE, JSON, NOT_FINISHED, RUNS_DIR, USAGE, chosen_form, guarded
 
 if typing.TYPE_CHECKING:
     from results.audit.pool import Request
@@ -20,13 +21,14 @@ FORMS = ("table", "md", "json")
 
 def audit(
     files: typing.Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILE...",
-            help="Scripts of anybody, folders that hold a train_gpt.py, or - for standard input.",
+            help="Scripts of anybody, folders that hold a train_gpt.py, or - for standard input; with --probe the id "
+            "of a submission.",
             show_default=False,
         ),
-    ],
+    ] = None,
     run: typing.Annotated[
         str | None,
         typer.Option(
@@ -39,6 +41,19 @@ def audit(
         list[Path] | None,
         typer.Option("--log", help="A log of the one FILE, checked too; may be repeated.", show_default=False),
     ] = None,
+    probe: typing.Annotated[bool, audit_probe.PROBE] = False,
+    evaluator: typing.Annotated[Path | None, audit_probe.EVALUATOR] = None,
+    artifact: typing.Annotated[Path | None, audit_probe.ARTIFACT] = None,
+    stream: typing.Annotated[Path | None, audit_probe.STREAM] = None,
+    data: typing.Annotated[Path | None, audit_probe.DATA] = None,
+    probe_tokens: typing.Annotated[int | None, audit_probe.TOKENS] = None,
+    isolated: typing.Annotated[bool, audit_probe.ISOLATED] = False,
+    bytes_per_token: typing.Annotated[float | None, audit_probe.BYTES] = None,
+    exact_positions: typing.Annotated[int | None, audit_probe.EXACT] = None,
+    swap_runs: typing.Annotated[int, audit_probe.SWAPS] = 12,
+    run_seconds: typing.Annotated[float, audit_probe.SECONDS] = 300.0,
+    memory_gb: typing.Annotated[float, audit_probe.MEMORY] = 16.0,
+    runs_dir: typing.Annotated[Path | None, RUNS_DIR] = None,
     form: typing.Annotated[str, typer.Option("--format", help="table, md (a review comment) or json.")] = "table",
     as_json: typing.Annotated[bool, JSON] = False,
     debug: typing.Annotated[bool, DEBUG] = False,
@@ -48,9 +63,30 @@ def audit(
     Self-extracting scripts are unwrapped. A file gets pass: these checks found no violation; fail: a rule seems to be
     broken; or review: a person has to look, also at what cannot be analysed. JSON is one object a file, one a line.
 
+    With --probe nothing is read so: the evaluation of sealed attempts is run, and told how its scores came about.
+
     Exit code 0 where all pass; 4 where a file fails; 3 where none fails and one is left for review.
     """
     form = chosen_form(form, as_json, FORMS)
+    names = files or []
+
+    def dynamic() -> int:
+        from results.audit.probe.asked import Asked
+        from results.audit.probe.process import Limits
+
+        asked = Asked(
+            evaluator=evaluator,
+            artifact=artifact,
+            stream=stream,
+            data=data,
+            tokens=probe_tokens,
+            isolated=isolated,
+            bytes_a_token=bytes_per_token,
+            exact=exact_positions,
+            swap_runs=swap_runs,
+            limits=Limits(run_seconds=run_seconds, memory_bytes=int(memory_gb * 1e9)),
+        )
+        return audit_probe.probe(names, asked, runs_dir, form)
 
     def command() -> int:
         from results.audit.flow.follow import read_command
@@ -58,8 +94,11 @@ def audit(
         from results.audit.report import markdown, table
         from results.audit.source.program import Limits
 
-        if logs and len(files) != 1:
-            print(f"--log belongs to one FILE, and {len(files)} are given; audit them one by one", file=sys.stderr)
+        if not names:
+            print("no FILE is given: results audit train_gpt.py; with --probe the id of a submission", file=sys.stderr)
+            return USAGE
+        if logs and len(names) != 1:
+            print(f"--log belongs to one FILE, and {len(names)} are given; audit them one by one", file=sys.stderr)
             return USAGE
         try:
             read_command(run)
@@ -68,7 +107,7 @@ def audit(
             return USAGE
         limits = Limits()
         found: list[Audited] = []
-        for one in audit_many(_requests(files, run, limits), limits):
+        for one in audit_many(_requests(names, run, limits), limits):
             found.append(_with_logs(one, logs or []))
             if form == "json":
                 print(json.dumps(found[-1].to_dict(), ensure_ascii=False), flush=True)
@@ -79,7 +118,7 @@ def audit(
         verdicts = {one.verdict for one in found}
         return GATE if "fail" in verdicts else NOT_FINISHED if "review" in verdicts else 0
 
-    guarded(command, debug)
+    guarded(dynamic if probe else command, debug)
 
 
 def _requests(files: list[str], run: str | None, limits: "Limits") -> "list[Request]":
