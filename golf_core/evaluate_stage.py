@@ -11,9 +11,11 @@ import numpy as np
 
 from golf_core.data.loader import validation_tokens
 from golf_core.evaluate.compiled import compile_hidden, eager_hidden, hot_backend
-from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, LedgerError, Score, ScoreLedger, encode_ledger
+from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, Score, ScoreLedger
+from golf_core.evaluate.ledger_file import encode_ledger
 from golf_core.evaluate.restored import restored_model
 from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.evaluate.tokens import LedgerError
 from golf_core.model.gpt import GPT
 from golf_core.process import barrier
 from golf_core.run import Run
@@ -53,7 +55,7 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
     with journal.phase("load"):
         model, data, validation = prepare(run, artifact)
     stages: dict[str, dict[str, typing.Any]] = {}
-    ledgers: list[tuple[str, Score, str, bytes]] = []
+    ledgers: list[tuple[dict[str, typing.Any], list[bytes]]] = []
 
     def close(stage: str, score: Score, ledger: ScoreLedger, seconds: float, **more: typing.Any) -> None:
         if ledger.verdict == ILLEGAL_TRAIN_BEFORE_SCORE and not config.diagnostic_only:
@@ -65,16 +67,19 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             "bytes": score.bytes,
             "seconds": seconds,
             "verdict": ledger.verdict,
+            "ledger_order": ledger.facts["order"],
+            "ledger_clock": ledger.facts["clock"],
             **more,
         }
         stages[stage] = facts
-        ledgers.append((stage, score, ledger.verdict, ledger.event_bytes()))
+        ledgers.append(ledger.record())
         journal.note("score", stage=stage, **facts)
         nats, count = ledger.parts()
         journal.note("score_parts", stage=stage, part=ledger.part, nats=nats, bytes=count)
         journal.say(
             f"final_{stage} val_loss:{score.val_loss:.8f} val_bpb:{score.val_bpb:.8f} eval_time:{1000 * seconds:.3f}ms"
         )
+        journal.say(f"ledger_{stage} order:{facts['ledger_order']} clock:{facts['ledger_clock']}")
 
     with journal.phase("roundtrip"):
         begin = time.perf_counter()
@@ -113,7 +118,7 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
 def write_scores(
     run: Run,
     stages: dict[str, dict[str, typing.Any]],
-    ledgers: list[tuple[str, Score, str, bytes]],
+    ledgers: list[tuple[dict[str, typing.Any], list[bytes]]],
     data: bytes,
     parameters: int,
 ) -> None:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from golf_core.artifact.container import ArtifactError
 from golf_core.config import Config
 from golf_core.data.shards import DataError
-from golf_core.evaluate.ledger import LedgerError
+from golf_core.evaluate.tokens import LedgerError
 from golf_core.evaluate_stage import evaluate_stage
 from golf_core.hardware import DTYPES
 from golf_core.model.gpt import Parts

@@ -85,7 +85,8 @@ class Run:
         tables = byte_tables(self.tokenizer, self.config.model.vocab)
         chunk = self.config.ttt.chunk_tokens
         part = chunk * max(1, -(-len(tokens) // (chunk * SCORE_PARTS)))  # whole chunks of test-time training
-        return ScoreLedger(stage, tokens, tables, self.place.device, self.place.rank, self.place.world, part)
+        place, context = self.place, self.config.evaluate.seq_len
+        return ScoreLedger(stage, tokens, tables, place.device, place.rank, place.world, part, context)
 
     def progress(self, stage: str, ledger: ScoreLedger) -> typing.Callable[[int, int], None]:
         """A callback that notes at most once a second how far the stage is, and says it at most every SAY_SECONDS."""

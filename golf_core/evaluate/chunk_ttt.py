@@ -81,6 +81,7 @@ def evaluate_chunk_ttt(
     chunks: list[list[ScoreWindow]] = [[] for _ in range(last + 1)]
     for window in score_windows(ledger.targets, seq_len, stride):
         chunks[window.first // config.chunk_tokens].append(window)
+    ledger.watch(model.parameters())
     learner = ChunkLearner(model, config, ledger.rank, ledger.world)
     done = 0
     for chunk, windows in enumerate(chunks):

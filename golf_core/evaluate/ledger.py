@@ -3,17 +3,22 @@
 An evaluation declares the windows that it will score (`predict`) and receives their inputs; it hands back
 logits (`commit`), from which the ledger itself computes the normalised losses; only committed targets can be
 had for training: by their own rank (`adapt_own`), and by any rank after `merge` (`adapt`). Every target is scored
-exactly once, and bits per byte are computed here. Losses, bytes and order are the ledger's; a model's causality is
-not its concern. There is one way around the order, `unscored_tokens`, and the verdict tells it for good.
+exactly once, and bits per byte are computed here. There is one way around the order, `unscored_tokens`, and the verdict
+tells it for good. What the tokens' keeper guarantees and what not, tokens.py says.
+
+Everything that happens is an event of a record (chain.py), with digests of the weights that are watched. Between two
+events of a rank the weights move only if committed targets were handed out in between; results/ledger_file.py, which
+shares no code with this, checks that, and order, coverage and sums. A model's causality is not the ledger's concern,
+nor are weights that nobody told it to watch.
 
 Shapes: N scored positions, V vocabulary.
 """
 
 import hashlib
-import itertools
 import json
 import math
-import struct
+import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +28,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from golf_core.data.byte_count import target_bytes
-from golf_core.data.shards import BOS_ID
+from golf_core.evaluate.chain import ADAPT, ADAPT_OWN, COMMIT, END, MERGE, UNSCORED, WATCH, Chain
+from golf_core.evaluate.ledger_file import encode_events
+from golf_core.evaluate.tokens import PURPOSES, LedgerError, Span, TokenStore
 from golf_core.evaluate.windows import ScoreWindow
-
-LEDGER_MAGIC = b"GOLFLDG1"
-COMMIT, ADAPT, UNSCORED = 1, 2, 3
-EVENT = np.dtype([("kind", "<i4"), ("rank", "<i4"), ("round", "<i8"), ("first", "<i8"), ("stop", "<i8")])
 
 # What a stage was, once it is finished.
 TRACK_A = "TRACK_A"  # nothing learned
 SCORE_FIRST_OK = "SCORE_FIRST_OK"  # learned from nothing but what was scored before
 ILLEGAL_TRAIN_BEFORE_SCORE = "ILLEGAL_TRAIN_BEFORE_SCORE"  # tokens were had before they were scored
-
-
-class LedgerError(Exception):
-    """An evaluation broke the order of predict, commit, adapt; the message gives the position and the rank."""
 
 
 @dataclass(frozen=True)
@@ -62,158 +61,146 @@ class ScoreLedger:
         rank: int,
         world: int,
         part: int | None = None,
+        context: int | None = None,
         keep: bool = False,
     ) -> None:
         """`part`: how many targets make a part of the stream that `parts` tells of; without it all are one.
+        `context`: the longest window that may be asked for.
         `keep`: each target's nats and the order of scoring and learning on this rank stay: `nll`, `order`, `learned`.
         """
-        if len(tokens) < 2:
-            raise LedgerError(f"{stage}: a stream of {len(tokens)} tokens has no target")
         self.stage, self.device, self.rank, self.world = stage, device, rank, world
-        self.targets = len(tokens) - 1
+        self.place = f"{stage}, rank {rank}"
+        self.store = TokenStore(self.place, tokens, context)
+        self.targets = self.store.targets
         self.part = min(part or self.targets, self.targets)
         count = -(-self.targets // self.part)
         self._part_nats = torch.zeros(count, dtype=torch.float64, device=device)
         self._part_bytes = np.zeros(count, dtype=np.int64)
-        self._tokens, self._tables = tokens, tables
+        self._tables = tables
         self._open: list[ScoreWindow] = []
-        self._mine = np.zeros(self.targets, dtype=bool)  # predicted here, and committed but for the open ones
-        self._known = np.zeros(self.targets, dtype=bool)  # committed on any rank, as of the last merge
-        self._unsent: list[tuple[int, int]] = []  # runs of targets committed here since the last merge
+        self._unsent: list[Span] = []  # runs of targets committed here since the last merge
         self._nats = torch.zeros((), dtype=torch.float64, device=device)
         self._bytes = 0
-        self._round = 0
-        self._events: list[tuple[int, int, int, int, int]] = []
-        self._learned = False
+        self._unchecked: tuple[list[ScoreWindow], Tensor, Flag] | None = None
+        self.chain = Chain(stage, self.targets, rank, world, device)
+        self._adapted = False
         self.tainted = False
-        self._verdict: str | None = None
-        self._commits = 0
+        self.facts: dict[str, typing.Any] = {}  # what the finished stage is, over all ranks
+        self.commits = 0
         self.nll = np.full(self.targets if keep else 0, np.nan)
         self.order = np.full(self.targets if keep else 0, -1, dtype=np.int64)  # number of the commit, from 0
         self.learned: list[int] = []  # how many commits came before each time that tokens were had to learn from
 
-    def documents(self) -> list[tuple[int, int]]:
-        """Spans [first, stop) of the targets of each document: from its BOS token, as the first input, to the next
-        document's, as the last target. Where documents lie is the structure of the stream."""
-        starts = np.flatnonzero(self._tokens[: self.targets] == BOS_ID).tolist()
-        edges = [*([] if starts[:1] == [0] else [0]), *starts, self.targets]
-        return list(itertools.pairwise(edges))
+    def documents(self) -> list[Span]:
+        return self.store.documents()
+
+    def watch(self, weights: Iterable[Tensor] = (), additions: Iterable[Tensor] = ()) -> None:
+        """Digests of these tensors are in every event from here on. The artifact's weights may move only after `adapt`,
+        additions of this rank after `adapt` or `adapt_own`; other tensors may be watched at any time."""
+        self.chain.weights, self.chain.additions = list(weights), list(additions)
+        self.chain.add(WATCH)
 
     def predict(self, windows: list[ScoreWindow], length: int | None = None) -> Tensor:
         """The inputs of windows, (windows, length), int64. They must be committed next. Windows shorter than `length`
         are filled up with zeros on the right, where no position of theirs looks; without it all are of one length."""
         if self._open:
-            raise LedgerError(
-                f"{self.stage}, rank {self.rank}: predict before the commit of target {self._open[0].first}"
-            )
-        for w in windows:
-            if not 0 <= w.start <= w.first < w.stop <= self.targets:
-                raise LedgerError(f"{self.stage}, rank {self.rank}: {w} is not within {self.targets} targets")
-            if self._mine[w.first : w.stop].any() or self._known[w.first : w.stop].any():
-                raise LedgerError(
-                    f"{self.stage}, rank {self.rank}: target {w.first} or a later one of {w} is scored already"
-                )
-            self._mine[w.first : w.stop] = True
+            raise LedgerError(f"{self.place}: predict before the commit of target {self._open[0].first}")
+        rows = self.store.inputs(windows)
         self._open = list(windows)
-        return self._rows([self._tokens[w.start : w.stop] for w in windows], length)
+        return self._rows(rows, length)
 
-    def commit(self, logits_NV: Tensor) -> tuple[float, Tensor]:
+    def commit(self, logits_NV: Tensor) -> tuple[int, Tensor]:
         """Score the open windows: logits for their scored positions, window after window. Returns the number of
         targets and, revealed only now, the targets (N,)."""
+        self._require_finite()
         if not self._open:
-            raise LedgerError(f"{self.stage}, rank {self.rank}: commit without predict")
-        windows, self._open = self._open, []
-        target = np.concatenate([self._tokens[w.first + 1 : w.stop + 1] for w in windows])
-        previous = np.concatenate([self._tokens[w.first : w.stop] for w in windows])
-        if logits_NV.ndim != 2 or logits_NV.size(0) != len(target):
+            raise LedgerError(f"{self.place}: commit without predict")
+        windows, first = self._open, self._open[0].first
+        wanted = sum(w.stop - w.first for w in windows), len(self._tables[0])
+        if tuple(logits_NV.shape) != wanted:
             raise LedgerError(
-                f"{self.stage}, rank {self.rank}: logits of shape {tuple(logits_NV.shape)} for {len(target)} targets "
-                f"from {windows[0].first} on"
+                f"{self.place}: logits of shape {tuple(logits_NV.shape)} for {wanted[0]} targets from {first} on, "
+                f"over a vocabulary of {wanted[1]}"
             )
+        self._open = []
+        previous, target = self.store.reveal(windows)
         revealed = self._on_device(target.astype(np.int64))
         nats_N = F.cross_entropy(logits_NV.detach().float(), revealed, reduction="none").double()
-        bytes_N = target_bytes(previous, target, self._tables)
+        self._unchecked = windows, nats_N, Flag(torch.isfinite(nats_N).all())
+        if nats_N.device.type == "cpu":
+            self._require_finite()
+        self._add_up(windows, nats_N, target_bytes(previous, target, self._tables))
+        return len(target), revealed
+
+    def _add_up(self, windows: list[ScoreWindow], nats_N: Tensor, bytes_N: np.ndarray) -> None:
         places_N = np.concatenate([np.arange(w.first, w.stop) for w in windows])
         parts_N = places_N // self.part
-        self._nats += nats_N.sum()
-        self._bytes += int(bytes_N.sum())
+        total, text_bytes = nats_N.sum(), int(bytes_N.sum())
+        self._nats += total
+        self._bytes += text_bytes
         self._part_nats.index_add_(0, self._on_device(parts_N), nats_N)
         np.add.at(self._part_bytes, parts_N, bytes_N)
+        runs = join_neighbours([(w.first, w.stop) for w in windows], [])
+        self.chain.add(COMMIT, runs, total, text_bytes)
+        join_neighbours(runs, self._unsent)
         if len(self.nll):
-            self.nll[places_N], self.order[places_N] = nats_N.cpu().numpy(), self._commits
-        self._commits += 1
-        for w in windows:
-            self._record(COMMIT, w.first, w.stop)
-            if self._unsent and self._unsent[-1][1] == w.first:
-                self._unsent[-1] = (self._unsent[-1][0], w.stop)  # neighbours are one run: merges are over few
-            else:
-                self._unsent.append((w.first, w.stop))
-        return len(target), revealed
+            self.nll[places_N], self.order[places_N] = nats_N.cpu().numpy(), self.commits
+        self.commits += 1
+
+    def _require_finite(self) -> None:
+        """Refuse a loss that is no number. A GPU is asked when the next batch is under way, so that it never waits."""
+        if self._unchecked is None:
+            return
+        (windows, nats_N, finite), self._unchecked = self._unchecked, None
+        if not finite.value():
+            wrong = int(torch.isfinite(nats_N).logical_not().nonzero()[0])
+            target = np.concatenate([np.arange(w.first, w.stop) for w in windows])[wrong]
+            loss = float(nats_N[wrong])
+            raise LedgerError(f"{self.place}: the logits of target {target} make a loss of {loss}; they must be finite")
 
     def merge(self) -> None:
         """Tell every rank what the others have committed; all ranks must call it together."""
-        runs = self._unsent
-        self._unsent = []
-        if self.world == 1:
-            gathered = [runs]
-            self._round += 1
-        else:
-            heads = [torch.zeros(2, dtype=torch.int64, device=self.device) for _ in range(self.world)]
-            dist.all_gather(heads, torch.tensor([len(runs), self._round], device=self.device))
-            counts, rounds = zip(*(head.tolist() for head in heads), strict=True)
-            self._round = max(rounds) + 1
-            longest = max(counts)
-            mine = torch.full((longest, 2), -1, dtype=torch.int64, device=self.device)
-            if runs:
-                mine[: len(runs)] = torch.tensor(runs, device=self.device)
-            table = [torch.empty_like(mine) for _ in range(self.world)]
-            if longest:
-                dist.all_gather(table, mine)
-            gathered = [t[:c].tolist() for t, c in zip(table, counts, strict=True)]
-        for rank, part in enumerate(gathered):
-            for first, stop in part:
-                if self._known[first:stop].any():
-                    raise LedgerError(f"{self.stage}: targets {first} to {stop - 1} of rank {rank} are scored twice")
-                self._known[first:stop] = True
+        self._require_finite()
+        self.chain.add(MERGE)
+        runs, self._unsent = self._unsent, []
+        heads = self._from_all(np.concatenate(([len(runs)], np.frombuffer(self.chain.ends(), dtype="<i8"))))
+        longest = max(int(head[0]) for head in heads)
+        mine = np.full((longest, 2), -1, dtype=np.int64)
+        mine[: len(runs)] = np.array(runs, dtype=np.int64).reshape(len(runs), 2)
+        tables = self._from_all(mine) if longest else [mine] * self.world
+        self.store.merge(
+            [
+                (rank, int(first), int(stop))
+                for rank, (head, table) in enumerate(zip(heads, tables, strict=True))
+                for first, stop in table[: int(head[0])]
+            ]
+        )
+        self.chain.join([head[1:].tobytes() for head in heads])
 
-    def adapt(self, spans: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def adapt(self, spans: list[Span]) -> tuple[Tensor, Tensor]:
         """Inputs and targets for training, (spans, length) each, for spans [first, stop) of targets of one length.
         Every target must be committed, on whichever rank, and merged."""
-        return self._training_rows(spans, self._known)
+        return self._training_rows(ADAPT, spans)
 
-    def adapt_own(self, spans: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def adapt_own(self, spans: list[Span]) -> tuple[Tensor, Tensor]:
         """The same for targets that this rank itself has committed: no merge, no other rank is waited for."""
-        committed = self._mine.copy() if self._open else self._mine
-        for w in self._open:
-            committed[w.first : w.stop] = False
-        self._round += 1  # in the record, too, this comes after those commits
-        return self._training_rows(spans, committed)
+        return self._training_rows(ADAPT_OWN, spans)
+
+    def _training_rows(self, kind: int, spans: list[Span]) -> tuple[Tensor, Tensor]:
+        self._require_finite()
+        rows = self.store.learn(spans, own=kind == ADAPT_OWN)
+        self._adapted = True
+        self.learned.append(self.commits)
+        self.chain.add(kind, spans)
+        return self._rows([row[:-1] for row in rows]), self._rows([row[1:] for row in rows])
 
     def unscored_tokens(self) -> np.ndarray:
         """Every token of the stream, scored or not: what a diagnostic may look at and no submission. From here on the
         ledger is tainted, whatever is done with them."""
         self.tainted = True
-        self.learned.append(self._commits)
-        self._record(UNSCORED, 0, self.targets)
-        return self._tokens
-
-    def _training_rows(self, spans: list[tuple[int, int]], allowed: np.ndarray) -> tuple[Tensor, Tensor]:
-        for first, stop in spans:
-            if not 0 <= first < stop <= self.targets:
-                raise LedgerError(
-                    f"{self.stage}, rank {self.rank}: span {first} to {stop} is not within {self.targets} targets"
-                )
-            if not allowed[first:stop].all():
-                unscored = first + int(np.argmin(allowed[first:stop]))
-                raise LedgerError(
-                    f"{self.stage}, rank {self.rank}: target {unscored} would be learned from before it is scored"
-                )
-            self._record(ADAPT, first, stop)
-        self._learned = True
-        self.learned.append(self._commits)
-        x = self._rows([self._tokens[first:stop] for first, stop in spans])
-        y = self._rows([self._tokens[first + 1 : stop + 1] for first, stop in spans])
-        return x, y
+        self.learned.append(self.commits)
+        self.chain.add(UNSCORED, [(0, self.targets)])
+        return self.store.everything()
 
     def running_bpb(self) -> float:
         """Bits per byte of what this rank has committed so far."""
@@ -222,22 +209,41 @@ class ScoreLedger:
     def finish(self) -> Score:
         """The stage's score over all ranks, once every target is scored. All ranks must call it together."""
         if self._open:
-            raise LedgerError(
-                f"{self.stage}, rank {self.rank}: target {self._open[0].first} was predicted and never committed"
-            )
+            raise LedgerError(f"{self.place}: target {self._open[0].first} was predicted and never committed")
         self.merge()
-        if not self._known.all():
-            missing = int(np.argmin(self._known))
-            raise LedgerError(f"{self.stage}: target {missing} of {self.targets} was never scored")
-        here = [float(self._nats), float(self._bytes), float(self._learned), float(self.tainted)]
+        if (missing := self.store.missing()) is not None:
+            raise LedgerError(f"{self.place}: target {missing} of {self.targets} was never scored, by no rank")
+        here = [float(self._nats), float(self._bytes), float(self._adapted), float(self.tainted)]
         sums = torch.tensor(here, dtype=torch.float64, device=self.device)
         if self.world > 1:
             dist.all_reduce(sums)
-        nats, count, learned, tainted = sums.tolist()
-        self._verdict = ILLEGAL_TRAIN_BEFORE_SCORE if tainted else SCORE_FIRST_OK if learned else TRACK_A
-        if count <= 0:
-            raise LedgerError(f"{self.stage}: the targets hold no bytes")
-        return Score(nats / self.targets, nats / math.log(2) / count, self.targets, round(count))
+        nats, text_bytes, learned, tainted = sums.tolist()
+        if text_bytes <= 0:
+            raise LedgerError(f"{self.place}: the targets hold no bytes")
+        verdict = ILLEGAL_TRAIN_BEFORE_SCORE if tainted else SCORE_FIRST_OK if learned else TRACK_A
+        self._close(nats, round(text_bytes), verdict)
+        return Score(nats / self.targets, nats / math.log(2) / text_bytes, self.targets, round(text_bytes))
+
+    def _close(self, nats: float, text_bytes: int, verdict: str) -> None:
+        """End the record, and bind the ends of all ranks' chains to what the stage found."""
+        self.chain.add(END)
+        mine = np.concatenate(([self.store.reads[one] for one in PURPOSES], np.frombuffer(self.chain.ends(), "<i8")))
+        told = self._from_all(mine)
+        ends = [row[len(PURPOSES) :].tobytes() for row in told]
+        facts: dict[str, typing.Any] = {
+            "stage": self.stage,
+            "tokens": self.targets,
+            "world": self.world,
+            "nats": nats,
+            "bytes": text_bytes,
+            "verdict": verdict,
+            "reads": {one: sum(int(row[place]) for row in told) for place, one in enumerate(PURPOSES)},
+        }
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+        for name, low in (("order", 0), ("clock", 32)):
+            bound = b"".join(end[low : low + 32] for end in ends)
+            facts[name] = hashlib.sha256(bound + canonical).hexdigest()
+        self.facts = facts
 
     def parts(self) -> tuple[list[float], list[int]]:
         """Nats and bytes of each part of the stream over all ranks, for a look at where a stage gains; the score is
@@ -251,22 +257,36 @@ class ScoreLedger:
     @property
     def verdict(self) -> str:
         """What the stage was, on whichever rank; known once it is finished."""
-        if self._verdict is None:
-            raise LedgerError(f"{self.stage}, rank {self.rank}: a stage that is not finished has no verdict")
-        return self._verdict
+        if not self.facts:
+            raise LedgerError(f"{self.place}: a stage that is not finished has no verdict")
+        return str(self.facts["verdict"])
 
-    def _record(self, kind: int, first: int, stop: int) -> None:
-        last = self._events[-1] if self._events else None
-        if last and last[:3] == (kind, self.rank, self._round) and last[4] == first:
-            self._events[-1] = (*last[:4], stop)  # neighbours are one run
-        else:
-            self._events.append((kind, self.rank, self._round, first, stop))
+    def record(self) -> tuple[dict[str, typing.Any], list[bytes]]:
+        """What the finished stage found, and every rank's record, for `encode_ledger`. All ranks must call it."""
+        mine, runs = encode_events(self.chain.events, COMMIT)
+        sizes = self._from_all(np.array([len(self.chain.events), runs, len(mine)], dtype=np.int64))
+        padded = np.zeros(-(-max(int(size[2]) for size in sizes) // 8) * 8, dtype=np.uint8)
+        padded[: len(mine)] = np.frombuffer(mine, dtype=np.uint8)
+        records = self._from_all(padded.view(np.int64))
+        ranks = [dict(zip(("events", "runs", "size"), map(int, size), strict=True)) for size in sizes]
+        return self.facts | {"ranks": ranks}, [
+            table.tobytes()[: one["size"]] for table, one in zip(records, ranks, strict=True)
+        ]
+
+    def _from_all(self, values: np.ndarray) -> list[np.ndarray]:
+        """The int64 values of every rank, which has as many as this one."""
+        mine = values.astype("<i8")
+        if self.world == 1:
+            return [mine]
+        tables = [torch.empty(mine.shape, dtype=torch.int64, device=self.device) for _ in range(self.world)]
+        dist.all_gather(tables, torch.from_numpy(mine).to(self.device))
+        return [table.cpu().numpy().astype("<i8") for table in tables]
 
     def _rows(self, rows: list[np.ndarray], length: int | None = None) -> Tensor:
         table = np.zeros((len(rows), len(rows[0]) if length is None else length), dtype=np.int64)
         for row, tokens in zip(table, rows, strict=True):
             if len(tokens) > len(row) or (length is None and len(tokens) < len(row)):
-                raise LedgerError(f"{self.stage}, rank {self.rank}: {len(tokens)} tokens in a row of {len(row)}")
+                raise LedgerError(f"{self.place}: {len(tokens)} tokens in a row of {len(row)}")
             row[: len(tokens)] = tokens
         return self._on_device(table)
 
@@ -277,38 +297,29 @@ class ScoreLedger:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def event_bytes(self) -> bytes:
-        """All ranks' events in order of rounds, packed; all ranks must call it together. Empty but on rank 0."""
-        events = np.array(self._events, dtype=EVENT)
-        if self.world > 1:
-            mine = torch.from_numpy(np.frombuffer(events.tobytes(), dtype=np.uint8).copy()).to(self.device)
-            counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.world)]
-            dist.all_gather(counts, torch.tensor([mine.numel()], device=self.device))
-            padded = torch.zeros(max(int(c) for c in counts), dtype=torch.uint8, device=self.device)
-            padded[: mine.numel()] = mine
-            parts = [torch.empty_like(padded) for _ in range(self.world)]
-            dist.all_gather(parts, padded)
-            blobs = [p[: int(c)].cpu().numpy().tobytes() for p, c in zip(parts, counts, strict=True)]
-            events = np.concatenate([np.frombuffer(b, dtype=EVENT) for b in blobs])
-        if self.rank != 0:
-            return b""
-        return events[np.lexsort((events["first"], events["rank"], events["kind"], events["round"]))].tobytes()
+
+class Flag:
+    """A truth value on its way from the device: it is there once what was asked before it is done."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._event = value, None
+        if value.device.type == "cuda":
+            self._value = torch.empty((), dtype=torch.bool, pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def value(self) -> bool:
+        if self._event is not None:
+            self._event.synchronize()
+        return bool(self._value)
 
 
-def encode_ledger(stages: list[tuple[str, Score, str, bytes]]) -> bytes:
-    """score_ledger.bin: magic, length and JSON of the stages (name, score, verdict), their events, and a SHA-256 of
-    all before it."""
-    heads = [
-        {
-            "stage": name,
-            "nats": s.val_loss * s.tokens,
-            "tokens": s.tokens,
-            "bytes": s.bytes,
-            "verdict": verdict,
-            "event_bytes": len(events),
-        }
-        for name, s, verdict, events in stages
-    ]
-    head = json.dumps(heads).encode()
-    body = LEDGER_MAGIC + struct.pack("<Q", len(head)) + head + b"".join(events for *_, events in stages)
-    return body + hashlib.sha256(body).digest()
+def join_neighbours(runs: list[Span], onto: list[Span]) -> list[Span]:
+    """`onto` with the runs at its end; those that touch are one."""
+    for first, stop in runs:
+        if onto and onto[-1][1] == first:
+            onto[-1] = (onto[-1][0], stop)
+        else:
+            onto.append((first, stop))
+    return onto

@@ -62,7 +62,7 @@ class DocumentAdapters:
             LowRankAddition(a.to(model.tok_emb.weight.device), out) for a, (_, out) in zip(starts, shapes, strict=True)
         ]
         params = [p for addition in self.additions for p in (addition.a, addition.b)]
-        self.gradients = FlatGradients(params)
+        self.params, self.gradients = params, FlatGradients(params)
         beta1, beta2 = LORA_BETAS
         self.adam = Adam([(params, config.lora_lr)], beta1=beta1, beta2=beta2, eps=LORA_EPS, decay=0.0)
 
@@ -130,6 +130,7 @@ def score_documents(
     """Score documents, shortest first, chunk by chunk, learning in between; yields the targets scored so far."""
     adapters, size = DocumentAdapters(model, documents, config), config.lora_chunk_tokens
     longest, done, chunk = documents[-1][1] - documents[-1][0], 0, 0
+    ledger.watch(model.parameters(), adapters.params)
     with adapters.attached():
         while chunk * size < longest:
             going = [(first, stop) for first, stop in documents if stop - first > chunk * size]
@@ -171,6 +172,7 @@ def evaluate_lora_ttt(
     documents = ledger.documents()
     batches = document_batches(documents, config.lora_documents)[ledger.rank :: ledger.world]
     total, before = sum(stop - first for batch in batches for first, stop in batch), 0
+    ledger.watch(model.parameters())
     with weights_frozen(model):
         for batch in batches:
             done = 0

@@ -57,6 +57,7 @@ def evaluate_windows(
     low, high = (len(windows) * r // ledger.world for r in (ledger.rank, ledger.rank + 1))
     mine = windows[low:high]
     total, done = sum(w.stop - w.first for w in mine), 0
+    ledger.watch(model.parameters())
     for batch in same_length_batches(mine, batch_seqs):
         done += score_batch(model, ledger, batch)
         progress(done, total)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from golf_core.config import Config
-from golf_core.evaluate.ledger import LedgerError, ScoreLedger
+from golf_core.evaluate.ledger import ScoreLedger
 from golf_core.evaluate.restored import restored_model
 from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.evaluate.tokens import LedgerError, Span
 from golf_core.hardware import cpu_dtype
 from golf_core.model.gpt import Parts
 
@@ -36,12 +37,13 @@ class ShuffledLedger(ScoreLedger):
     """A control: whoever learns is given wrong targets, each id another by one fixed permutation of the vocabulary.
     What is learned from them can be no help; a gain that stays does not come from learning."""
 
-    def _training_rows(self, spans: list[tuple[int, int]], allowed: np.ndarray) -> tuple[Tensor, Tensor]:
-        x, y = super()._training_rows(spans, allowed)
+    def _training_rows(self, kind: int, spans: list[Span]) -> tuple[Tensor, Tensor]:
+        x, y = super()._training_rows(kind, spans)
         return x, torch.from_numpy(self._other_ids()).to(y.device)[y]
 
     def unscored_tokens(self) -> np.ndarray:
-        return self._other_ids()[super().unscored_tokens()]
+        others: np.ndarray = self._other_ids()[super().unscored_tokens()]
+        return others
 
     def _other_ids(self) -> np.ndarray:
         return np.random.default_rng(0).permutation(len(self._tables[0]))
@@ -62,8 +64,9 @@ def stream_scores(config: Config, parts: Parts, artifact: Path, tokens: np.ndarr
     model, _ = restored_model(config, parts, artifact, dtype, device)
     tables = np.ones(vocab, dtype=np.int16), np.zeros(vocab, dtype=np.bool_), np.zeros(vocab, dtype=np.bool_)
     make = ShuffledLedger if learn == "shuffled" else ScoreLedger
-    ledger = make("stream", tokens, tables, device, 0, 1, keep=True)  # a byte a token: nobody asks for bytes here
     evaluate = config.evaluate
+    # A byte a token: nobody asks for bytes here.
+    ledger = make("stream", tokens, tables, device, 0, 1, context=evaluate.seq_len, keep=True)
     windows = {"seq_len": evaluate.seq_len, "stride": evaluate.stride, "batch_seqs": evaluate.batch_seqs}
     if evaluate_ttt := parts.get("ttt.kind"):
         ttt = replace(config.ttt, lr=0.0, lora_lr=0.0, unscored_lr=0.0) if learn == "off" else config.ttt

@@ -21,14 +21,13 @@ from torch import Tensor
 from golf_core.config import TTTConfig
 from golf_core.evaluate.ledger import ScoreLedger
 from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.evaluate.tokens import Span
 from golf_core.model.gpt import GPT
 from golf_core.optim.adam import Adam
 from golf_core.optim.gradients import FlatGradients
 
 MLP_OUT_RATE, MLP_IN_RATE = 3.0, 0.5
 ADAMW_BETAS, ADAMW_EPS = (0.9, 0.999), 1e-8
-
-Span = tuple[int, int]  # of targets, [first, stop)
 
 
 def rate_groups(model: GPT, lr: float) -> list[tuple[list[Tensor], float]]:
@@ -59,6 +58,7 @@ def same_length_rows(tokens: np.ndarray, spans: list[Span], device: torch.device
 
 def learn_unscored(model: GPT, ledger: ScoreLedger, config: TTTConfig, seq_len: int) -> int:
     """`unscored_epochs` passes over the whole stream; the number of steps. The ledger is tainted from here on."""
+    ledger.watch(model.parameters())
     tokens = ledger.unscored_tokens()
     gradients = FlatGradients(list(model.parameters()), ledger.world)
     beta1, beta2 = ADAMW_BETAS

@@ -13,20 +13,18 @@ from hypothesis import strategies as st
 from golf_core.bundle import build_bundle
 from golf_core.config import TTTConfig
 from golf_core.data.shards import BOS_ID
+from golf_core.evaluate.chain import UNSCORED
 from golf_core.evaluate.chunk_ttt import evaluate_chunk_ttt
-from golf_core.evaluate.ledger import (
-    ILLEGAL_TRAIN_BEFORE_SCORE,
-    SCORE_FIRST_OK,
-    TRACK_A,
-    UNSCORED,
-    LedgerError,
-)
+from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, SCORE_FIRST_OK, TRACK_A
 from golf_core.evaluate.lora_ttt import evaluate_lora_ttt
 from golf_core.evaluate.sliding import evaluate_windows
+from golf_core.evaluate.tokens import LedgerError
 from golf_core.evaluate.unscored_ttt import evaluate_unscored_ttt, rate_groups, shared_steps
 from golf_core.fields import ConfigError
+from results.ledger_check import check_ledger
+from results.ledger_file import load_ledger
 from tests.golf_core.forked import run_forked
-from tests.golf_core.test_evaluate import quiet, stream
+from tests.golf_core.test_evaluate import events_of, quiet, stream
 from tests.golf_core.test_lora_ttt import TECHNIQUES, RecordingLedger, documents, trained
 from tests.golf_core.test_pipeline import environment, run_both_stages, run_bundle, scores_of, tiny
 
@@ -37,7 +35,8 @@ CONFIGS = {
 }
 EVALUATE = {"chunk": evaluate_chunk_ttt, "lora": evaluate_lora_ttt, "unscored": evaluate_unscored_ttt}
 WINDOWS = {"seq_len": 16, "stride": 8, "batch_seqs": 3, "progress": quiet}
-KINDS = ("plain", "sliding", "chunk", "lora")
+LEARNING = ("chunk", "lora")
+KINDS = ("plain", "sliding", *LEARNING)
 STREAM = documents(30, 41, 9, 37)
 
 
@@ -110,7 +109,7 @@ def test_the_verdict_is_what_was_done(kind, verdict):
     """A finished ledger says how its stage learned; only the unscored one is tainted, and its record shows it."""
     ledger = score(kind, STREAM)
     assert ledger.verdict == verdict
-    assert ledger.tainted == (kind == "unscored") == any(event[0] == UNSCORED for event in ledger._events)
+    assert ledger.tainted == (kind == "unscored") == any(event[0] == UNSCORED for event in events_of(ledger))
 
 
 def test_a_verdict_comes_with_the_end():
@@ -156,38 +155,48 @@ def test_a_model_computes_the_same_in_training_and_evaluation():
 
 RANKS = """
 import json, sys
+from pathlib import Path
 from golf_core.evaluate.ledger import ScoreLedger
+from golf_core.evaluate.ledger_file import encode_ledger
 from golf_core.process import joined_group
 from tests.golf_core.test_evaluate import TABLES
 from tests.golf_core.test_evaluate_causality import CONFIGS, EVALUATE, STREAM, WINDOWS, trained
-found = {}
+found, records = {}, []
 with joined_group("fp32") as place:
     for kind, evaluate in EVALUATE.items():
         ledger = ScoreLedger(kind, STREAM, TABLES, place.device, place.rank, place.world)
         evaluate(trained(), ledger, CONFIGS[kind], **WINDOWS)
-        score, events = ledger.finish(), ledger.event_bytes()
-        found[kind] = score.val_loss, score.tokens, ledger.verdict, len(events) > 0
+        score = ledger.finish()
+        records.append(ledger.record())
+        facts = {"ledger_order": ledger.facts["order"], "ledger_clock": ledger.facts["clock"]}
+        found[kind] = {**vars(score), "verdict": ledger.verdict, **facts}
+    if place.first:
+        Path(sys.argv[1], "score_ledger.bin").write_bytes(encode_ledger(records))
     print("FOUND" + json.dumps([place.rank, found]) + "\\n", end="", flush=True)
 """
 
 
 @pytest.mark.slow
-def test_uneven_ranks_neither_hang_nor_differ(tmp_path):
-    """Three processes with shares of unequal length finish; legal learning scores what one process scores, and every
-    rank knows the verdict."""
+@pytest.mark.parametrize("world", [2, 3])
+def test_uneven_ranks_neither_hang_nor_differ(tmp_path, world):
+    """Processes with shares of unequal length, and more of them than a chunk has sequences, finish; legal learning
+    scores what one process scores; every rank knows the same end; and the ranks' ledger holds when read again."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
-    done = run_forked(script, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, world=3)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = run_forked(script, tmp_path, env=environment, world=world)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("FOUND")]
-    assert sorted(rank for rank, _ in found) == [0, 1, 2]
-    for kind in ("chunk", "lora"):
+    assert sorted(rank for rank, _ in found) == list(range(world))
+    assert all(by_kind == found[0][1] for _, by_kind in found)
+    by_kind = found[0][1]
+    for kind in LEARNING:
         alone = score(kind, STREAM)
-        for rank, by_kind in found:
-            loss, tokens, verdict, events = by_kind[kind]
-            assert loss == pytest.approx(float(np.mean(alone.nats)), rel=1e-3)
-            assert (tokens, verdict, events) == (alone.targets, SCORE_FIRST_OK, rank == 0)
-    assert {by_kind["unscored"][2] for _, by_kind in found} == {ILLEGAL_TRAIN_BEFORE_SCORE}
+        assert by_kind[kind]["val_loss"] == pytest.approx(float(np.mean(alone.nats)), rel=1e-3)
+        assert (by_kind[kind]["tokens"], by_kind[kind]["verdict"]) == (alone.targets, SCORE_FIRST_OK)
+    assert by_kind["unscored"]["verdict"] == ILLEGAL_TRAIN_BEFORE_SCORE
+    shown = check_ledger(load_ledger(tmp_path / "score_ledger.bin"), by_kind)
+    assert [(one.stage, one.ranks) for one in shown] == [(kind, world) for kind in EVALUATE]
 
 
 def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
@@ -206,9 +215,8 @@ def test_a_diagnostic_run_is_stamped_everywhere(small_data, tmp_path):
     assert scores["diagnostic_only"] is True and scores["final_stage"] is None
     verdicts = {"roundtrip": TRACK_A, "sliding": TRACK_A, "ttt": ILLEGAL_TRAIN_BEFORE_SCORE}
     assert {name: stage["verdict"] for name, stage in scores["stages"].items()} == verdicts
-    data = (tmp_path / "score_ledger.bin").read_bytes()
-    heads = json.loads(data[16 : 16 + int.from_bytes(data[8:16], "little")])
-    assert {head["stage"]: head["verdict"] for head in heads} == verdicts
+    shown = check_ledger(load_ledger(tmp_path / "score_ledger.bin"), scores["stages"])
+    assert {one.stage: one.verdict for one in shown} == verdicts
 
 
 LEGAL = ("ttt.kind=lora", "ttt.lora_chunk_tokens=16", "ttt.lora_documents=16")

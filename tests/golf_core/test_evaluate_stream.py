@@ -10,10 +10,10 @@ import torch
 
 from golf_core.bundle import build_bundle
 from golf_core.config import Config
-from golf_core.evaluate.ledger import LedgerError
 from golf_core.evaluate.restored import restored_model
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.evaluate.stream import stream_scores
+from golf_core.evaluate.tokens import LedgerError
 from golf_core.parts import load_parts
 from golf_core.process import Place
 from golf_core.run import Run
@@ -31,7 +31,7 @@ TOKENS = documents(90, 33, 61)
 
 
 def config_of(kind: str) -> Config:
-    return tiny("model.vocab=64", *KINDS[kind])
+    return tiny("model.vocab=61", *KINDS[kind])
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_an_imported_bundle_offers_them(artifact, tmp_path):
     wanted = scores("chunk", artifact)
     for form in ("readable", "packed"):
         path = tmp_path / f"{form}_train_gpt.py"
-        path.write_text(build_bundle(tiny("model.vocab=64", *KINDS["chunk"], f"ship={form}")))
+        path.write_text(build_bundle(tiny("model.vocab=61", *KINDS["chunk"], f"ship={form}")))
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +120,7 @@ def test_they_are_what_the_ledger_computes(artifact):
     [
         (TOKENS[:1], "on", "a row of at least 2 ids"),
         (TOKENS.astype(np.float32), "on", "not float32"),
-        (np.array([1, 5, 64]), "on", "token 2 of the stream is 64; the model knows 0 to 63"),
+        (np.array([1, 5, 61]), "on", "token 2 of the stream is 61; the model knows 0 to 60"),
         (np.array([1, -5, 3]), "on", "token 1 of the stream is -5"),
         (TOKENS, "maybe", "learn='maybe' is not known; there are on, off, shuffled"),
     ],

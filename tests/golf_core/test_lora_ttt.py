@@ -11,14 +11,16 @@ from torch.func import functional_call
 from golf_core.config import Config, EvaluateConfig, TTTConfig
 from golf_core.config_io import override
 from golf_core.data.shards import BOS_ID
-from golf_core.evaluate.ledger import ADAPT, COMMIT, SCORE_FIRST_OK, LedgerError, ScoreLedger
+from golf_core.evaluate.chain import ADAPT_OWN, COMMIT
+from golf_core.evaluate.ledger import SCORE_FIRST_OK, ScoreLedger
 from golf_core.evaluate.lora_ttt import DocumentAdapters, adapted_projections, evaluate_lora_ttt
+from golf_core.evaluate.tokens import LedgerError
 from golf_core.evaluate.windows import ScoreWindow
 from golf_core.fields import ConfigError
 from golf_core.model.gpt import GPT
 from golf_core.model.loss import softcapped_logits
 from golf_core.parts import load_parts
-from tests.golf_core.test_evaluate import CPU, TABLES, quiet, stream
+from tests.golf_core.test_evaluate import CPU, TABLES, events_of, quiet, stream
 from tests.golf_core.test_model import SMALL
 
 CONFIG = Config(name="lora", model=SMALL)
@@ -176,13 +178,12 @@ def test_every_target_is_scored_once_and_first(lengths, headless, open_end):
     assert (ledger.verdict == SCORE_FIRST_OK) == any(length > 8 for length in lengths)
     assert [stop - first for first, stop in ledger.documents()] == lengths
     scored_at = np.zeros(score.tokens)
-    for kind, _, round_, first, stop in ledger._events:
+    events = events_of(ledger)
+    for kind, place, first, stop in events:
         if kind == COMMIT:
-            scored_at[first:stop] = round_
-    learned_from = [t for kind, *_, first, stop in ledger._events if kind == ADAPT for t in range(first, stop)]
-    assert all(
-        (scored_at[first:stop] < round_).all() for kind, _, round_, first, stop in ledger._events if kind == ADAPT
-    )
+            scored_at[first:stop] = place
+    learned_from = [t for kind, _, first, stop in events if kind == ADAPT_OWN for t in range(first, stop)]
+    assert all((scored_at[first:stop] < place).all() for kind, place, first, stop in events if kind == ADAPT_OWN)
     expected = [t for f, s in ledger.documents() for t in range(f, f + (s - f - 1) // 8 * 8)]
     assert sorted(learned_from) == expected
 
@@ -229,7 +230,7 @@ def test_own_commits_need_no_merge_and_others_do():
         ledger.adapt_own([(5, 12)])
     ledger.merge()
     elsewhere = RecordingLedger(documents(20), rank=1)
-    elsewhere._known[:] = True  # as after a merge
+    elsewhere.store.merge([(0, 0, 20)])
     with pytest.raises(LedgerError, match="rank 1: target 0"):
         elsewhere.adapt_own([(0, 5)])
 

@@ -19,6 +19,8 @@ from golf_core.parts import load_parts
 from golf_core.process import Place
 from golf_core.recipes import load_recipe
 from golf_core.run import Run
+from results.ledger_check import check_ledger
+from results.ledger_file import load_ledger
 from tests.golf_core.forked import run_forked
 
 TINY = [
@@ -133,24 +135,14 @@ def test_a_run_leaves_what_the_attempt_needs(finished):
 
 
 def test_the_score_ledger_accounts_for_every_target(finished):
-    """score_ledger.bin is small, and each stage's commits cover every target once, learning only what was scored."""
-    import numpy as np
-
-    from golf_core.evaluate.ledger import ADAPT, COMMIT, EVENT, LEDGER_MAGIC
-
-    data = (finished[0] / "score_ledger.bin").read_bytes()
-    assert data.startswith(LEDGER_MAGIC)
-    (length,) = struct.unpack_from("<Q", data, 8)
-    offset = 16 + length
-    for stage in json.loads(data[16:offset]):
-        events = np.frombuffer(data[offset : offset + stage["event_bytes"]], dtype=EVENT)
-        offset += stage["event_bytes"]
-        commits = sorted((int(e["first"]), int(e["stop"])) for e in events if e["kind"] == COMMIT)
-        assert [t for first, stop in commits for t in range(first, stop)] == list(range(stage["tokens"]))
-        for adapt in events[events["kind"] == ADAPT]:
-            before = events[(events["kind"] == COMMIT) & (events["round"] < adapt["round"])]
-            assert adapt["stop"] <= before["stop"].max()
-    assert offset == len(data) - 32
+    """score_ledger.bin shows, without torch or model, that each stage scored every target once and learned only from
+    what was scored; it agrees with scores.json, and its ends with what the log told."""
+    stages = load_ledger(finished[0] / "score_ledger.bin")
+    roundtrip, sliding, ttt = check_ledger(stages, scores_of(finished[0])["stages"])
+    assert [one.verdict for one in (roundtrip, sliding, ttt)] == ["TRACK_A", "TRACK_A", "SCORE_FIRST_OK"]
+    assert roundtrip.commits < sliding.commits and roundtrip.adaptations == sliding.adaptations == 0 < ttt.adaptations
+    for stage in stages:
+        assert f"ledger_{stage.name} order:{stage.order} clock:{stage.clock}\n" in finished[1]
 
 
 def test_package_and_bundle_give_identical_numbers(finished, small_data, tmp_path):
