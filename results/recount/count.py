@@ -160,6 +160,24 @@ def _provenance(found: Recounted, source: Source, val: Split, hashes: dict[Path,
     return shared
 
 
+def shards_of_run(source: Source) -> Split:
+    """The validation shards, known to be those of the run's id; of the train shards no more is read than must be.
+    Raises RecountError."""
+    val = find_split(source.data, "val")
+    told = [file_sha256(shard.path) for shard in val.shards]
+    if source.tokenizer_sha256 not in (None, file_sha256(source.tokenizer)):
+        raise RecountError(f"{source.tokenizer} is not the tokenizer that the run's id names")
+    listed = _listed_train(source.data)
+    if listed is None or content_id({"train": listed, "val": told}) != source.data_sha256:
+        listed = [file_sha256(shard.path) for shard in find_split(source.data, "train").shards]
+    if source.data_sha256 not in (None, identity := content_id({"train": listed, "val": told})):
+        raise RecountError(
+            f"the shards in {source.data} are data {identity[:12]}, and the run's id names "
+            f"{str(source.data_sha256)[:12]}: --data names another folder"
+        )
+    return val
+
+
 def _listed_train(data: Path) -> list[str] | None:
     if not (data / MANIFEST).is_file():
         return None

@@ -35,9 +35,13 @@ POLICY = typer.Option(
     help=f"Name or TOML file (default: the registered one of ours, else {DEFAULT_POLICY}).",
     show_default=False,
 )
-DATA = typer.Option("--data", help="Folder of the run's shards (default: where the run had them), for --recount.")
+DATA = typer.Option(
+    "--data", help="Folder of the run's shards (default: where the run had them), for --recount and --replay."
+)
 TOKENIZER = typer.Option("--tokenizer", help="The run's tokenizer (default: the manifest's).")
-DOCS = typer.Option("--docs", help="The documents' own text, .jsonl, .jsonl.gz or .jsonl.xz, for --recount.")
+DOCS = typer.Option(
+    "--docs", help="The documents' own text, .jsonl, .jsonl.gz or .jsonl.xz, for --recount and --replay."
+)
 AGAINST = typer.Option(
     "--against",
     help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
@@ -50,6 +54,7 @@ class Audits:
     """Which audits to make of the sealed attempts first, and where their data lies."""
 
     recount: bool
+    replay: bool
     data: Path | None
     tokenizer: Path | None
     docs: Path | None
@@ -61,6 +66,14 @@ class Audits:
 
             for seed, told in recount_attempts(found, self.data, self.tokenizer, self.docs).items():
                 print(f"recount, seed {seed}: {told.verdict}: {told.says}", file=sys.stderr)
+        if self.replay:
+            from results.replay.replay import replay_attempts
+
+            def tell(line: str) -> None:
+                print(line, file=sys.stderr)
+
+            for seed, again in replay_attempts(found, self.data, self.tokenizer, tell).items():
+                tell(f"replay, seed {seed}: {again.verdict}: {again.says}")
 
 
 def verify(
@@ -73,6 +86,9 @@ def verify(
     frontier: typing.Annotated[str | None, FRONTIER] = None,
     recount: typing.Annotated[
         bool, typer.Option("--recount", help="Count the bytes of the validation text again, from the shards.")
+    ] = False,
+    replay: typing.Annotated[
+        bool, typer.Option("--replay", help="Score each artifact again in a sandbox: an evaluation a seed.")
     ] = False,
     data: typing.Annotated[Path | None, DATA] = None,
     tokenizer: typing.Annotated[Path | None, TOKENIZER] = None,
@@ -99,8 +115,8 @@ def verify(
     FOLDER holds README.md, submission.json, train_gpt.py and logs, of ours
     or of anybody. Where the sealed attempts of one of ours are at hand, they
     are the evidence, else its logs. What the evidence does not tell is
-    unknown, and unknown is no pass. --recount takes the sealed
-    attempts and the data of a submission of ours; what it finds is kept
+    unknown, and unknown is no pass. --recount and --replay take the sealed
+    attempts and the data of a submission of ours; what they find is kept
     beside the attempts, and is a gate of every later check. What it is held against is the best row
     of the policy's frontier that is dated before the submission's own date.
     """
@@ -124,7 +140,7 @@ def verify(
         except ConfigError as error:
             print(error, file=sys.stderr)
             return USAGE
-        audits = Audits(recount=recount, data=data, tokenizer=tokenizer, docs=docs)
+        audits = Audits(recount=recount, replay=replay, data=data, tokenizer=tokenizer, docs=docs)
         checked = _check(opened, chosen, asked, runs_dir, audits)
         if checked is None:
             return USAGE
@@ -215,8 +231,8 @@ def _check(
                 "(--runs-dir names another folder)",
                 file=sys.stderr,
             )
-    if audits.recount:
-        print("--recount needs the sealed attempts of a submission of ours", file=sys.stderr)
+    if audits.recount or audits.replay:
+        print("--recount and --replay need the sealed attempts of a submission of ours", file=sys.stderr)
         return None
     return check_logs(folder, chosen or _policy(DEFAULT_POLICY), asked)
 

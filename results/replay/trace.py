@@ -1,0 +1,105 @@
+"""What a sandboxed evaluation opened: its own files, the system's and Python's, and what was none of its business."""
+
+import functools
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from results.replay.sandbox import Work, readable
+
+KERNEL = ("/proc", "/sys", "/dev")
+MEMORY = ("/tmp", "/dev/shm")
+SITES = ("site-packages", "dist-packages")
+NAMED = 8  # paths that a record names of each kind
+
+
+@dataclass
+class Opened:
+    """Paths as the sandbox saw them, but for those of `own`, which are told by their names there."""
+
+    own: dict[str, int] = field(default_factory=dict)  # name within the sandbox's folder: bytes
+    packages: int = 0  # files of Python, its packages and the system
+    package_bytes: int = 0
+    unlisted: dict[str, int] = field(default_factory=dict)  # in a folder of packages, and in the list of none
+    outside: list[str] = field(default_factory=list)  # asked for, and not there to be had
+    network: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
+    heard: bool = False  # whether any hook spoke at all
+
+
+def opened(events: Iterable[tuple[str, str]], work: Work) -> Opened:
+    found = Opened()
+    roots = [*readable(), "/etc"]
+    for kind, what in events:
+        found.heard = True
+        if kind == "connect":
+            found.network.append(what)
+        elif kind == "exec":
+            found.programs.append(what)
+        elif kind == "loopback" or _within(what, [*KERNEL, str(work.outside)]):
+            continue
+        elif _within(what, [str(work.inside)]):
+            _own(found, Path(what), work)
+        elif _within(what, roots):
+            _package(found, kind, what)
+        elif not _within(what, MEMORY) or _is_of_machine(what):
+            found.outside.append(what)
+    return found
+
+
+def _within(path: str, folders: Sequence[str]) -> bool:
+    return any(path == one or path.startswith(one.rstrip("/") + "/") for one in folders)
+
+
+def _is_of_machine(path: str) -> bool:
+    """Something that lies in this machine's /tmp, of which the sandbox has an empty one."""
+    return os.path.lexists(path) and os.path.normpath(path) not in MEMORY
+
+
+def _own(found: Opened, path: Path, work: Work) -> None:
+    name = path.relative_to(work.inside).as_posix()
+    if name.startswith("hook") or path.is_dir():
+        return
+    source = dict((target, source) for source, target in work.files).get(path, path)
+    if source.is_file():
+        found.own[name] = source.stat().st_size
+    else:
+        found.outside.append(str(path))
+
+
+def _package(found: Opened, kind: str, path: str) -> None:
+    if kind != "read" or not os.path.isfile(path):
+        return
+    found.packages += 1
+    found.package_bytes += (size := os.path.getsize(path))
+    if (site := _site_of(path)) is not None and not _is_listed(path, site):
+        found.unlisted[path] = size
+
+
+def _site_of(path: str) -> str | None:
+    """The folder of packages of this Python that a file lies in, where pip wrote what each package has."""
+    for name in SITES:
+        head, mark, _ = path.rpartition(f"/{name}/")
+        if mark and path.startswith(sys.prefix + "/"):
+            return f"{head}/{name}"
+    return None
+
+
+def _is_listed(path: str, site: str) -> bool:
+    name = os.path.relpath(path, site)
+    if "__pycache__" in name or name.endswith(".pth") or ".dist-info/" in name or ".egg-info" in name:
+        return True
+    return os.path.realpath(path) in _listed(site)
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(site: str) -> frozenset[str]:
+    """Every file that an installed package lists as its own."""
+    found = set()
+    for package in importlib.metadata.distributions(path=[site]):
+        for file in package.files or ():
+            found.add(os.path.realpath(os.path.join(site, str(file))))
+    return frozenset(found)
