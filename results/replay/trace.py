@@ -1,7 +1,7 @@
 """What a sandboxed evaluation opened: its own files, the system's and Python's, and what was none of its business."""
 
+import csv
 import functools
-import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -75,7 +75,7 @@ def _package(found: Opened, kind: str, path: str) -> None:
         return
     found.packages += 1
     found.package_bytes += (size := os.path.getsize(path))
-    if (site := _site_of(path)) is not None and not _is_listed(path, site):
+    if (site := _site_of(path)) is not None and not is_listed(path, site):
         found.unlisted[path] = size
 
 
@@ -88,18 +88,19 @@ def _site_of(path: str) -> str | None:
     return None
 
 
-def _is_listed(path: str, site: str) -> bool:
+def is_listed(path: str, site: str) -> bool:
+    """Whether an installed package lists the file as its own, or it is what installing leaves behind."""
     name = os.path.relpath(path, site)
     if "__pycache__" in name or name.endswith(".pth") or ".dist-info/" in name or ".egg-info" in name:
         return True
-    return os.path.realpath(path) in _listed(site)
+    return name in _listed(site)
 
 
 @functools.lru_cache(maxsize=4)
 def _listed(site: str) -> frozenset[str]:
-    """Every file that an installed package lists as its own."""
-    found = set()
-    for package in importlib.metadata.distributions(path=[site]):
-        for file in package.files or ():
-            found.add(os.path.realpath(os.path.join(site, str(file))))
+    """Every file that an installed package lists as its own, as a path from the folder of packages."""
+    found: set[str] = set()
+    for record in Path(site).glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+        found.update(row[0] for row in csv.reader(lines) if row)
     return frozenset(found)
