@@ -6,7 +6,6 @@ It executes nothing of what it reads. Its limits are set here, before anything f
 """
 
 import base64
-import importlib
 import json
 import os
 import resource
@@ -17,6 +16,7 @@ import typing
 from dataclasses import asdict
 from pathlib import Path
 
+from results.audit import judge
 from results.audit.finding import REVIEW, Finding
 from results.audit.source.files import Beside
 from results.audit.source.program import Limits, Program, SourceError
@@ -70,7 +70,7 @@ def analysed(request: dict[str, typing.Any], limits: Limits) -> dict[str, typing
         return {"refused": str(error)}
     told = {"sha256": program.sha256, "bytes": program.bytes, "main": program.main.name}
     try:
-        found = [*noted(program), *triage(program, request.get("run"))]
+        found = [*noted(program), *judge.triage(program, request.get("run"))]
     except (RecursionError, MemoryError):
         return told | {"refused": f"{plain(path)} is nested too deeply, or too large, to be analysed"}
     except Exception as error:  # the source is anybody's: whatever it brings a check to, the verdict is review
@@ -86,16 +86,6 @@ def noted(program: Program) -> list[Finding]:
     return [
         Finding("source", REVIEW, "[R] C2", says + plain(one, 600), program.main.name, None) for one in program.notes
     ]
-
-
-def triage(program: Program, run: str | None) -> list[Finding]:
-    """What all static rules find."""
-    try:
-        judge = importlib.import_module("results.audit.judge")
-    except ModuleNotFoundError:
-        return []
-    found: list[Finding] = judge.triage(program, run)
-    return found
 
 
 if __name__ == "__main__":

@@ -72,5 +72,5 @@ def _program(data: bytes, path: Path, beside: Beside, limits: Limits) -> Program
 
 def _rest(found: Unwrapped, main: str) -> list[Piece]:
     """The code of a file besides the main one: what is more than a wrapper."""
-    rest = [code for code in found.codes if code.name != main and not is_shim(code.tree)]
+    rest = [code for code in found.codes if code.name != main and not is_shim(found, code)]
     return [piece_of(code.name, code.text, code.tree) for code in rest]

@@ -33,6 +33,7 @@ class Unwrapped:
 
     codes: list[Code] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    wrappers: set[int] = field(default_factory=set)  # ids of the trees that other code came out of
 
     def main(self) -> Code:
         """The innermost code that is not smaller than what wraps it."""
@@ -97,6 +98,7 @@ def _follow(
         if len(found.codes) >= limits.pieces:
             raise SourceError(f"{outer} holds more than {limits.pieces} texts of code; unwrap it by hand")
         inner.add(code.text)
+        found.wrappers.add(id(tree))
         found.codes.append(code)
         _follow(found, outer, code.name, code.tree, env, data, beside, limits, budget, depth + 1)
 
@@ -142,6 +144,9 @@ def _code(
     return Code(name, text, tree)
 
 
-def is_shim(tree: ast.Module) -> bool:
-    """Whether a wrapper does nothing but unwrap: imports, constants and calls, few of them."""
+def is_shim(found: Unwrapped, code: Code) -> bool:
+    """Whether a code does nothing but unwrap another: imports, constants and calls, few of them."""
+    tree = code.tree
+    if id(tree) not in found.wrappers:
+        return False
     return all(isinstance(one, PLAIN) for one in tree.body) and sum(1 for _ in ast.walk(tree)) <= MAX_SHIM
