@@ -192,8 +192,9 @@ class TTTConfig:
     """Learning while the validation text is scored.
 
     `chunk`: score a chunk, commit the scores, then learn from it: all weights, SGD. `lora`: the same a document,
-    with low-rank additions of its own, Adam; forgotten at its end. `unscored`: learns from text that it has not
-    scored yet, for a look at what that would do; it needs `diagnostic_only`.
+    with low-rank additions of its own, Adam; forgotten at its end. `phased`: that, longest documents first, and at
+    given points all weights learn from documents scored whole. `unscored`: learns from text that it has not scored
+    yet, for a look at what that would do; it needs `diagnostic_only`.
     """
 
     kind: str = choice(
@@ -201,12 +202,13 @@ class TTTConfig:
             "none": None,
             "chunk": "golf_core.evaluate.chunk_ttt:evaluate_chunk_ttt",
             "lora": "golf_core.evaluate.lora_ttt:evaluate_lora_ttt",
+            "phased": "golf_core.evaluate.phased_ttt:evaluate_phased_ttt",
             "unscored": "golf_core.evaluate.unscored_ttt:evaluate_unscored_ttt",
         },
         "none",
     )
-    # chunk
-    chunk_tokens: int = 32_768  # targets scored before they are learned from
+    # chunk; of phased too, but for lr and epochs
+    chunk_tokens: int = 32_768  # targets scored before they are learned from; of phased: that one rate holds for
     lr: float = 0.002  # SGD, falls by a cosine over the chunks
     momentum: float = 0.9
     epochs: int = 3  # over each chunk, once it is scored
@@ -214,11 +216,16 @@ class TTTConfig:
     grad_clip: float = 1.0  # of unscored too
     freeze_blocks: int = 0  # the first blocks that do not learn
 
-    # lora
+    # lora; of phased too
     lora_chunk_tokens: int = 256  # targets of a document scored before they are learned from
     lora_lr: float = 0.01  # Adam, constant
     lora_rank: int = 8
     lora_documents: int = 64  # in a batch
+
+    # phased
+    phased_documents: int = 2500  # the longest ones, from which all weights learn
+    phases: int = 3  # points at which they do, after equal shares of these documents
+    phased_lr: float = 0.001  # SGD, falls by a cosine in each pass
 
     # unscored
     unscored_lr: float = 5e-4  # AdamW, falls by a cosine over the steps
@@ -226,9 +233,11 @@ class TTTConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "ttt.")
-        for name in ("chunk_tokens", "batch_seqs", "lora_chunk_tokens", "lora_rank", "lora_documents"):
+        positive = ("chunk_tokens", "batch_seqs", "lora_chunk_tokens", "lora_rank", "lora_documents")
+        for name in (*positive, "phased_documents", "phases"):
             require(getattr(self, name) > 0, f"ttt.{name}={getattr(self, name)} must be positive")
-        for name in ("lr", "epochs", "grad_clip", "freeze_blocks", "lora_lr", "unscored_lr", "unscored_epochs"):
+        rates = ("lr", "lora_lr", "phased_lr", "unscored_lr")
+        for name in (*rates, "epochs", "grad_clip", "freeze_blocks", "unscored_epochs"):
             require(getattr(self, name) >= 0, f"ttt.{name}={getattr(self, name)} must not be negative")
         require(0 <= self.momentum < 1, f"ttt.momentum={self.momentum} must be in [0, 1)")
 
@@ -265,12 +274,12 @@ class Config:
             "it needs diagnostic_only=true, and then nothing of the run can be submitted",
         )
         require(
-            self.ttt.kind != "lora" or self.ttt.lora_chunk_tokens <= self.evaluate.seq_len,
+            self.ttt.kind not in ("lora", "phased") or self.ttt.lora_chunk_tokens <= self.evaluate.seq_len,
             f"ttt.lora_chunk_tokens={self.ttt.lora_chunk_tokens} is more than evaluate.seq_len="
             f"{self.evaluate.seq_len}, the window in which a chunk of a document is scored",
         )
         require(
-            self.ttt.kind != "chunk" or self.ttt.freeze_blocks <= self.model.layers,
+            self.ttt.kind not in ("chunk", "phased") or self.ttt.freeze_blocks <= self.model.layers,
             f"ttt.freeze_blocks={self.ttt.freeze_blocks} is more than model.layers={self.model.layers}",
         )
         self._check_starts()

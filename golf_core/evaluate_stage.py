@@ -97,7 +97,7 @@ def evaluate_stage(run: Run, artifact: Path) -> None:
             evaluate_windows(model, ledger, progress=run.progress("sliding", ledger), **windows)
             close("sliding", ledger.finish(), ledger, time.perf_counter() - begin)
     if evaluate_ttt := run.parts.get("ttt.kind"):
-        if config.ttt.kind == "lora":
+        if config.ttt.kind in ("lora", "phased"):
             eager_hidden(model)  # its additions are hooks
         with journal.phase("ttt"):
             begin = time.perf_counter()

@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from golf_core.config import TTTConfig
+from golf_core.evaluate.frozen import freeze_blocks, zero_frozen_rows
 from golf_core.evaluate.ledger import ScoreLedger
 from golf_core.evaluate.sliding import same_length_batches, score_batch
+from golf_core.evaluate.tokens import Span
 from golf_core.evaluate.windows import ScoreWindow, score_windows
 from golf_core.model.gpt import GPT
 from golf_core.optim.gradients import FlatGradients
@@ -25,37 +26,32 @@ def chunk_lr(lr: float, chunk: int, chunks: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * chunk / max(chunks - 1, 1)))
 
 
-def learning_parameters(model: GPT, freeze_blocks: int) -> list[Tensor]:
-    """The parameters that learn, after the first `freeze_blocks` blocks were frozen."""
-    for block in model.blocks[:freeze_blocks]:
-        block.requires_grad_(False)
-    return [p for p in model.parameters() if p.requires_grad]
-
-
 class ChunkLearner:
-    """SGD with momentum that lasts over the chunks."""
+    """SGD with momentum that lasts over the chunks, on all weights but those of frozen blocks."""
 
     def __init__(self, model: GPT, config: TTTConfig, rank: int, world: int) -> None:
         self.model, self.config, self.rank, self.world = model, config, rank, world
-        params = learning_parameters(model, config.freeze_blocks)
-        self.gradients = FlatGradients(params, world)
-        self.params = params
-        self.velocity = [torch.zeros_like(p) for p in params]
+        self.frozen_rows = freeze_blocks(model, config.freeze_blocks)
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.gradients = FlatGradients(self.params, world)
+        self.velocity = [torch.zeros_like(p) for p in self.params]
 
-    def learn(self, ledger: ScoreLedger, spans: list[tuple[int, int]], lr: float) -> None:
-        """`epochs` passes over committed spans of targets, `batch_seqs` of them a step over all ranks."""
-        for _ in range(self.config.epochs):
+    def learn(self, ledger: ScoreLedger, spans: list[Span], lr: float, epochs: int) -> None:
+        """`epochs` passes over committed spans of targets, `batch_seqs` of them a step over all ranks. Every rank takes
+        every step, with nothing of its own where there are fewer spans than ranks."""
+        for _ in range(epochs):
             for low in range(0, len(spans), self.config.batch_seqs):
                 batch = spans[low : low + self.config.batch_seqs]
                 tokens = sum(stop - first for first, stop in batch)
                 self.gradients.zero()
-                by_length: dict[int, list[tuple[int, int]]] = {}
+                by_length: dict[int, list[Span]] = {}
                 for first, stop in batch[self.rank :: self.world]:
                     by_length.setdefault(stop - first, []).append((first, stop))
                 for length, part in by_length.items():
                     x, y = ledger.adapt(part)
                     (self.model(x, y) * (length * len(part) / tokens)).backward()
                 self.gradients.reduce()
+                zero_frozen_rows(self.frozen_rows)
                 self.gradients.clip(self.config.grad_clip)
                 self.step(lr)
 
@@ -93,6 +89,6 @@ def evaluate_chunk_ttt(
             start = chunk * config.chunk_tokens
             stop = min(start + config.chunk_tokens, ledger.targets)
             spans = [(i, min(i + seq_len, stop)) for i in range(start, stop, seq_len)]
-            learner.learn(ledger, spans, chunk_lr(config.lr, chunk, last + 1))
+            learner.learn(ledger, spans, chunk_lr(config.lr, chunk, last + 1), config.epochs)
         progress(done * ledger.world, ledger.targets)
     return last + 1

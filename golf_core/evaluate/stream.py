@@ -21,6 +21,7 @@ from golf_core.evaluate.tokens import LedgerError, Span
 from golf_core.hardware import cpu_dtype
 from golf_core.model.gpt import Parts
 
+RATES = ("lr", "lora_lr", "phased_lr", "unscored_lr")  # of TTTConfig
 LEARN = ("on", "off", "shuffled")
 
 
@@ -69,7 +70,7 @@ def stream_scores(config: Config, parts: Parts, artifact: Path, tokens: np.ndarr
     ledger = make("stream", tokens, tables, device, 0, 1, context=evaluate.seq_len, keep=True)
     windows = {"seq_len": evaluate.seq_len, "stride": evaluate.stride, "batch_seqs": evaluate.batch_seqs}
     if evaluate_ttt := parts.get("ttt.kind"):
-        ttt = replace(config.ttt, lr=0.0, lora_lr=0.0, unscored_lr=0.0) if learn == "off" else config.ttt
+        ttt = replace(config.ttt, **dict.fromkeys(RATES, 0.0)) if learn == "off" else config.ttt
         evaluate_ttt(model, ledger, ttt, progress=_unwatched, **windows)
     else:
         evaluate_windows(model, ledger, progress=_unwatched, **windows)

@@ -17,6 +17,7 @@ from golf_core.evaluate.chain import UNSCORED
 from golf_core.evaluate.chunk_ttt import evaluate_chunk_ttt
 from golf_core.evaluate.ledger import ILLEGAL_TRAIN_BEFORE_SCORE, SCORE_FIRST_OK, TRACK_A
 from golf_core.evaluate.lora_ttt import evaluate_lora_ttt
+from golf_core.evaluate.phased_ttt import evaluate_phased_ttt
 from golf_core.evaluate.sliding import evaluate_windows
 from golf_core.evaluate.tokens import LedgerError
 from golf_core.evaluate.unscored_ttt import evaluate_unscored_ttt, rate_groups, shared_steps
@@ -31,12 +32,29 @@ from tests.golf_core.test_pipeline import environment, run_both_stages, run_bund
 CONFIGS = {
     "chunk": TTTConfig(kind="chunk", chunk_tokens=24, lr=0.05, epochs=2, batch_seqs=2),
     "lora": TTTConfig(kind="lora", lora_chunk_tokens=8, lora_lr=0.02, lora_documents=3, lora_rank=2),
+    "phased": TTTConfig(
+        kind="phased",
+        phased_documents=3,
+        phases=2,
+        phased_lr=0.05,
+        chunk_tokens=20,
+        batch_seqs=2,
+        lora_chunk_tokens=8,
+        lora_lr=0.02,
+        lora_documents=1,
+        lora_rank=2,
+    ),
     "unscored": TTTConfig(kind="unscored", unscored_lr=0.003, unscored_epochs=2, batch_seqs=4),
 }
-EVALUATE = {"chunk": evaluate_chunk_ttt, "lora": evaluate_lora_ttt, "unscored": evaluate_unscored_ttt}
+EVALUATE = {
+    "chunk": evaluate_chunk_ttt,
+    "lora": evaluate_lora_ttt,
+    "phased": evaluate_phased_ttt,
+    "unscored": evaluate_unscored_ttt,
+}
 WINDOWS = {"seq_len": 16, "stride": 8, "batch_seqs": 3, "progress": quiet}
-LEARNING = ("chunk", "lora")
-KINDS = ("plain", "sliding", *LEARNING)
+LEARNING = ("chunk", "lora", "phased")
+KINDS = ("plain", "sliding", "chunk", "lora")  # which score in the stream's order; for phased see test_phased_ttt.py
 STREAM = documents(30, 41, 9, 37)
 
 
@@ -102,6 +120,7 @@ def test_learning_before_scoring_is_seen(undisturbed):
         ("sliding", TRACK_A),
         ("chunk", SCORE_FIRST_OK),
         ("lora", SCORE_FIRST_OK),
+        ("phased", SCORE_FIRST_OK),
         ("unscored", ILLEGAL_TRAIN_BEFORE_SCORE),
     ],
 )

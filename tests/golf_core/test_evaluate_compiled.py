@@ -121,13 +121,16 @@ def test_a_gpu_compiles_where_training_does():
     assert [hot_backend(*case) for case in cases] == ["inductor", None, None, None]
 
 
-@pytest.mark.parametrize("kind", ["chunk", "lora"])
+@pytest.mark.parametrize("kind", ["chunk", "phased"])
 def test_a_stage_scores_the_same_and_learns_without_it(small_data, tmp_path, monkeypatch, capsys, kind):
     """A whole evaluation stage compiles once, while it loads, gives the scores of an eager one, and is eager again when
     hooks are hung on the model's parts, and at the end."""
     monkeypatch.setenv("DATA_PATH", str(small_data[0]))
     monkeypatch.setenv("TOKENIZER_PATH", str(small_data[1]))
-    config, stage = tiny(f"ttt.kind={kind}", "ttt.lora_chunk_tokens=16"), golf_core.evaluate_stage
+    config, stage = (
+        tiny(f"ttt.kind={kind}", "ttt.lora_chunk_tokens=16", "ttt.phased_documents=3"),
+        golf_core.evaluate_stage,
+    )
     place, scores, learning, models = Place(0, 1, CPU, torch.float32), [], [], []
     for folder, counter in (("eager", None), ("compiled", counting())):
         parts = load_parts(config)

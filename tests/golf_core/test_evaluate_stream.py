@@ -26,7 +26,12 @@ KINDS = {
     "sliding": ("ttt.kind=none",),
     "chunk": ("ttt.kind=chunk", "ttt.chunk_tokens=48", "ttt.lr=0.05", "ttt.epochs=2"),
     "lora": ("ttt.kind=lora", "ttt.lora_chunk_tokens=16", "ttt.lora_documents=2"),
+    "phased": (
+        *("ttt.kind=phased", "ttt.lora_chunk_tokens=16", "ttt.lora_documents=1", "ttt.phased_documents=1"),
+        *("ttt.phases=1", "ttt.chunk_tokens=48", "ttt.phased_lr=0.05"),
+    ),
 }
+LEARNING = ("chunk", "lora", "phased")
 TOKENS = documents(90, 33, 61)
 
 
@@ -66,13 +71,13 @@ def test_a_stream_has_its_scores_and_their_order(kind, artifact):
     assert sorted(set(found.order.tolist())) == list(range(found.order.max() + 1))
     assert found.learned.dtype == found.order.dtype == np.int64
     assert (np.diff(found.learned) >= 0).all()
-    assert (len(found.learned) > 0) == (kind in ("chunk", "lora"))
+    assert (len(found.learned) > 0) == (kind in LEARNING)
     assert all(0 < count <= found.order.max() for count in found.learned)
     for name in ("nll", "order", "learned"):
         assert np.array_equal(getattr(found, name), getattr(again, name))
 
 
-@pytest.mark.parametrize("kind", ["chunk", "lora"])
+@pytest.mark.parametrize("kind", LEARNING)
 def test_learning_can_be_turned_off_or_misled(kind, artifact):
     """Without learning the scores before the first of it stay and the later ones change; on text that repeats itself
     learning pays, and wrong targets do not."""

@@ -119,6 +119,7 @@ def tiny_ttt(ttt: TTTConfig) -> TTTConfig:
         chunk_tokens=512,
         lora_chunk_tokens=16,
         lora_documents=8,
+        phased_documents=16,
         unscored_epochs=min(ttt.unscored_epochs, 2),
         epochs=min(ttt.epochs, 2),
         batch_seqs=4,
