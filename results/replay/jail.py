@@ -255,10 +255,20 @@ def become(order: Order, status: int) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.set_inheritable(status, False)
+        if order["level"] == NAMESPACES and (child := os.fork()):
+            first_process(child)
         os.execve(order["command"][0], order["command"], order["env"])
     except (CannotShut, OSError, ValueError) as error:
         os.write(status, f"{error}\n".encode())
     os._exit(REFUSED)
+
+
+def first_process(child: int) -> None:
+    """The first of a PID namespace takes in whoever lost its parent; signals do not end it, as they do a program."""
+    while True:
+        ended, code = os.wait()
+        if ended == child:
+            os._exit(os.waitstatus_to_exitcode(code) & 255)
 
 
 def main() -> int:

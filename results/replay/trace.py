@@ -61,7 +61,7 @@ def _is_of_machine(path: str) -> bool:
 
 def _own(found: Opened, path: Path, work: Work) -> None:
     name = path.relative_to(work.inside).as_posix()
-    if name.startswith("hook") or path.is_dir():
+    if name.startswith("hook") or path.is_dir() or "__pycache__" in name:
         return
     source = dict((target, source) for source, target in work.files).get(path, path)
     if source.is_file():
