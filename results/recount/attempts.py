@@ -4,13 +4,14 @@ import os
 import typing
 from pathlib import Path
 
-from golf_core.rundir import read_json
+from golf_core.rundir import SCORE_LEDGER, read_json
 from results.attempt import Evidence
 from results.audit.record import RECOUNT, seal_of, write_record
 from results.collect import Collected
 from results.dataset import EMBEDDED_SHA256
 from results.evidence import STAGES, RecipeEvidence
 from results.gates import is_of_race
+from results.ledger_file import LedgerFileError, OtherFormat, load_ledger
 from results.recount.count import Claimed, ClaimedRatio, Recounted, Source, recount
 from results.recount.model import RecountError
 from results.script_evidence import ScriptEvidence
@@ -89,15 +90,27 @@ def tokenizer_of(folder: Path, told: typing.Any = None) -> Path:
 def claims_of(evidence: Evidence) -> list[Claimed | ClaimedRatio]:
     """Every stage of a bundle of ours, its nats as the ledger has them; of a script what its log tells."""
     if isinstance(evidence, RecipeEvidence):
-        return [_stage(evidence, name) for name in STAGES if evidence.stage(name) is not None]
+        nats = _ledger_nats(evidence)
+        return [_stage(evidence, name, nats) for name in STAGES if evidence.stage(name) is not None]
     assert isinstance(evidence, ScriptEvidence)
     log = evidence.parsed
     loss, bpb = log.final_val_loss, log.final_bpb
     return [] if loss is None or bpb is None else [ClaimedRatio("the log's final score", bpb, loss)]
 
 
-def _stage(evidence: RecipeEvidence, name: str) -> Claimed:
+def _stage(evidence: RecipeEvidence, name: str, nats: dict[str, float]) -> Claimed:
     stage = evidence.stage(name)
     assert stage is not None
     tokens = stage.integer("tokens")
-    return Claimed(name, stage.number("val_bpb"), stage.number("val_loss") * tokens, tokens, stage.integer("bytes"))
+    told = nats.get(name, stage.number("val_loss") * tokens)
+    return Claimed(name, stage.number("val_bpb"), told, tokens, stage.integer("bytes"))
+
+
+def _ledger_nats(evidence: RecipeEvidence) -> dict[str, float]:
+    """By stage, as the sealed ledger adds them up; nothing of a ledger of an older version."""
+    try:
+        return {stage.name: stage.nats for stage in load_ledger(evidence.folder / SCORE_LEDGER)}
+    except OtherFormat:
+        return {}
+    except LedgerFileError as error:
+        raise RecountError(f"{evidence.folder / SCORE_LEDGER}: {error}") from None

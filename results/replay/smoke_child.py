@@ -6,9 +6,8 @@ Packages that exist for GPUs alone are stood in for where they are missing: thei
 give nothing. Whatever else is missing is missing.
 """
 
-import contextlib
+import builtins
 import dataclasses
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -74,10 +73,6 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         top = name.partition(".")[0]
         if top not in FOR_GPUS or (top in sys.modules and not isinstance(sys.modules[top], StandIn)):
             return None
-        if top not in self.given and asked_by().partition(".")[0] in LIBRARIES:
-            return None  # a library that looks whether it is there must find that it is not
-        if top == "triton" and top not in self.given:
-            tell_torch()
         self.given[top] = None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -88,20 +83,24 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def asked_by() -> str:
-    """The module whose import this is."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_globals is globals()):
-        frame = frame.f_back
-    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
+def is_installed(name: str) -> bool:
+    """Whether anybody but the finder of stand-ins has it."""
+    finders = [one for one in sys.meta_path if not isinstance(one, Finder)]
+    return any(one.find_spec(name, None) is not None for one in finders)
 
 
-def tell_torch() -> None:
-    """Let torch look for Triton before there is a stand-in, and remember that there is none."""
-    with contextlib.suppress(ImportError, AttributeError):
-        torch_triton = importlib.import_module("torch.utils._triton")
-        torch_triton.has_triton_package()
-        torch_triton.has_triton()
+def hide_from_libraries(given: dict[str, None]) -> None:
+    """Torch looks for Triton by itself, and would take a stand-in for the real one: to libraries there is none."""
+    plain = builtins.__import__
+
+    def guarded(name: str, scope: Any = None, *more: Any, **named: Any) -> Any:
+        asked_by = str((scope or {}).get("__name__", "")).partition(".")[0]
+        top = name.partition(".")[0]
+        if asked_by in LIBRARIES and top in FOR_GPUS and (top in given or not is_installed(top)):
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+        return plain(name, scope, *more, **named)
+
+    vars(builtins)["__import__"] = guarded
 
 
 def number(value: Any) -> int | None:
@@ -161,6 +160,7 @@ def main() -> int:
     script, report = sys.argv[1:3]
     finder = Finder()
     sys.meta_path.append(finder)
+    hide_from_libraries(finder.given)
     sys.path.insert(0, os.path.dirname(script))
     sys.argv = [script]
     told: dict[str, Any] = {"error": ""}
