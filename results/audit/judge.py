@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from results.audit.finding import FAIL, PASS, REVIEW, Finding
 from results.audit.flow.follow import follow, read_command
 from results.audit.rules import s9_bytes, s10_access, s11_clock, size
-from results.audit.rules import s9_bytes, s10_access, s11_clock, size
 from results.audit.rules.order import check_order
 from results.audit.rules.target import check_target
 from results.audit.source.program import Program

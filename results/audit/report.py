@@ -131,9 +131,29 @@ def markdown(found: Audited) -> str:
     lines += [f"| {rule} | {MEANINGS[rule]} | {verdict} |" for rule, verdict in found.rules().items()]
     if found.smoke is not None:
         lines += ["", "### Imported on a CPU", ""]
-        lines += [f"- {escaped(key)}: {escaped(str(value))}" for key, value in found.smoke.items()]
+        lines += [f"- {escaped(one)}" for one in smoke_lines(found.smoke)]
     lines += ["", "### Not checked here", "", *[f"- {one}" for one in found.pending()], "", f"> {CAVEAT}", ""]
     return "\n".join(lines)
+
+
+def smoke_lines(told: typing.Mapping[str, typing.Any]) -> list[str]:
+    """What an import on a CPU told, as results.replay.smoke reports it."""
+    if told["imported"]:
+        cpu = "" if told["import_cpu_seconds"] is None else f", {told['import_cpu_seconds']:.1f} s of them computing"
+        lines = [f"imported in {told['import_seconds'] or 0:.1f} s{cpu}"]
+    else:
+        lines = [f"not imported: {told['error']}"]
+    shape = [
+        f"{what} {told[what]} ({told['found_in'].get(what, 'not told where')})"
+        if told[what] is not None
+        else f"{what} not found"
+        for what in ("width", "layers", "vocabulary")
+    ]
+    lines += ["; ".join(shape), f"code: {told['code_bytes']:,} bytes"]
+    for name, words in (("stand_ins", "packages that are not here"), ("outside", "asked for"), ("network", "network")):
+        if told[name]:
+            lines.append(f"{words}: {', '.join(map(str, told[name]))}")
+    return [*lines, f"sandbox: {told['sandbox']}"]
 
 
 def _headline(found: Audited) -> str:
@@ -153,6 +173,6 @@ def table(many: Sequence[Audited]) -> str:
         for one in (*found.findings, *found.logs):
             if one.verdict != PASS:
                 lines.append(f"         {one.rule:<4}{one.verdict:<7}{_place(one)}: {plain(one.says, 400)}")
-        for key, value in (found.smoke or {}).items():
-            lines.append(f"         {plain(key)}: {plain(value)}")
+        if found.smoke is not None:
+            lines += [f"         {plain(one)}" for one in smoke_lines(found.smoke)]
     return "\n".join(lines) + "\n"

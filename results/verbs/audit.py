@@ -41,6 +41,12 @@ def audit(
         list[Path] | None,
         typer.Option("--log", help="A log of the one FILE, checked too; may be repeated.", show_default=False),
     ] = None,
+    smoke: typing.Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Import each script too, in a sandbox on the CPU, and tell its shape. It runs code."
+        ),
+    ] = False,
     probe: typing.Annotated[bool, audit_probe.PROBE] = False,
     evaluator: typing.Annotated[Path | None, audit_probe.EVALUATOR] = None,
     artifact: typing.Annotated[Path | None, audit_probe.ARTIFACT] = None,
@@ -88,37 +94,45 @@ def audit(
         )
         return audit_probe.probe(names, asked, runs_dir, form)
 
-    def command() -> int:
-        from results.audit.flow.follow import read_command
-        from results.audit.pool import audit_many
-        from results.audit.report import markdown, table
-        from results.audit.source.program import Limits
-
+    def triage() -> int:
         if not names:
             print("no FILE is given: results audit train_gpt.py; with --probe the id of a submission", file=sys.stderr)
             return USAGE
         if logs and len(names) != 1:
             print(f"--log belongs to one FILE, and {len(names)} are given; audit them one by one", file=sys.stderr)
             return USAGE
-        try:
-            read_command(run)
-        except ValueError as error:
-            print(f"--run: {error}", file=sys.stderr)
+        if smoke and "-" in names:
+            print("--smoke imports a file, and standard input is none; name the file", file=sys.stderr)
             return USAGE
-        limits = Limits()
-        found: list[Audited] = []
-        for one in audit_many(_requests(names, run, limits), limits):
-            found.append(_with_logs(one, logs or []))
-            if form == "json":
-                print(json.dumps(found[-1].to_dict(), ensure_ascii=False), flush=True)
-            elif form == "md":
-                print(("\n---\n\n" if len(found) > 1 else "") + markdown(found[-1]), end="", flush=True)
-            else:
-                print(table([found[-1]]), end="", flush=True)
-        verdicts = {one.verdict for one in found}
-        return GATE if "fail" in verdicts else NOT_FINISHED if "review" in verdicts else 0
+        return _triage(names, run, logs or [], smoke, form)
 
-    guarded(dynamic if probe else command, debug)
+    guarded(dynamic if probe else triage, debug)
+
+
+def _triage(names: list[str], run: str | None, logs: list[Path], smoke: bool, form: str) -> int:
+    from results.audit.flow.follow import read_command
+    from results.audit.pool import audit_many
+    from results.audit.report import markdown, table
+    from results.audit.source.program import Limits
+
+    try:
+        read_command(run)
+    except ValueError as error:
+        print(f"--run: {error}", file=sys.stderr)
+        return USAGE
+    limits = Limits()
+    verdicts = set()
+    for number, one in enumerate(audit_many(_requests(names, run, limits), limits)):
+        whole = _with_logs(one, logs)
+        whole = _with_smoke(whole, Path(names[number])) if smoke else whole
+        verdicts.add(whole.verdict)
+        if form == "json":
+            print(json.dumps(whole.to_dict(), ensure_ascii=False), flush=True)
+        elif form == "md":
+            print(("\n---\n\n" if number else "") + markdown(whole), end="", flush=True)
+        else:
+            print(table([whole]), end="", flush=True)
+    return GATE if "fail" in verdicts else NOT_FINISHED if "review" in verdicts else 0
 
 
 def _requests(files: list[str], run: str | None, limits: "Limits") -> "list[Request]":
@@ -138,3 +152,10 @@ def _with_logs(found: "Audited", logs: list[Path]) -> "Audited":
 
     said = tuple(one for path in logs for one in log_findings(path, found.bytes))
     return dataclasses.replace(found, logs=said)
+
+
+def _with_smoke(found: "Audited", path: Path) -> "Audited":
+    from results.audit.source.read import SCRIPT
+    from results.replay.smoke import smoke
+
+    return dataclasses.replace(found, smoke=smoke(path / SCRIPT if path.is_dir() else path).to_dict())

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from results.audit.source.decoders import TooMuch
 from results.audit.source.library import CONSTANTS, FUNCTIONS, Bound, call_method
 from results.audit.source.program import Piece
-from results.audit.source.pure import Budget, Env, Evaluator, Leave, OutOfSteps, Stand, Undecided
+from results.audit.source.pure import Evaluator
 from results.audit.source.statements import forget, run_import, run_statement
+from results.audit.source.values import Budget, Env, Leave, OutOfSteps, Stand, Undecided
 
 SPACE = "\u2581"
 # (piece, kind): every kind of token, and texts of which characters, bytes and bytes with the space all differ.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from results.audit.finding import FAIL, PASS, REVIEW, Finding
 from results.audit.rules.settings import Settings, evidence, live_nodes, settings_of, texts
 from results.audit.source.program import Piece, Program
-from results.audit.source.pure import Known
+from results.audit.source.values import Known
 from results.untrusted import plain
 
 NETWORK = (  # dotted names of what fetches

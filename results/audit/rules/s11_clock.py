@@ -185,14 +185,14 @@ class _Training:
 
     names: set[str] = field(default_factory=set)  # variables and settings
     makers: set[str] = field(default_factory=set)  # classes and functions that read them
-    own: set[str] = field(default_factory=set)  # functions and classes of the script
+    classes: set[str] = field(default_factory=set)  # of the script
 
 
 def _training(program: Program, live: list[tuple[Piece, ast.AST]]) -> _Training:
     """Names of patterns of training shards, of what reads them, and of what that gives."""
     found = _Training()
     own = [(node.name, node) for _, node in live if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    found.own = {name for name, _ in own}
+    found.classes = {name for name, node in own if isinstance(node, ast.ClassDef)}
     patterns = {
         id(node)
         for _, node, text in texts(program)
@@ -228,7 +228,7 @@ def _gives(value: ast.expr, training: _Training) -> bool:
     if name in training.makers:
         return True
     given = any(_names(one) & training.names for one in [*value.args, *(key.value for key in value.keywords)])
-    return name in training.own and given and name[:1].isupper()
+    return name in training.classes and given
 
 
 def _draws(node: ast.AST, training: _Training) -> bool:
@@ -243,7 +243,7 @@ def _draws(node: ast.AST, training: _Training) -> bool:
                 (isinstance(arg, ast.Name) and arg.id in training.names) or _called(arg) in training.makers
                 for arg in arguments
             )
-            if given and name not in training.makers and name not in LIBRARY and not name[:1].isupper():
+            if given and name not in training.makers | training.classes and name not in LIBRARY:
                 return True
         elif isinstance(one, ast.For | ast.comprehension) and _names(one.iter) & training.names:
             return True

@@ -10,8 +10,9 @@ from functools import lru_cache
 from results.audit.source.decoders import TooMuch
 from results.audit.source.library import CONSTANTS, FUNCTIONS, call_method
 from results.audit.source.program import Piece, Program
-from results.audit.source.pure import Budget, Env, Evaluator, Function, Known, Leave, OutOfSteps, Undecided
+from results.audit.source.pure import Evaluator
 from results.audit.source.statements import run_import
+from results.audit.source.values import Budget, Env, Function, Known, Leave, OutOfSteps, Undecided
 from results.untrusted import plain
 
 STEPS = 400_000

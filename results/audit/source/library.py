@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 
 from results.audit.source.files import VIRTUAL, Beside
 from results.audit.source.program import SourceError
-from results.audit.source.pure import Evaluator, Function, Machine, Stand, Undecided
+from results.audit.source.pure import Evaluator
+from results.audit.source.values import Function, Machine, Stand, Undecided
 
 TEXT = """capitalize count decode encode endswith find hex index isalnum isalpha isascii isdigit islower isspace isupper
     join lower lstrip maketrans partition removeprefix removesuffix replace rfind rindex rpartition rsplit rstrip split

@@ -7,8 +7,8 @@ from results.audit.source.decoders import TooMuch
 from results.audit.source.files import Beside, read_file, text_of
 from results.audit.source.modules import c_in_strings, named_modules, named_sources
 from results.audit.source.program import Limits, Piece, Program, SourceError, piece_of
-from results.audit.source.pure import Budget
 from results.audit.source.unwrap import Unwrapped, is_shim, unwrap
+from results.audit.source.values import Budget
 from results.untrusted import plain
 
 SCRIPT = "train_gpt.py"

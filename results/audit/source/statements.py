@@ -3,7 +3,8 @@
 import ast
 import typing
 
-from results.audit.source.pure import Env, Evaluator, Function, Known, Leave, Stand, Undecided
+from results.audit.source.pure import Evaluator
+from results.audit.source.values import Env, Function, Known, Leave, Stand, Undecided
 
 
 def bound(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from results.audit.source.files import Beside, checked
 from results.audit.source.library import CONSTANTS, FUNCTIONS, call_method, files_functions
 from results.audit.source.program import Limits, SourceError
-from results.audit.source.pure import Budget, Env, Evaluator, Known, OutOfSteps
+from results.audit.source.pure import Evaluator
 from results.audit.source.statements import run_leniently
 from results.audit.source.syntax import parse
+from results.audit.source.values import Budget, Env, Known, OutOfSteps
 
 RUNNERS = ("exec", "eval", "compile", "builtins.exec", "builtins.eval", "builtins.compile")
 OPAQUE = ("marshal.loads", "pickle.loads", "dill.loads", "cloudpickle.loads", "marshal.load")
