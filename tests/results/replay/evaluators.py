@@ -4,13 +4,18 @@ Each is a whole train_gpt.py: its score follows from artifact and validation sha
 hold of. What the cheats reach for lies at places that tests write before.
 """
 
+import functools
 import math
+import sys
 from hashlib import sha256
 from typing import Any
+
+import pytest
 
 from golf_core.rundir import content_id, file_sha256
 from results.collect import collect
 from results.recount.count import Source
+from results.replay.sandbox import Limits, SandboxError, run_in_sandbox, work_folder
 from tests.results.attempts import POLICY, TARGET, Runs, stage
 from tests.results.recount.models import write_shard
 
@@ -32,6 +37,24 @@ stage = {{"val_loss": bpb * 0.6931471805599453 * size / tokens, "val_bpb": bpb, 
 stage |= {{"seconds": 1.0, "verdict": "TRACK_A"}}
 Path(a.out, "scores.json").write_text(json.dumps({{"stages": {{"sliding": stage}}}}))
 """
+
+
+@functools.cache
+def why_not(level: str) -> str:
+    """Why this machine cannot have that sandbox; empty where it can."""
+    with work_folder() as work:
+        try:
+            run_in_sandbox(work, lambda _: [sys.executable, "-c", ""], {}, Limits(30.0), [level])
+        except SandboxError as error:
+            return str(error)
+    return ""
+
+
+def need(*levels: str) -> None:
+    """Leave the test out where a sandbox that it is about cannot be had: in some containers."""
+    for level in levels:
+        if why := why_not(level):
+            pytest.skip(why)
 
 
 def evaluator(reach: str = "", score: str = "") -> str:
