@@ -201,6 +201,41 @@ def _start(order: Mapping[str, typing.Any], work: Work, limits: Limits) -> tuple
         return process.returncode, status.read(2000).strip()
 
 
+def talk_in_sandbox(
+    work: Work,
+    level: str,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    limits: Limits,
+    descriptors: Sequence[int],
+    gpu: bool = False,
+) -> "tuple[subprocess.Popen[bytes], typing.TextIO]":
+    """A command at one level, to be talked with over descriptors that it inherits; what it prints comes as its
+    `stderr`. Beside it where the reason is told if the level cannot be had: then its exit code is REFUSED."""
+    shutil.copyfile(HOOK_FILE, work.inside / "hook" / "sitecustomize.py")
+    order = _order(work, level, list(command), env, limits, gpu)
+    mine, theirs = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(JAIL), str(theirs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(theirs, *descriptors),
+            env={"PATH": os.defpath},
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(mine)
+        raise
+    finally:
+        os.close(theirs)
+    assert process.stdin is not None
+    with process.stdin as told:
+        told.write(json.dumps(order).encode())
+    return process, open(mine, encoding="utf-8", errors="replace")
+
+
 def readable() -> list[str]:
     """The system's and Python's own folders, none within another."""
     python = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *site.getsitepackages()]

@@ -62,10 +62,11 @@ def probe_attempts(found: Collected, asked: Asked, tell: Tell) -> Iterator[Probe
     """Every counted attempt of a submission, one after the other; each is recorded beside it when it is done."""
     if not found.evidence:
         raise ProjectError(f"{found.spec.folder.name} has no counted attempt: only a sealed one can be probed")
-    environment, shard = dict(found.spec.script.environment) if found.spec.script else {}, asked.stream
+    environment = dict(found.spec.script.environment) if found.spec.script else {}
+    shard, tokenizer = asked.stream, None
     if shard is None:
         source = source_of(found.spec, asked.data, None, None)
-        environment |= {"DATA_PATH": str(source.data.resolve()), "TOKENIZER_PATH": str(source.tokenizer.resolve())}
+        tokenizer = source.tokenizer
         shard = find_split(source.data, "val").shards[0].path
     for seed, evidence in found.evidence.items():
         evaluator = Evaluator(
@@ -73,6 +74,7 @@ def probe_attempts(found: Collected, asked: Asked, tell: Tell) -> Iterator[Probe
             asked.artifact or _artifact(evidence),
             {**environment, "SEED": str(seed)},
             asked.limits,
+            tokenizer,
         )
         plan, wanted = _plan_of(found, evidence, asked, shard)
         probed = _probe(evidence.attempt_id, seed, evaluator, shard, wanted, plan, tell)
@@ -140,5 +142,6 @@ def _probe(
     }
     begin = time.monotonic()
     with ChildScorer(evaluator) as scorer:
+        facts["sandbox"] = scorer.words
         outcomes = probe_stream(scorer, tokens, text, plan, tell)
     return Probed(what, seed, facts, tuple(outcomes), time.monotonic() - begin)

@@ -1,8 +1,10 @@
-"""An evaluator in a process of its own, asked over pipes: within limits of time and memory, and gone at the end.
+"""An evaluator in a process of its own, asked over pipes: in a sandbox, within limits of time and memory, and gone at
+the end.
 
-The evaluator is the submission's code, and it runs here with the rights of whoever starts the probe. It gets an empty
-home, no variable of our environment but those that say where libraries, GPUs and data are, and a limit of memory.
-Whatever it answers is read as numbers of a length that was agreed on; a wrong length is an error, nothing is executed.
+The evaluator is the submission's code. It runs in the strongest sandbox that this machine has (replay/sandbox.py),
+without network, and sees of files only libraries, its own file with the Python files beside it, and its artifact: of
+the validation text no more than the streams that it is asked about. What it answers is read as numbers of a length that
+was agreed on; a wrong length is an error, nothing is executed.
 """
 
 import collections
@@ -13,12 +15,11 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,12 +27,18 @@ import numpy as np
 
 from results.audit.probe import child
 from results.audit.probe.scorer import ON, Ints, Refused, ScorerError, StreamScore
+from results.replay.jail import REFUSED
+from results.replay.sandbox import LEVELS, WORDS, SandboxError, Work, talk_in_sandbox, work_folder
+from results.replay.sandbox import Limits as SandboxLimits
 from results.untrusted import parse_document, plain
 
 KEPT_LINES = 20  # of what the evaluator prints
-INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "OMP_NUM_THREADS")
-FIXED = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONDONTWRITEBYTECODE": "1"}
+INHERITED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+FIXED = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 MAX_EVENTS = 64  # adaptation events a target, above which an answer is refused
+MAX_BESIDE, MAX_BESIDE_BYTES = 100, 4_000_000  # Python files beside the evaluator's, and the size of each
+GRACE_SECONDS = 5.0  # for a process whose pipe is closed to end
+ALL_PROBES_S = 7 * 24 * 3600.0  # the sandbox's own limit: no run of ours takes so long
 
 
 @dataclass(frozen=True)
@@ -43,60 +50,91 @@ class Limits:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What is asked: a file that offers `score_stream`, the artifact that it scores with, and what it may read."""
+    """What is asked: a file that offers `score_stream`, the artifact that it scores with, and what it is told."""
 
     file: Path
     artifact: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    tokenizer: Path | None = None  # shown to it, as TOKENIZER_PATH
 
 
 class ChildScorer:
-    """Answers as `Scorer` does; use it in a `with`. Raises ScorerError."""
+    """Answers as `Scorer` does; use it in a `with`. Raises ScorerError, or SandboxError where there is no sandbox."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, levels: Sequence[str] = LEVELS) -> None:
         self.evaluator = evaluator
-        self.home = tempfile.TemporaryDirectory(prefix="golf-probe-", ignore_cleanup_errors=True)
-        self.closed = False
         self.said: collections.deque[bytes] = collections.deque(maxlen=KEPT_LINES)
-        self.process = self._start()
+        refused: list[str] = []
+        for level in levels:
+            self.level, self.closed = level, False
+            self._start()
+            try:
+                self._answer(evaluator.limits.start_seconds, "to be loaded")
+                return
+            except ScorerError:
+                self.close()
+                if self.process.returncode != REFUSED or not self.why:
+                    raise
+                refused.append(f"not {level}: {self.why}")
+            except BaseException:
+                self.close()
+                raise
+        raise SandboxError(f"no sandbox could be had on this machine: {'; '.join(refused)}")
+
+    @property
+    def words(self) -> str:
+        """The sandbox, in words."""
+        return f"{self.level}: {WORDS[self.level]}"
+
+    def _start(self) -> None:
+        self.opened = contextlib.ExitStack()
+        try:
+            work = self.opened.enter_context(work_folder())
+            command, environment = self._shown(work)
+            requests, self._requests = os.pipe()
+            self._answers, answers = os.pipe()
+            for descriptor in (self._requests, self._answers):
+                self.opened.callback(os.close, descriptor)
+            os.set_blocking(self._answers, False)
+            ends = [str(requests), str(answers), str(self.evaluator.limits.memory_bytes)]
+            limits = SandboxLimits(seconds=ALL_PROBES_S)
+            gpu = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+            try:
+                self.process, status = talk_in_sandbox(
+                    work, self.level, [*command, *ends], environment, limits, (requests, answers), gpu
+                )
+            finally:
+                os.close(requests)
+                os.close(answers)
+            self.status = self.opened.enter_context(status)
+        except BaseException:
+            self.opened.close()
+            raise
+        self.why = ""
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
-        try:
-            self._answer(evaluator.limits.start_seconds, "to be loaded")
-        except BaseException:
-            self.close()
-            raise
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        os.set_blocking(self._answers, False)
+    def _shown(self, work: Work) -> tuple[list[str], dict[str, str]]:
+        """The command, and its environment, with every file in its place in the sandbox."""
         one = self.evaluator
-        command = [sys.executable, child.__file__, str(one.file.resolve()), str(one.artifact.resolve())]
-        try:
-            return subprocess.Popen(
-                [*command, str(requests), str(answers), str(one.limits.memory_bytes)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd=self.home.name,
-                env=self._environment(),
-                pass_fds=(requests, answers),
-                start_new_session=True,
-            )
-        finally:
-            os.close(requests)
-            os.close(answers)
-
-    def _environment(self) -> dict[str, str]:
-        known = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return {**known, **FIXED, "HOME": self.home.name, "TMPDIR": self.home.name, **self.evaluator.environment}
+        file = work.show(one.file, f"evaluator/{one.file.name}")
+        beside = [path for path in sorted(one.file.parent.glob("*.py")) if path.is_file() and path.name != file.name]
+        for path in beside[:MAX_BESIDE]:
+            if path.stat().st_size <= MAX_BESIDE_BYTES:
+                work.show(path, f"evaluator/{path.name}")
+        artifact = work.show(one.artifact, f"artifact/{one.artifact.name}")
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | FIXED
+        if one.tokenizer is not None:
+            environment["TOKENIZER_PATH"] = str(work.show(one.tokenizer, f"tokenizer/{one.tokenizer.name}"))
+        command = [sys.executable, str(work.show(Path(child.__file__), "child.py")), str(file), str(artifact)]
+        return command, environment | dict(one.environment)
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
-        while block := self.process.stderr.readline(4096):
-            self.said.append(block)
+        with self.process.stderr as printed:
+            while block := printed.readline(4096):
+                self.said.append(block)
 
     def __call__(self, tokens: Ints, learn: str = ON) -> StreamScore:
         data = np.ascontiguousarray(tokens, dtype="<i8").tobytes()
@@ -145,6 +183,8 @@ class ChildScorer:
             except BlockingIOError:
                 continue
             if not block:
+                with contextlib.suppress(subprocess.TimeoutExpired):  # how it ended is worth a moment
+                    self.process.wait(GRACE_SECONDS)
                 raise self._failed(f"ended {what}")
             data += block
         return bytes(data)
@@ -170,7 +210,7 @@ class ChildScorer:
     def _failed(self, what: str) -> ScorerError:
         self.close()
         code = self.process.returncode
-        ended = f" (killed by signal {-code})" if code < 0 and -code != signal.SIGKILL else ""
+        ended = f" (killed by signal {256 - code})" if code > 128 else f" (exit code {code})" if code >= 0 else ""
         text = " | ".join(plain(line.decode(errors="replace"), 200) for line in [*self.said][-3:])
         return ScorerError(f"{self.evaluator.file} {what}{ended}" + (f"; it said: {text}" if text else ""))
 
@@ -179,16 +219,13 @@ class ChildScorer:
         if self.closed:  # its number may be another process's by now
             return
         self.closed = True
-        for descriptor in (self._requests, self._answers):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.listener.join(1.0)
-        if self.process.stderr is not None and not self.listener.is_alive():
-            self.process.stderr.close()
-        self.home.cleanup()
+        self.listener.join(GRACE_SECONDS)
+        if self.process.returncode == REFUSED:
+            self.why = plain(self.status.read(2000))
+        self.opened.close()
 
     def __enter__(self) -> "ChildScorer":
         return self

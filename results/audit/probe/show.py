@@ -76,5 +76,5 @@ def _stream_line(probed: Probed) -> str:
     stream = probed.stream
     return (
         f"{stream['tokens']:,} tokens in {stream['documents']:,} documents of {plain(stream['shard'])}, "
-        f"{probed.runs:,} runs in {probed.seconds:.0f} s"
+        f"{probed.runs:,} runs in {probed.seconds:.0f} s; sandbox: {stream['sandbox']}"
     )

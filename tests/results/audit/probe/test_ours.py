@@ -26,6 +26,7 @@ from results.audit.record import read_records, seal_of
 from results.cli import app
 from tests.golf_core.test_pipeline import tiny
 from tests.results.attempts import Runs
+from tests.results.audit.probe.alone import write_alone
 from tests.results.audit.probe.toys import LENGTHS, language, text
 
 VOCAB, BOS = 64, 1
@@ -140,11 +141,8 @@ def called(*words):
 def test_anybodys_evaluator_is_probed_in_every_form(tmp_path):
     """A cheat in a file of its own exits with 4, and table, comment and JSON name probe, place and rule."""
     file, weights, shard = tmp_path / "mine.py", tmp_path / "weights.npy", tmp_path / "shard.bin"
-    root = str(Path(__file__).resolve().parents[4])
-    file.write_text(
-        f"import sys\nsys.path.insert(0, {root!r})\n"
-        "from tests.results.audit.probe.cheats import train_chunk_first as score_stream\n"
-    )
+    write_alone(tmp_path)
+    file.write_text("from cheats import train_chunk_first as score_stream\n")
     np.save(weights, language())
     write_shard(shard, text(LENGTHS * 4).astype(np.uint16))
     words = ("--evaluator", file, "--artifact", weights, "--stream", shard, "--probe-tokens", 300, "--swap-runs", 1)

@@ -8,12 +8,14 @@ import numpy as np
 import psutil
 import pytest
 
+from golf_core.rundir import RunDirError
 from results.audit.probe.process import ChildScorer, Evaluator, Limits
 from results.audit.probe.scorer import Refused, ScorerError
+from results.replay.sandbox import LEVELS
+from tests.results.audit.probe.alone import write_alone
 from tests.results.audit.probe.legal import chunk_ttt
 from tests.results.audit.probe.toys import language, text
 
-ROOT = Path(__file__).resolve().parents[4]
 QUICK = Limits(start_seconds=60, run_seconds=60, memory_bytes=2_000_000_000)
 SCORE = 'return {"nll": np.ones(len(tokens) - 1), "order": np.arange(len(tokens) - 1), "learned": []}'
 
@@ -24,30 +26,80 @@ def evaluator(folder: Path, body: str, limits: Limits = QUICK, head: str = "") -
     lines = "".join(f"    {line}\n" for line in body.splitlines())
     file.write_text(f"import numpy as np\n{head}\ndef score_stream(artifact, tokens, learn='on'):\n{lines}")
     np.save(artifact, language())
-    return Evaluator(file, artifact, {"PYTHONPATH": str(ROOT)}, limits)
+    return Evaluator(file, artifact, {}, limits)
 
 
 def test_answers_are_what_the_evaluator_computed(tmp_path):
     """To the bit, for many streams, in one process, whatever it prints; and no process of its stays."""
-    head = "from tests.results.audit.probe.legal import chunk_ttt"
+    write_alone(tmp_path)
+    head = "from legal import chunk_ttt"
     asked = evaluator(tmp_path, "print('x' * 100_000)\nreturn chunk_ttt(artifact, tokens, learn)", head=head)
     with ChildScorer(asked) as scorer:
-        pid = scorer.process.pid
         for stream, learn in ((text(), "on"), (text((20, 30)), "shuffled"), (text(), "off")):
             found, wanted = scorer(stream, learn), chunk_ttt(asked.artifact, stream, learn)
             for name in ("nll", "order", "learned"):
                 assert np.array_equal(getattr(found, name), wanted[name])
-        home = Path(scorer.home.name)
-        assert home.is_dir()
-    assert not psutil.pid_exists(pid) and not home.exists()
+        pids = everybody(scorer)
+    assert not alive(pids)
 
 
-def test_nothing_of_our_environment_is_known_to_it(tmp_path, monkeypatch):
-    """It gets an empty home and no variable that could hold a secret."""
+def everybody(scorer: ChildScorer) -> list[int]:
+    """The process that was started, and all that it started, by their ids here."""
+    return [scorer.process.pid, *(one.pid for one in psutil.Process(scorer.process.pid).children(recursive=True))]
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those that are not gone within ten seconds."""
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if psutil.pid_exists(pid) and not ended(pid)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return left
+
+
+def ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+SHUT_IN = """
+import os, socket
+assert "MY_TOKEN" not in os.environ and not os.listdir(os.environ["HOME"]), os.environ
+for path in {places}:
+    try:
+        open(path).read()
+    except OSError:
+        continue
+    raise AssertionError(path)
+try:
+    socket.create_connection(("192.0.2.1", 80), 5)
+except OSError:
+    pass
+else:
+    raise AssertionError("connected")
+"""
+
+
+def test_it_is_shut_in(tmp_path, monkeypatch):
+    """An empty home, no variable that could hold a secret, no network, and of this machine's files none of ours."""
     monkeypatch.setenv("MY_TOKEN", "secret")
-    body = "import os\nassert 'MY_TOKEN' not in os.environ and not os.listdir(os.environ['HOME']), os.environ\n" + SCORE
+    secret = tmp_path / "elsewhere" / "secret.txt"
+    secret.parent.mkdir()
+    secret.write_text("x")
+    body = SHUT_IN.format(places=[str(secret), str(Path(__file__).resolve())]).strip() + "\n" + SCORE
     with ChildScorer(evaluator(tmp_path, body)) as scorer:
         assert len(scorer(text(), "on").nll) == len(text()) - 1
+        assert scorer.words.startswith(scorer.level)
+
+
+def test_where_there_is_no_sandbox_nothing_is_run(tmp_path):
+    """The reason is told, and the evaluator's file was not loaded."""
+    asked = evaluator(tmp_path, SCORE, head="open('/loaded', 'w')")
+    with pytest.raises(RunDirError, match="no sandbox could be had on this machine"), ChildScorer(asked, ()):
+        pass
 
 
 REFUSED = {
@@ -97,16 +149,13 @@ ENDED = {
 def test_what_breaks_the_pipe_ends_it_with_all_that_it_started(case, tmp_path):
     """Death, silence, forged messages: one line, and neither the process nor a child of its is left."""
     body, message, limits = ENDED[case]
-    head = "import subprocess\nopen(__file__ + '.pid', 'w').write(str(subprocess.Popen(['sleep', '600']).pid))"
+    head = "import subprocess\nsubprocess.Popen(['sleep', '600'])"
     with ChildScorer(evaluator(tmp_path, body, limits, head)) as scorer:
+        pids = everybody(scorer)
+        assert len(pids) >= 3
         with pytest.raises(ScorerError, match=message):
             scorer(text(), "on")
-        grandchild = int((tmp_path / "mine.py.pid").read_text())
-        assert not psutil.pid_exists(scorer.process.pid)
-        deadline = time.monotonic() + 10
-        while psutil.pid_exists(grandchild) and psutil.Process(grandchild).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert not alive(pids)
 
 
 UNLOADED = {
@@ -138,3 +187,15 @@ def test_descriptors_and_threads_do_not_pile_up(tmp_path):
         with ChildScorer(asked) as scorer:
             scorer(text(), "on")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_of_the_sandbox_gives_the_same_answers(level, tmp_path):
+    """Or says why it cannot be had here, and what is told of the sandbox is the level that it was."""
+    asked = evaluator(tmp_path, SCORE)
+    try:
+        with ChildScorer(asked, (level,)) as scorer:
+            assert len(scorer(text(), "on").nll) == len(text()) - 1
+            assert scorer.level == level and scorer.words.startswith(level)
+    except RunDirError as error:
+        assert f"not {level}: " in str(error)
