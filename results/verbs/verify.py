@@ -39,9 +39,7 @@ DATA = typer.Option(
     "--data", help="Folder of the run's shards (default: where the run had them), for --recount and --replay."
 )
 TOKENIZER = typer.Option("--tokenizer", help="The run's tokenizer (default: the manifest's).")
-DOCS = typer.Option(
-    "--docs", help="The documents' own text, .jsonl, .jsonl.gz or .jsonl.xz, for --recount and --replay."
-)
+DOCS = typer.Option("--docs", help="The documents' own text, .jsonl, .jsonl.gz or .jsonl.xz, for --recount.")
 AGAINST = typer.Option(
     "--against",
     help="Frontier row to hold it against: best, or a pull request (default: the best before its own date).",
@@ -61,16 +59,18 @@ class Audits:
 
     def make(self, found: "Collected") -> None:
         """Records beside the attempts. Raises RunDirError where the data is not at hand."""
+
+        def tell(line: str) -> None:
+            print(line, file=sys.stderr, flush=True)
+
         if self.recount:
             from results.recount.attempts import recount_attempts
 
+            tell("recount: decoding the validation shards, and looking for their documents in the train shards")
             for seed, told in recount_attempts(found, self.data, self.tokenizer, self.docs).items():
-                print(f"recount, seed {seed}: {told.verdict}: {told.says}", file=sys.stderr)
+                tell(f"recount, seed {seed}: {told.verdict}: {told.says}")
         if self.replay:
             from results.replay.replay import replay_attempts
-
-            def tell(line: str) -> None:
-                print(line, file=sys.stderr)
 
             for seed, again in replay_attempts(found, self.data, self.tokenizer, tell).items():
                 tell(f"replay, seed {seed}: {again.verdict}: {again.says}")
