@@ -56,7 +56,7 @@ class Calls(Statements, LibraryCalls, Methods):
     def of_call(self, node: ast.Call) -> Value:
         func = node.func
         if isinstance(func, ast.Attribute):
-            owner = self.evaluate(func.value)
+            owner = _itself(self.evaluate(func.value))
             args, kwargs = self.arguments_of(node)
             found = self.attribute(owner, func.attr, node)
             if found.call is not None:
@@ -269,6 +269,9 @@ class Calls(Statements, LibraryCalls, Methods):
 
     def class_attribute(self, cls: Class, name: str) -> Value:
         found = cls.find(name)
+        if name == "__dataclass_fields__":
+            fields = {one: Value(obj=field_of(cls, one)) for one in cls.fields}
+            return Value(obj=Mapping(items=fields))
         if found is None:
             return Value(call=Library(f"class.{name}"), obj=Instance(cls=cls)) if name == "apply" else ANYTHING
         if isinstance(found.call, Function) and found.call.of_class:
@@ -329,6 +332,12 @@ def join_returns(values: list[Value]) -> Value:
         columns = zip(*(one.obj.items for one in values if isinstance(one.obj, Sequence)), strict=True)
         return Value(obj=Sequence(items=[join_all(column) for column in columns]))
     return join_all(values)
+
+
+def field_of(cls: Class, name: str) -> Instance:
+    """A field of a dataclass, as dataclasses.fields tells of it."""
+    default = cls.find(name) or ANYTHING
+    return Instance(library="dataclass field", attrs={"name": Value(const=name), "default": default})
 
 
 def is_optimizer(cls: Class) -> bool:

@@ -72,6 +72,7 @@ class Report:
     place: Place
     time: int
     losses: frozenset[int]
+    best: frozenset[int]  # lines where the better of two scores was taken
 
 
 @dataclass

@@ -15,6 +15,7 @@ from results.audit.flow.values import (
     NOTHING,
     PATH,
     PROBABILITY,
+    SCORES,
     TOKENS,
     TRAIN,
     UNKNOWN,
@@ -26,7 +27,10 @@ from results.audit.flow.values import (
     Mapping,
     Sequence,
     Value,
+    ahead,
     all_labels,
+    best,
+    following,
     hashed,
     join,
     join_all,
@@ -120,8 +124,9 @@ class Expressions(Parts):
         return ANYTHING
 
     def of_slice(self, node: ast.Slice) -> Value:
-        parts = [self.evaluate(one) for one in (node.lower, node.upper, node.step) if one is not None]
-        return Value(labels=frozenset().union(*(all_labels(one) for one in parts)))
+        parts = [self.evaluate(one) for one in (node.upper, node.step) if one is not None]
+        labels = frozenset(label for one in parts for label in all_labels(one) if label[0] not in ("ahead", "next"))
+        return Value(labels=labels | (all_labels(self.evaluate(node.lower)) if node.lower is not None else NONE))
 
     def of_joinedstr(self, node: ast.JoinedStr) -> Value:
         labels: Labels = NONE
@@ -173,13 +178,14 @@ class Expressions(Parts):
         return Value(labels=self.content(all_labels(value)))
 
     def of_ifexp(self, node: ast.IfExp) -> Value:
-        test = self.truth(self.evaluate(node.test))
+        condition = self.evaluate(node.test)
+        test = self.truth(condition)
         if test is not None:
             return self.evaluate(node.body if test else node.orelse)
         self.uncertain += 1
         found = join(self.evaluate(node.body), self.evaluate(node.orelse))
         self.uncertain -= 1
-        return found
+        return found.but(found.labels | {best(node.lineno)}) if SCORES in condition.labels else found
 
     def of_compare(self, node: ast.Compare) -> Value:
         values = [self.evaluate(node.left), *(self.evaluate(one) for one in node.comparators)]
@@ -204,6 +210,8 @@ class Expressions(Parts):
             data = {VAL, TRAIN}
             both = (mine & data or kind(mine, "read")) and (theirs & data or kind(theirs, "read"))
             return Value(labels=frozenset({EQUALS}) if both and isinstance(op, (ast.Eq, ast.NotEq)) else NONE)
+        if LN2 in mine and LN2 in theirs and kind(mine, "loss") and kind(theirs, "loss"):
+            return Value(labels=self.condition(mine | theirs) | {SCORES})
         return Value(labels=self.condition(mine | theirs))
 
     def condition(self, labels: Labels) -> Labels:
@@ -215,6 +223,8 @@ class Expressions(Parts):
         if one.known and other.known and (one.const is None or other.const is None or one.const == other.const):
             same = one.const is other.const
             return Value(const=same != negated)
+        if isinstance(one.call, Library) and isinstance(other.call, Library):
+            return Value(const=(one.call.name == other.call.name) != negated)
         for value, against in ((one, other), (other, one)):
             if against.known and against.const is None and (value.obj is not None or value.call is not None):
                 return Value(const=negated) if value.const is UNKNOWN else ANYTHING
@@ -239,7 +249,9 @@ class Expressions(Parts):
 
     def arithmetic(self, op: ast.operator, one: Value, other: Value, node: ast.AST) -> Value:
         mine, theirs = all_labels(one), all_labels(other)
-        labels = mine | theirs
+        labels = mine | theirs | turned(op, one, other)
+        if not isinstance(op, (ast.Add, ast.Mult)):  # a length is nowhere
+            labels = frozenset(label for label in labels if label[0] not in ("ahead", "next"))
         if one.known and other.known:
             const = binary(op, one.const, other.const)
             if isinstance(op, ast.Div) and isinstance(one.const, str) and isinstance(other.const, str):
@@ -286,6 +298,16 @@ class Expressions(Parts):
                 if default is not None
             },
         )
+
+
+def turned(op: ast.operator, one: Value, other: Value) -> Labels:
+    """(c + 1) * size: where the data of the turn after c begin."""
+    for value, by in ((one, other), (other, one)):
+        if isinstance(op, ast.Add) and isinstance(by.const, int) and by.const > 0 and not by.labels:
+            return frozenset(following(label[1]) for label in value.labels if label[0] == "turn")
+        if isinstance(op, ast.Mult):
+            return frozenset(ahead(label[1]) for label in all_labels(value) if label[0] == "next")
+    return NONE
 
 
 def _both_lists(one: Value, other: Value) -> Value | None:

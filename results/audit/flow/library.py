@@ -198,6 +198,12 @@ class LibraryCalls(BuiltinCalls, TensorCalls):
         return ANYTHING if not call.name.startswith("builtins.") else Value(call=call)
 
     def library_call(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        found = self.by_name(name, args, kwargs, node)
+        if any(label[0] in ("ahead", "next") for label in found.labels):  # the smaller of two ends is an end
+            return found.but(frozenset(label for label in found.labels if label[0] not in ("ahead", "next")))
+        return found
+
+    def by_name(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         last = name.rpartition(".")[2]
         if name in FIXED:
             return Value(const=FIXED[name])

@@ -141,7 +141,7 @@ class Machine:
                 learned=frozenset(kind(logits, "learned")),
                 reads=frozenset(kind(logits, "read")),
                 sites=frozenset(kind(targets, "site") - kind(logits, "site")),
-                data=frozenset(one for one in targets if one[0] == "turn"),
+                data=frozenset(one for one in targets if one[0] in ("turn", "ahead")),
                 lookups=frozenset(kind(logits, "looked up")),
                 targets=frozenset(kind(targets, "site")),
             )
@@ -151,7 +151,7 @@ class Machine:
     def learn(self, how: str, labels: Labels, node: ast.AST) -> Learning:
         """Something takes up what has these labels."""
         losses = frozenset(kind(labels, "loss"))
-        data = {one for one in labels if one[0] == "turn"}
+        data = {one for one in labels if one[0] in ("turn", "ahead")}
         for one in losses:
             data |= self.trace.losses[one].data
         event = Learning(
@@ -214,7 +214,7 @@ class Machine:
         key = (self.place(node), losses)
         if key not in self.reported:
             self.reported.add(key)
-            self.trace.reports.append(Report(key[0], self.now(), losses))
+            self.trace.reports.append(Report(key[0], self.now(), losses, frozenset(kind(labels, "best"))))
 
     def keep(self, value: Value, node: ast.AST) -> Labels:
         """A value is written to a file: labels of what it has learned, which whoever reads files may have too."""

@@ -66,7 +66,17 @@ VIEWS = {
         "t",
     ),
     *("pin_memory", "expand_as", "view_as", "narrow", "chunk", "split", "unbind", "get", "values", "items", "train"),
-    *("eval", "requires_grad_", "parameters", "named_parameters", "modules", "named_modules", "children", "buffers"),
+    *(
+        "eval",
+        "requires_grad_",
+        "parameters",
+        "named_parameters",
+        "modules",
+        "named_modules",
+        "children",
+        "named_children",
+        "buffers",
+    ),
     *("state_dict", "get_parameter", "get_submodule", "named_buffers", "to", "cuda", "float", "bfloat16", "module"),
     *(
         "half",
@@ -178,10 +188,15 @@ class Methods(Containers):
 
     def own(self, owner: Value, name: str) -> Value:
         """Of a module of the script: itself again, its parameters, its parts."""
-        if name in ("named_parameters", "named_modules", "named_buffers", "items"):
-            pair = Value(obj=Sequence(items=[ANYTHING, Value(refs=owner.objects())]))
+        inner = owner.objects()
+        if name in ("modules", "named_modules", "children", "named_children"):  # any of them: which is not known
+            inner = frozenset(one for one in reachable(inner) if isinstance(one, Instance)) | {Obj()}
+        if name in ("named_parameters", "named_modules", "named_children", "named_buffers", "items"):
+            pair = Value(obj=Sequence(items=[ANYTHING, Value(refs=inner)]))
             return Value(obj=Sequence(items=[pair], exact=False))
-        if name in ("parameters", "modules", "children", "buffers", "state_dict", "values"):
+        if name in ("modules", "children"):
+            return Value(obj=Sequence(items=[Value(refs=inner)], exact=False))
+        if name in ("parameters", "buffers", "state_dict", "values"):
             return Value(labels=owner.labels, refs=owner.objects())
         return owner
 

@@ -34,6 +34,7 @@ from results.audit.flow.values import (
 )
 
 MOST_ITEMS = 6  # turns of a loop over a list of known length
+MOST_PLAIN = 80  # where nothing in it is of data: the fields of a config
 
 
 class Parts(Machine):
@@ -160,11 +161,12 @@ class Parts(Machine):
             items_of = value.obj.items
             if not value.obj.exact and len(items_of) == 1:
                 items_of = items_of * 2
-            if len(items_of) > MOST_ITEMS:
+            plain = value.obj.exact and not any(one.labels for one in items_of)
+            if len(items_of) > (MOST_PLAIN if plain else MOST_ITEMS):
                 items_of = [items_of[0], join_all(items_of[1:-1]), items_of[-1]]
             extra = value.labels | value.obj.labels
             return [one.but(one.labels | extra) for one in items_of]
-        if isinstance(value.obj, Mapping) and value.obj.rest is None and len(value.obj.items) <= MOST_ITEMS:
+        if isinstance(value.obj, Mapping) and value.obj.rest is None and len(value.obj.items) <= MOST_PLAIN:
             return [Value(const=key) for key in value.obj.items]
         return [self.element(value)] * 2
 

@@ -51,7 +51,8 @@ class BuiltinCalls(Machine):
         if all(one.known for one in args):
             return None
         first = args[0] if len(args) > 1 else Value(const=0)
-        labels = self.content(frozenset().union(*(one.labels for one in args)))
+        others = frozenset().union(*(one.labels for one in args if one is not first))
+        labels = self.content(frozenset(one for one in others if one[0] not in ("ahead", "next")))
         return Value(obj=Sequence(items=[first.but(first.labels | labels), Value(labels=labels)], exact=False))
 
     def l_list(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
@@ -95,6 +96,31 @@ class BuiltinCalls(Machine):
             return Value(obj=Mapping(rest=self.element(args[0])), labels=args[0].labels)
         items = dict(args[0].obj.items) if args and isinstance(args[0].obj, Mapping) else {}
         return Value(obj=Mapping(items={**items, **kwargs}))
+
+    def l_type(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        if name != "builtins.type" or len(args) != 1:
+            return None
+        if isinstance(args[0].obj, Instance) and args[0].obj.cls is not None:
+            return Value(call=args[0].obj.cls)
+        return Value(call=Library(f"builtins.{type(args[0].const).__name__}")) if args[0].known else None
+
+    def l_vars(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        held = args[0].obj if args else None
+        return Value(obj=Mapping(items=dict(held.attrs))) if isinstance(held, Instance) else None
+
+    l_asdict = l_vars
+
+    def l_fields(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        """Of a dataclass: name and default of each."""
+        given = args[0] if args else ANYTHING
+        cls = given.call if isinstance(given.call, Class) else getattr(given.obj, "cls", None)
+        if not isinstance(cls, Class):
+            return None
+        made = [
+            Instance(library="dataclass field", attrs={"name": Value(const=one), "default": cls.find(one) or ANYTHING})
+            for one in dict.fromkeys(cls.fields)
+        ]
+        return Value(obj=Sequence(items=[Value(obj=one) for one in made]))
 
     def l_getattr(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         if len(args) >= 2 and isinstance(args[1].const, str):
@@ -171,6 +197,8 @@ class BuiltinCalls(Machine):
         option = max(names, key=len)
         key = kwargs["dest"].const if "dest" in kwargs else option.lstrip("-").replace("-", "_")
         action = kwargs["action"].const if "action" in kwargs else None
+        if "action" in kwargs and isinstance(kwargs["action"].call, Library):  # argparse.BooleanOptionalAction
+            action = "store_true"
         default = kwargs.get(
             "default", Value(const=False if action == "store_true" else True if action == "store_false" else None)
         )

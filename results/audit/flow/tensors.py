@@ -19,6 +19,7 @@ from results.audit.flow.values import (
     Sequence,
     Value,
     all_labels,
+    best,
     chosen,
     kind,
     learned,
@@ -96,6 +97,8 @@ class TensorCalls(Machine):
         total = frozenset().union(*labels) if labels else NONE
         if len(scores) >= 2 and any(kind(one, "loss") for one in scores) and LN2 not in total:
             total |= {chosen(getattr(node, "lineno", 0))}
+        if len([one for one in labels if LN2 in one and kind(one, "loss")]) >= 2:
+            total |= {best(getattr(node, "lineno", 0))}
         if all(one.known for one in args):
             return None
         return Value(labels=self.content(total) if kind(total, "loss") else total)

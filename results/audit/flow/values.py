@@ -32,6 +32,7 @@ EQUALS: Label = ("equals",)  # whether a target is a certain token: an indicator
 PACKED: Label = ("packed",)  # several quantities side by side in one tensor
 PATH: Label = ("path",)  # the name of a file, not what is in it
 PREFIX: Label = ("prefix",)  # the first part of a window's losses, up to some position
+SCORES: Label = ("scores",)  # which of two scores in bits is the better
 LIBRARY: Label = ("library",)  # compiled code that the script brings along
 MULTIPLIED: Label = ("multiplied",)  # token ids times a number: on the way to a hash
 FOREIGN: Label = ("foreign",)  # computed by compiled code that the script brings along
@@ -45,6 +46,21 @@ def site(number: int) -> Label:
 def turn(loop: int, number: int) -> Label:
     """Depends on which turn of a loop this is."""
     return ("turn", loop, number)
+
+
+def following(loop: int) -> Label:
+    """One more than the number of a turn."""
+    return ("next", loop)
+
+
+def ahead(loop: int) -> Label:
+    """From where the next turn's data begin."""
+    return ("ahead", loop)
+
+
+def best(line: int) -> Label:
+    """The better of two scores of the same text."""
+    return ("best", line)
 
 
 def loss(number: int) -> Label:

@@ -18,7 +18,7 @@ Scored = Loss | Read
 def check_order(program: Program, trace: Trace) -> list[Finding]:
     found: dict[tuple[str, str, int], Finding] = {}
     for report in trace.reports:
-        for one in [*too_early(program, trace, report), *again(program, trace, report)]:
+        for one in [*too_early(program, trace, report), *again(program, trace, report), *chosen_best(program, report)]:
             found.setdefault((one.rule, one.file, one.line or 0), one)
     return list(found.values())
 
@@ -49,14 +49,20 @@ def is_legal(event: Learning, scored: list[Scored], trace: Trace) -> bool:
         return True  # the very loss that is counted
     pool = scored if event.kind == COUNT else [one for one in scored if isinstance(one, Loss)]
     earlier = [one for one in pool if one.time < event.time]
+    if {one for one in event.data if one[0] == "ahead"} - {label for one in earlier for label in data_of(one)}:
+        return False  # it learns from the chunk after the one that was scored
     for depth in range(len(event.path), 0, -1):
         loop = event.path[: depth - 1]
         mark, execution, turn = event.path[depth - 1]
         if not any(within(one.path, loop, mark, execution) for one in pool):
             continue
-        turns = {label[2] for label in event.data if label[1] == mark} or {turn}
+        turns = {label[2] for label in event.data if label[:2] == ("turn", mark)} or {turn}
         return any(within(one.path, loop, mark, execution) and one.path[depth - 1][2] in turns for one in earlier)
     return bool(earlier)
+
+
+def data_of(scored: Scored) -> Labels:
+    return scored.data if isinstance(scored, Loss) else frozenset()
 
 
 def within(path: Path, outer: Path, mark: int, execution: int) -> bool:
@@ -106,6 +112,13 @@ def again(program: Program, trace: Trace, report: Report) -> Iterable[Finding]:
                 )
                 yield made(program, "S3", FAIL, "[M2] A4; [R] A2", says, later.place.piece, later.place.line)
                 return
+
+
+def chosen_best(program: Program, report: Report) -> Iterable[Finding]:
+    """The better of several scores of the same text."""
+    for line in sorted(report.best):
+        says = f"the better of several scores is taken (line {line}), and line {report.place.line} reports it"
+        yield made(program, "S8", REVIEW, "[M2] A4", says, report.place.piece, line)
 
 
 def same_data(event: Learning, scored: Loss, trace: Trace) -> bool:
