@@ -1,7 +1,7 @@
 """Many sources analysed in child processes, a few at a time: what a hostile source breaks is a child, not this process.
 
-A child lives on from file to file, since nothing of them runs in it; after a refusal, a crash or its deadline the next
-file gets a fresh one.
+A child lives on from file to file, since nothing of them runs in it; after a crash, after its deadline, or where memory
+or the stack ran out, the next file gets a fresh one.
 """
 
 import base64
@@ -59,7 +59,7 @@ class Child:
             self.process = _started(self.limits)
         self.files += 1
         answer = self._asked(self.process, request.line())
-        if "refused" in answer:
+        if answer.get("worn", False):
             self.close()
         return _audited(request, answer)
 
@@ -70,18 +70,21 @@ class Child:
             process.stdin.write(line)
             process.stdin.flush()
         except BrokenPipeError:
-            return {"refused": "the process that analyses it ended before it began"}
+            return {"refused": "the process that analyses it ended before it began", "worn": True}
         got = b""
         while not got.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                return {"refused": f"its analysis takes more than {2 * self.limits.seconds:.0f} s; simplify it"}
+                return {
+                    "refused": f"its analysis takes more than {2 * self.limits.seconds:.0f} s; simplify it",
+                    "worn": True,
+                }
             more = os.read(process.stdout.fileno(), 1 << 16)
             got += more
             if not more:
-                return {"refused": _ended(process, self.limits)}
+                return {"refused": _ended(process, self.limits), "worn": True}
             if len(got) > MAX_ANSWER:
-                return {"refused": "more is found in it than can be told"}
+                return {"refused": "more is found in it than can be told", "worn": True}
         answer = json.loads(got)
         assert isinstance(answer, dict)
         return answer
