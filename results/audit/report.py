@@ -73,7 +73,7 @@ class Audited:
             "rules": self.rules(),
             "sha256": self.sha256,
             "bytes": self.bytes,
-            "piece": self.main,
+            "piece": plain(self.main, 1000),
             "run": None if self.run is None else plain(self.run, 1000),
             "smoke": self.smoke,
             "pending": self.pending(),

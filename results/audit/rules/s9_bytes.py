@@ -2,7 +2,7 @@
 
 import ast
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from results.audit.finding import FAIL, PASS, REVIEW, Finding
 from results.audit.rules.byte_tables import ASKS, SIZE, VOCABULARY, Found, bytes_of, tables_of
@@ -37,28 +37,38 @@ def check(program: Program, variables: Mapping[str, str] | None = None) -> list[
 
 def _of_tables(piece: Piece, tables: list[Found], adds_spaces: bool) -> Iterator[Finding]:
     """What is wrong with the tables of one function; nothing where none of them counts bytes."""
-    flags = any(
-        [bool(one.values[n]) for n in SPACED + PLAIN] == [True] * len(SPACED) + [False] * len(PLAIN)
-        and set(one.values) <= {0, 1}
-        for one in tables
-    )
+    marks = [True] * len(SPACED) + [False] * len(PLAIN)
+    flags = any(set(one.values) <= {0, 1} and [bool(one.values[n]) for n in SPACED + PLAIN] == marks for one in tables)
     for one in tables:
-        lengths = [one.values[n] for n in PLAIN]
-        if lengths not in ([bytes_of(VOCABULARY[n][0]) for n in PLAIN], [len(VOCABULARY[n][0]) for n in PLAIN]):
+        unit = _unit(one.values)
+        if unit is None:
             continue
-        faults = list(_faults(one, flags and adds_spaces))
+        faults = list(_faults(one, *unit, flags and adds_spaces))
         verdict = FAIL if faults else PASS
         says = "; ".join(faults) or f"{one.name} counts bytes as the text has them, tried on {SIZE} pieces"
         yield Finding("S9", verdict, AUTHORITY, says, piece.name, one.line, evidence(piece, one.line))
 
 
-def _faults(table: Found, adds: bool) -> Iterator[str]:
+def _unit(values: tuple[float, ...]) -> tuple[Callable[[str], int], float] | None:
+    """What a table counts in pieces, bytes or characters, and how many it adds to all of them; None: neither."""
+    for count in (bytes_of, _characters_of):
+        extra = {values[n] - count(VOCABULARY[n][0]) for n in PLAIN}
+        if len(extra) == 1 and 0 <= min(extra) <= 4:
+            return count, extra.pop()
+    return None
+
+
+def _characters_of(piece: str) -> int:
+    return len(piece.removeprefix("\u2581"))
+
+
+def _faults(table: Found, count: Callable[[str], int], more: float, adds: bool) -> Iterator[str]:
     values = table.values
-    if [values[n] for n in PLAIN] != [bytes_of(VOCABULARY[n][0]) for n in PLAIN]:
+    if count is not bytes_of:
         yield f"{table.name} counts characters, not bytes"
-    extra = {
-        values[n] - (len(VOCABULARY[n][0]) - 1 if _characters(table) else bytes_of(VOCABULARY[n][0])) for n in SPACED
-    }
+    if more:
+        yield f"{table.name} counts {more:g} bytes more than each piece has"
+    extra = {values[n] - more - count(VOCABULARY[n][0]) for n in SPACED}
     if extra == {1} and adds:
         yield f"{table.name} counts the space before a word as a byte, and the evaluation adds it again"
     elif extra - {0, 1}:
@@ -66,12 +76,8 @@ def _faults(table: Found, adds: bool) -> Iterator[str]:
         yield f"{table.name} counts the space before a word as {told} bytes besides the word's"
     for kind, right in (("byte", 1), ("control", 0)):
         wrong = sorted({values[n] for n in IDS[kind] if values[n] != right})
-        if wrong and not (kind == "control" and wrong[-1] < right):
+        if wrong:
             yield f"{table.name} counts {kind} tokens as {', '.join(f'{one:g}' for one in wrong)} bytes, not {right}"
-
-
-def _characters(table: Found) -> bool:
-    return [table.values[n] for n in PLAIN] == [len(VOCABULARY[n][0]) for n in PLAIN]
 
 
 def _adds_spaces(program: Program) -> bool:

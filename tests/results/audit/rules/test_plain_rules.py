@@ -20,6 +20,7 @@ PAUSE = "training_ms += 1000.0 * (time.perf_counter() - t0)\n        loss.backwa
 
 FAULTS = {
     "the space twice": ("S9", FAIL, [(COUNT, COUNT + " + has_space[token_id]")]),
+    "one more for every piece": ("S9", FAIL, [(COUNT, COUNT + " + 1")]),
     "the space as it is written": (
         "S9",
         FAIL,
