@@ -105,7 +105,7 @@ def recount(
     counts = count(val.shards, model, look, hashes)
     found = Recounted(counts)
     shared = _provenance(found, source, val, hashes)
-    _stream(found, val)
+    _stream(found, val, source.data)
     original = _sidecars(found, val, texts)
     _raw(found, texts, differing, original)
     if of_race and texts is not None and not has_fineweb_bytes(counts.bytes) and not original:
@@ -188,8 +188,19 @@ def _listed_train(data: Path) -> list[str] | None:
     return [str(files[name].get("sha256")) if isinstance(files[name], dict) else "" for name in names]
 
 
-def _stream(found: Recounted, val: Split) -> None:
+def _listed_val(data: Path) -> dict[str, int]:
+    """Tokens, documents and bytes of the validation split, as far as a manifest tells them."""
+    splits = read_json(data / MANIFEST).get("splits") if (data / MANIFEST).is_file() else None
+    val = splits.get("val") if isinstance(splits, dict) else None
+    told = val if isinstance(val, dict) else {}
+    return {name: told[name] for name in ("tokens", "documents", "bytes") if type(told.get(name)) is int}
+
+
+def _stream(found: Recounted, val: Split, data: Path) -> None:
     counts = found.counts
+    for name, told in _listed_val(data).items():
+        if told != (counted := getattr(counts, name)):
+            found.add(FAIL, f"{MANIFEST} tells {told:,} validation {name}, the shards hold {counted:,}")
     if not counts.begins_with_bos:
         found.add(FAIL, "the stream does not begin with BOS: documents have none, and run into each other")
     if counts.unknown:

@@ -24,6 +24,7 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # types of piec
 TYPES = {NORMAL: "normal", UNKNOWN: "unknown", CONTROL: "control", USER: "user", UNUSED: "unused", BYTE: "byte"}
 MAX_MODEL_BYTES = 64_000_000
 MAX_PIECES = 1 << 20
+MAX_STEPS = 2_000_000  # in a map of characters; nmt_nfkc, which most tokenizers have, takes under 300,000
 
 
 class RecountError(RunDirError):
@@ -167,12 +168,15 @@ def _rules(blob: bytes) -> dict[str, str]:
         if 0 < label < 256:
             labelled.setdefault(place ^ label, []).append((label, place))
     found: dict[str, str] = {}
+    steps = 0
     open_nodes = [(b"", _base(units, 0))]
     while open_nodes:
         key, base = open_nodes.pop()
         if len(key) > 64:
             raise ValueError("its map of characters has no end")
         for byte, place in labelled.get(base, ()):
+            if (steps := steps + 1) > MAX_STEPS:  # branches may meet again, and then keys double at each level
+                raise ValueError("its map of characters has more keys than any")
             longer, below = key + bytes([byte]), _base(units, place)
             if units[place] >> 8 & 1:
                 start = units[below] & 0x7FFFFFFF

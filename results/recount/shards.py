@@ -12,6 +12,7 @@ from results.recount.model import RecountError
 HEADER_BYTES = 1024
 MAGIC, VERSION = 20240520, 1
 BLOCK_TOKENS = 1 << 20  # read at once
+MAX_DOCUMENT_TOKENS = 1 << 23  # the challenge's longest has less than a tenth of that
 SIDECAR = "_bytes_"  # in the name of a file of bytes a token, which the glob of a split matches too
 
 
@@ -83,6 +84,10 @@ def documents(stream: Iterator[np.ndarray], bos: int) -> Iterator[tuple[np.ndarr
         starts = np.flatnonzero(block == bos)
         if not len(starts):
             kept.append(block)
+            if sum(map(len, kept)) > MAX_DOCUMENT_TOKENS:
+                raise RecountError(
+                    f"no BOS within {MAX_DOCUMENT_TOKENS:,} tokens: the documents of the shards have none"
+                )
             continue
         whole = np.concatenate([*kept, block[: starts[-1]]])
         if len(whole):

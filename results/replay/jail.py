@@ -192,6 +192,8 @@ def landlock(order: Order) -> None:
     known = (1 << ALL_BITS[min(version, len(ALL_BITS)) - 1]) - 1
     must("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     attributes = struct.pack("<Q", known)
+    if version >= 6:  # no local socket without a path to processes outside, and no signal
+        attributes = struct.pack("<3Q", known, 0, 1 | 2)
     ruleset = must("syscall", LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
     for path in [*order["reads"], order["inside"], *(source for source, _ in order["files"]), "/proc"]:
         rule(ruleset, path, READ_BITS, known)

@@ -7,9 +7,10 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
-from golf_core.rundir import ARTIFACT, BUNDLE, RUN, SCORES, read_json
+from golf_core.rundir import ARTIFACT, BUNDLE, RUN, SCORES, RunDirError, read_json
 from results.audit.finding import FAIL, PASS, REVIEW, SEVERITY
 from results.audit.record import REPLAY, seal_of, write_record
 from results.collect import Collected
@@ -129,10 +130,18 @@ def _score(evidence: RecipeEvidence, source: Source, levels: Sequence[str]) -> t
         env |= {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
         limits = Limits(seconds=2 * took + SPARE_S)
         ran = run_in_sandbox(work, lambda level: _command(work, target, level), env, limits, levels, gpu)
-        seen = opened(ran.events, work)
+        seen = opened(ran.events, work, _began(evidence))
         path = work.outside / "files" / SCORES
         scores = Facts(read_json(path), SCORES) if ran.code == 0 and path.exists() else None
         return scores, ran, seen
+
+
+def _began(evidence: RecipeEvidence) -> float | None:
+    """When the sealed attempt was started, by the clock of the machine that it ran on."""
+    try:
+        return datetime.fromisoformat(evidence.result.text("started_at")).timestamp()
+    except (ValueError, RunDirError):
+        return None
 
 
 def _command(work: Work, target: Facts, level: str) -> list[str]:
@@ -156,6 +165,9 @@ def _look(found: Replayed, seen: Opened, source: Source, runs_dir: Path) -> None
         found.add(REVIEW, f"it asked for files outside of the sandbox: {', '.join(other[:NAMED])}")
     if seen.network:
         found.add(FAIL, f"it asked the network: {', '.join(seen.network[:NAMED])}")
+    if seen.recent:
+        names = ", ".join(list(seen.recent)[:NAMED])
+        found.add(REVIEW, f"files of Python or the system changed since the run began, and were read: {names}")
     if seen.unlisted:
         names = ", ".join(list(seen.unlisted)[:NAMED])
         size = sum(seen.unlisted.values())
@@ -242,6 +254,7 @@ def _told(seen: Opened) -> Mapping[str, typing.Any]:
     return {
         "own": seen.own,
         "packages": {"files": seen.packages, "bytes": seen.package_bytes},
+        "recent": dict(list(seen.recent.items())[:NAMED]),
         "unlisted": dict(list(seen.unlisted.items())[:NAMED]),
         "outside": seen.outside[:NAMED],
         "network": seen.network[:NAMED],

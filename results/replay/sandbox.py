@@ -20,7 +20,7 @@ from results.replay.jail import HOOK, LANDLOCK, NAMESPACES, REFUSED, TIMED_OUT
 LEVELS = (NAMESPACES, LANDLOCK, HOOK)  # the strongest first
 WORDS = {
     NAMESPACES: "a new root with read-only binds, a network of its own without routes, no capabilities",
-    LANDLOCK: "files by Landlock, sockets by seccomp; the machine's names and processes can be seen",
+    LANDLOCK: "files by Landlock, sockets by seccomp; processes and shared memory of the machine can be seen",
     HOOK: "a hook inside Python alone: native code walks around it, so that nothing is proved against intent",
 }
 JAIL, HOOK_FILE = Path(__file__).with_name("jail.py"), Path(__file__).with_name("hook.py")
@@ -259,8 +259,8 @@ def _tail(log: Path) -> str:
 def _events(work: Work) -> Iterator[tuple[str, str]]:
     """What the hooks of all its processes wrote; a line that is none of theirs is passed over."""
     seen: dict[tuple[str, str], None] = {}
-    left = MAX_TRACE_BYTES
-    for path in sorted((work.outside / "trace").iterdir()):
+    left, folder = MAX_TRACE_BYTES, work.outside / "trace"
+    for path in sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []:
         if path.is_symlink() or not path.is_file() or (left := left - path.stat().st_size) < 0:
             continue
         for line in path.read_bytes().splitlines():

@@ -24,13 +24,15 @@ class Opened:
     packages: int = 0  # files of Python, its packages and the system
     package_bytes: int = 0
     unlisted: dict[str, int] = field(default_factory=dict)  # in a folder of packages, and in the list of none
+    recent: dict[str, int] = field(default_factory=dict)  # of Python or the system, and changed since the run began
     outside: list[str] = field(default_factory=list)  # asked for, and not there to be had
     network: list[str] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
     heard: bool = False  # whether any hook spoke at all
 
 
-def opened(events: Iterable[tuple[str, str]], work: Work) -> Opened:
+def opened(events: Iterable[tuple[str, str]], work: Work, since: float | None = None) -> Opened:
+    """`since`: when the run began that is replayed, in seconds of the epoch: nothing that it left may be read."""
     found = Opened()
     roots = [*readable(), "/etc"]
     for kind, what in events:
@@ -44,7 +46,7 @@ def opened(events: Iterable[tuple[str, str]], work: Work) -> Opened:
         elif _within(what, [str(work.inside)]):
             _own(found, Path(what), work)
         elif _within(what, roots):
-            _package(found, kind, what)
+            _package(found, kind, what, since)
         elif not _within(what, MEMORY) or _is_of_machine(what):
             found.outside.append(what)
     return found
@@ -70,11 +72,14 @@ def _own(found: Opened, path: Path, work: Work) -> None:
         found.outside.append(str(path))
 
 
-def _package(found: Opened, kind: str, path: str) -> None:
+def _package(found: Opened, kind: str, path: str, since: float | None) -> None:
     if kind != "read" or not os.path.isfile(path):
         return
+    status = os.stat(path)
     found.packages += 1
-    found.package_bytes += (size := os.path.getsize(path))
+    found.package_bytes += (size := status.st_size)
+    if since is not None and status.st_ctime > since and "__pycache__" not in path:
+        found.recent[path] = size
     if (site := _site_of(path)) is not None and not is_listed(path, site):
         found.unlisted[path] = size
 

@@ -64,6 +64,10 @@ def data_folder(
     for split, documents in (("val", val), ("train", train)):
         write_shard(folder / f"x_{split}_000000.bin", [token for one in documents for token in (1, *one)])
     hashes = {split: [file_sha256(folder / f"x_{split}_000000.bin")] for split in ("train", "val")}
+    count = sum(len(one) + 1 for one in val)
+    splits = {"val": {"tokens": count, "documents": len(val), "bytes": None}}
     files = {f"x_{split}_000000.bin": {"sha256": hashes[split][0]} for split in hashes}
-    write_json(folder / "manifest.json", {"tokenizer": {"path": "tok.model"}, "files": files, "source": {}})
+    write_json(
+        folder / "manifest.json", {"tokenizer": {"path": "tok.model"}, "files": files, "source": {}, "splits": splits}
+    )
     return {"data_sha256": content_id(hashes), "tokenizer_sha256": file_sha256(folder / "tok.model")}

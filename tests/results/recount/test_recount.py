@@ -175,8 +175,8 @@ def test_validation_documents_among_the_training_documents_are_found(tmp_path):
     assert said(found(made(tmp_path, texts=["ab"], train=["ab"], name="short")), "fail") == ""
 
 
-def test_missing_bos_and_a_vocabulary_without_a_space_are_named(tmp_path):
-    """The two faults of a data set itself."""
+def test_missing_bos_and_a_vocabulary_without_a_space_are_named(tmp_path, monkeypatch):
+    """The two faults of a data set itself, and a manifest that tells other counts."""
     source = made(tmp_path, texts=["b b"], words=["a", "b"])
     told = found(source)
     assert "1 spaces are spelled by three byte pieces" in said(told, "review") and told.counts.bytes == 3
@@ -184,6 +184,10 @@ def test_missing_bos_and_a_vocabulary_without_a_space_are_named(tmp_path):
     write_shard(source.data / "x_val_000000.bin", [259, 260])
     bare = dataclasses.replace(source, data_sha256=None)
     assert "does not begin with BOS" in said(found(bare), "fail")
+    assert "manifest.json tells 6 validation tokens, the shards hold 2" in said(found(bare), "fail")
+    monkeypatch.setattr("results.recount.shards.MAX_DOCUMENT_TOKENS", 1)
+    with pytest.raises(RecountError, match="no BOS within 1 tokens"):
+        found(bare)
 
 
 def test_sidecars_of_bytes_are_told_and_held_against_the_text(tmp_path):

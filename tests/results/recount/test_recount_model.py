@@ -104,6 +104,21 @@ def test_a_damaged_model_is_refused_or_read(tmp_path_factory, data):
         assert str(path) in str(error)
 
 
+def test_a_trie_whose_branches_meet_is_refused(tmp_path):
+    """Each level doubles its keys, and the branches have no end."""
+    units = [0] * 1024
+    for base in range(0, 1024, 256):
+        for byte in (1, 2):
+            at, below = base ^ byte, (base + 256) % 1024
+            units[at] = (at ^ below) << 10 | 1 << 8 | byte
+    units[0] = 0
+    blob = (4 * len(units)).to_bytes(4, "little") + b"".join(one.to_bytes(4, "little") for one in units) + b"\0"
+    path = tmp_path / "m.model"
+    path.write_bytes(model_bytes(pieces_with(), rules=blob))
+    with pytest.raises(RecountError, match="no end|more keys than any"):
+        read_model(path)
+
+
 def test_no_model_is_no_model(tmp_path):
     """A missing file, JSON, and an empty file are named."""
     (tmp_path / "json").write_text('{"a": 1}')

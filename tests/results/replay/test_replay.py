@@ -215,10 +215,12 @@ def test_a_level_that_cannot_be_had_is_told(tmp_path, monkeypatch):
 
 
 def test_a_planted_file_among_the_packages_is_told():
-    """Of what was read in a folder of packages, what no package lists as its own."""
+    """Of what was read among the packages, what none of them lists, or what changed since the run began."""
     site = next(path for path in map(Path, sys.path) if path.name == "site-packages")
     listed = site / "numpy" / "__init__.py"
     with work_folder() as work:
         seen = opened([("read", str(listed)), ("list", str(site))], work)
-        assert (seen.packages, seen.unlisted) == (1, {})
+        assert (seen.packages, seen.unlisted, seen.recent) == (1, {}, {})
+        since = opened([("read", str(listed))], work, since=listed.stat().st_ctime - 1)
+        assert list(since.recent) == [str(listed)]
     assert trace.is_listed(str(listed), str(site)) and not trace.is_listed(str(site / "numpy" / "w.bin"), str(site))
