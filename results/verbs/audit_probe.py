@@ -4,6 +4,7 @@ import json
 import sys
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -30,7 +31,9 @@ EVALUATOR = _option("--evaluator", help="Python file that offers score_stream(ar
 ARTIFACT = _option("--artifact", help="The artifact that it scores with.")
 STREAM = _option("--stream", help="Token shard to take documents from (default: the submission's validation data).")
 DATA = _option("--data", help="Folder of the submission's shards, where they are elsewhere now.")
-TOKENS = _option("--probe-tokens", min=64, help="Tokens of whole documents (default: 8192; with chunks to learn, two).")
+TOKENS = _option(
+    "--probe-tokens", min=64, help="Tokens of whole documents (default: 8192, or over two of its chunks to learn)."
+)
 ISOLATED = _option("--isolated", help="Hold it to documents that do not reach each other's context.")
 BYTES = _option("--bytes-per-token", min=0.01, help="For bits a byte (default: as the submission's scores have it).")
 EXACT = _option("--exact-positions", min=0, help="Positions at which every token of the vocabulary is tried.")
@@ -46,10 +49,12 @@ def probe(submissions: list[str], asked: "Asked", runs_dir: Path | None, form: s
     from results.audit.probe.scorer import ScorerError
     from results.audit.probe.show import markdown, table
 
+    if len(submissions) == 1 and asked.evaluator is None and Path(submissions[0]).is_file():
+        asked, submissions = replace(asked, evaluator=Path(submissions[0])), []
     if len(submissions) > 1 or (not submissions and asked.evaluator is None):
         print(
-            f"--probe takes the id of one submission, and {len(submissions)} are given; or --evaluator FILE "
-            "--artifact FILE --stream SHARD",
+            f"--probe takes the id of one submission, and {len(submissions)} are given; or a FILE with --artifact FILE "
+            "--stream SHARD",
             file=sys.stderr,
         )
         return USAGE

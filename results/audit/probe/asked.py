@@ -47,8 +47,8 @@ def probe_file(asked: Asked, tell: Tell) -> Probed:
     """Anybody's evaluator. Raises ProjectError for what is missing, ScorerError for one that gives no scores."""
     if asked.evaluator is None or asked.artifact is None or asked.stream is None:
         raise ProjectError(
-            "a file is probed with its artifact, on a shard: results audit --probe --evaluator FILE --artifact FILE "
-            "--stream SHARD; or give the id of a submission of ours"
+            "a file is probed with its artifact, on a shard: results audit FILE --probe --artifact FILE --stream "
+            "SHARD; or give the id of a submission of ours"
         )
     for path, option in ((asked.evaluator, "--evaluator"), (asked.artifact, "--artifact")):
         if not path.is_file():

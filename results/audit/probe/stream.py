@@ -47,7 +47,7 @@ def whole_documents(shard: npt.NDArray[np.uint16], wanted: int) -> Ints:
     than half of that is left out. A shard without document starts gives its first tokens."""
     starts = np.flatnonzero(shard[: 64 * wanted] == BOS)
     if len(starts) < MIN_DOCUMENTS:
-        return np.asarray(shard[:wanted], dtype=np.int64)
+        return _varied(np.asarray(shard[:wanted], dtype=np.int64))
     parts: list[Ints] = []
     used = 0
     for first, stop in itertools.pairwise(starts.tolist()):
@@ -62,7 +62,14 @@ def whole_documents(shard: npt.NDArray[np.uint16], wanted: int) -> Ints:
             f"no {MIN_DOCUMENTS} whole documents fit into {wanted:,} tokens (one has {longest:,}); ask for more tokens "
             "with --probe-tokens"
         )
-    return np.concatenate(parts)
+    return _varied(np.concatenate(parts))
+
+
+def _varied(tokens: Ints) -> Ints:
+    """Where nothing can be put in another's place there is nothing to probe."""
+    if len(kinds := np.unique(tokens[tokens != BOS])) < 2:
+        raise StreamError(f"the first {len(tokens):,} tokens hold {len(kinds)} kinds beside document starts: no text")
+    return tokens
 
 
 def documents_of(tokens: Ints) -> Ints:

@@ -145,7 +145,7 @@ def test_anybodys_evaluator_is_probed_in_every_form(tmp_path):
     file.write_text("from cheats import train_chunk_first as score_stream\n")
     np.save(weights, language())
     write_shard(shard, text(LENGTHS * 4).astype(np.uint16))
-    words = ("--evaluator", file, "--artifact", weights, "--stream", shard, "--probe-tokens", 300, "--swap-runs", 1)
+    words = (file, "--artifact", weights, "--stream", shard, "--probe-tokens", 300, "--swap-runs", 1)
     for form in ("table", "md", "json"):
         done = called(*words, "--exact-positions", 0, "--bytes-per-token", 2.5, "--format", form)
         assert done.exit_code == 4, done.stderr
@@ -158,7 +158,7 @@ def test_anybodys_evaluator_is_probed_in_every_form(tmp_path):
 WRONG = {
     "nothing": ((), 2, "--probe takes the id of one submission, and 0 are given"),
     "two": (("aa", "bb"), 2, "2 are given"),
-    "no artifact": (("--evaluator", "{file}"), 2, "a file is probed with its artifact"),
+    "no artifact": (("{file}",), 2, "a file is probed with its artifact"),
     "no file": (("--evaluator", "{none}", "--artifact", "{file}", "--stream", "{file}"), 2, "there is no such file"),
     "no shard": (("--evaluator", "{file}", "--artifact", "{file}", "--stream", "{file}"), 2, "is no token shard"),
     "no stream": (("--evaluator", "{file}", "--artifact", "{file}", "--stream", "{none}"), 2, "cannot be read"),
@@ -177,6 +177,12 @@ def test_what_cannot_be_probed_is_said_in_one_line(case, tmp_path):
     done = called(*[word.format(**places) for word in words], "--runs-dir", tmp_path)
     assert done.exit_code == code and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_text_of_one_token_is_none():
+    """Nothing could be put in another's place."""
+    with pytest.raises(StreamError, match="hold 1 kinds beside document starts"):
+        whole_documents(np.array([BOS, *[7] * 20] * 5, dtype=np.uint16), 64)
 
 
 def test_documents_that_do_not_fit_are_named(tmp_path):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from results.audit.finding import FAIL, PASS, REVIEW
 from results.audit.probe.probes import Plan, probe_stream
@@ -236,3 +238,29 @@ def test_the_cost_is_told_before(artifact):
     told = int(re.search(r"up to ([0-9,]+) runs of", lines[0])[1].replace(",", ""))
     assert 0.9 * told < runs <= told
     assert f"{runs + 2} runs of the stream" in lines[-1]
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", LEGAL)
+@settings(max_examples=15)
+@given(lengths=st.lists(st.integers(8, 60), min_size=3, max_size=7), seed=st.integers(0, 99))
+def test_no_stream_makes_a_legal_evaluator_fail(name, lengths, seed, artifact):
+    """Whatever the documents, and wherever the cuts fall."""
+    stream = text(tuple(lengths), seed)
+    isolated = {"isolated": name in ISOLATED, "whole_isolated": ISOLATED.get(name, False)}
+    plan = Plan(**{**PLAN, "seed": seed, "exact": 1, "swap_runs": 0, **isolated})
+    found = probe_stream(scorer(LEGAL[name], artifact), stream, TEXT, plan)
+    assert [one.says for one in found if one.verdict == FAIL] == []
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", [name for name, probes in CAUGHT_BY.items() if probes & {"causality", "isolation"}])
+@settings(max_examples=15)
+@given(lengths=st.lists(st.integers(20, 60), min_size=5, max_size=7), seed=st.integers(0, 99))
+def test_no_stream_hides_a_cheat_from_causality(name, lengths, seed, artifact):
+    """One that depends on later tokens is caught on any documents. A leak between documents that happen to be scored
+    in the stream's order is one from the prefix: then isolation alone tells."""
+    stream = text(tuple(lengths), seed)
+    plan = Plan(**{**PLAN, "seed": seed, "exact": 0, "swap_runs": 1, "isolated": name in ISOLATED})
+    found = {one.name: one for one in probe_stream(scorer(CHEATS[name], artifact), stream, TEXT, plan)}
+    assert found["isolation" if name in ISOLATED else "causality"].verdict == FAIL
