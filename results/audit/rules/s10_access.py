@@ -44,7 +44,6 @@ NETWORK = (  # dotted names of what fetches
     "transformers.AutoTokenizer.from_pretrained",
     "transformers.GPT2LMHeadModel.from_pretrained",
     "kagglehub.dataset_download",
-    "fsspec.open",
 )
 FETCHERS = ("curl", "wget", "aria2c", "scp", "rsync", "ssh", "nc", "ftp", "gsutil", "s3cmd", "huggingface-cli", "hf")
 STARTERS = (
@@ -60,6 +59,7 @@ STARTERS = (
     "os.execv",
 )
 SECRET = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIALS?|PRIVATE_KEY)$")
+LOGGERS = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # of services that only receive
 TRAIN, VAL, SIDECAR = "fineweb_train_000001.bin", "fineweb_val_000000.bin", "fineweb_val_bytes_000000.bin"
 CANONICAL_DOCS = 50_000
 DOCS = re.compile(r"(?:num|n)?_?val(?:idation)?_?(?:num_?)?docs?(?:_count)?|docs?_val")
@@ -95,14 +95,14 @@ def _dotted(node: ast.expr, settings: Settings) -> str:
 def _call(piece: Piece, node: ast.Call, settings: Settings) -> Iterator[Finding]:
     name = _dotted(node.func, settings)
     if name in NETWORK or name.endswith(".from_pretrained"):
-        says = f"{name} fetches from elsewhere; a submission is self-contained"
-        yield _finding(piece, node.lineno, FAIL, "[R] C4", says)
+        says = f"{name} fetches from elsewhere; a submission is self-contained, and its evaluation has no network"
+        yield _finding(piece, node.lineno, REVIEW, "[R] C4", says)
     elif name in STARTERS:
         words = _words(node, settings)
         program = words[0].rpartition("/")[2] if words else ""
         if program in FETCHERS or (program == "git" and "clone" in words):
             says = f"{plain(' '.join(words), 100)!r} fetches from elsewhere; a submission is self-contained"
-            yield _finding(piece, node.lineno, FAIL, "[R] C4", says)
+            yield _finding(piece, node.lineno, REVIEW, "[R] C4", says)
         elif program:
             says = (
                 f"starts {plain(program, 40)}; programs of the system are accepted where they only compress or compile"
@@ -134,8 +134,9 @@ def _words(node: ast.Call, settings: Settings) -> list[str]:
 def _secrets(piece: Piece, settings: Settings) -> Iterator[Finding]:
     for key, _, where, line in settings.asked:
         if where is piece and SECRET.search(key.upper()):
+            verdict = PASS if key.upper() in LOGGERS else REVIEW
             says = f"reads {plain(key, 60)} from the environment; no secret is needed to train or to evaluate"
-            yield _finding(piece, line, REVIEW, "[R] C4", says)
+            yield _finding(piece, line, verdict, "[R] C4", says)
 
 
 def _validation_documents(piece: Piece, settings: Settings) -> Iterator[Finding]:

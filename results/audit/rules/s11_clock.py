@@ -13,7 +13,7 @@ CAP_S = 600.0
 CLOCKS = ("perf_counter", "time", "monotonic", "perf_counter_ns", "monotonic_ns", "time_ns", "elapsed_time")
 WORK = ("backward", "step")
 TRAIN = "fineweb_train_000001.bin"
-FORCED = ("FORCE_STOP", "FORCE_STEP", "STOP_STEP", "IGNORE_WALLCLOCK", "IGNORE_CAP", "DISABLE_WALLCLOCK")
+FORCED = ("FORCE_STOP", "FORCE_STEP", "IGNORE_WALLCLOCK", "DISABLE_WALLCLOCK", "IGNORE_CAP")
 COPIES = 12  # turns of the search for names that are made of others
 LIBRARY = ("len", "print", "str", "int", "list", "sorted", "sum", "max", "min", "range", "glob", "join", "format")
 

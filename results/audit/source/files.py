@@ -69,6 +69,7 @@ class Beside:
         self.folder = folder  # None: a script of standard input stands beside nothing
         self.limits = limits
         self.read_bytes = 0
+        self.names: dict[str | bytes, str] = {}  # content -> name, of what was read
 
     def place(self, name: str) -> str | None:
         """A path of the script as a path within its folder; None where it leads outside."""
@@ -95,6 +96,8 @@ class Beside:
             raise SourceError(f"{plain(name)} does not lie beside the script")
         data = read_file(self.folder / inside, self.limits.file_bytes)
         self.read_bytes += len(data)
+        self.names[data] = inside
+        self.names[data.decode("utf-8", "replace")] = inside
         if self.read_bytes > self.limits.total_bytes:
             raise SourceError(f"more than {self.limits.total_bytes:,} bytes lie in the files that the script names")
         return data

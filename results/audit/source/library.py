@@ -122,7 +122,11 @@ CONSTANTS: dict[str, typing.Any] = {
     if name.startswith(("FORMAT_", "FILTER_", "CHECK_", "MODE_", "MF_", "PRESET_")) and isinstance(value, int)
 }
 CONSTANTS |= {"zlib.MAX_WBITS": zlib.MAX_WBITS, "__file__": VIRTUAL + "train_gpt.py", "__name__": "__main__"}
-CONSTANTS |= {"os.sep": "/", "string.printable": __import__("string").printable}
+CONSTANTS |= {
+    "os.sep": "/",
+    "sys.argv": (VIRTUAL + "train_gpt.py",),
+    "string.printable": __import__("string").printable,
+}
 
 
 class Bound(Stand):

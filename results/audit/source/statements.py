@@ -1,10 +1,13 @@
 """Statements of a foreign script under the evaluator: strictly inside a pure function, leniently at its top level."""
 
 import ast
+import contextlib
 import typing
 
 from results.audit.source.pure import Evaluator
-from results.audit.source.values import Env, Function, Known, Leave, Stand, Undecided
+from results.audit.source.values import Env, Function, Known, Leave, OutOfSteps, Stand, Undecided
+
+FUNCTION_STEPS = 200_000  # of the evaluation of one function's body
 
 
 def bound(
@@ -138,7 +141,7 @@ def run_leniently(evaluator: Evaluator, body: list[ast.stmt], env: Env) -> None:
             for parameter in ast.walk(one.args):
                 if isinstance(parameter, ast.arg):
                     inner.pop(parameter.arg, None)
-            run_leniently(evaluator, one.body, inner)
+            _in_function(evaluator, one.body, inner)
         elif isinstance(one, ast.AsyncFunctionDef | ast.ClassDef):
             env.pop(one.name, None)
             run_leniently(evaluator, one.body, dict(env))
@@ -152,6 +155,16 @@ def run_leniently(evaluator: Evaluator, body: list[ast.stmt], env: Env) -> None:
             except (Undecided, Leave):
                 forget(one, env)
                 _parts(evaluator, one, env)
+
+
+def _in_function(evaluator: Evaluator, body: list[ast.stmt], env: Env) -> None:
+    """The body of a function, in a small part of the budget: an honest one may compute what it likes."""
+    budget = evaluator.budget
+    rest = max(budget.steps - FUNCTION_STEPS, 0)
+    budget.steps -= rest
+    with contextlib.suppress(OutOfSteps):
+        run_leniently(evaluator, body, env)
+    budget.steps = max(budget.steps, 0) + rest
 
 
 def _branches(evaluator: Evaluator, one: ast.stmt, env: Env) -> None:

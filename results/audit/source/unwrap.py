@@ -91,7 +91,7 @@ def _follow(
     found.notes += [f"{name} loads code by {one}, which is not read: no source is in it" for one in seen.opaque]
     inner = {code.text for code in found.codes}
     for value in [*seen.executed, *_decoded(evaluator, seen)]:
-        code = _code(outer, value, evaluator.made.get(value, ()), value in seen.executed, limits, found.notes)
+        code = _code(outer, value, evaluator.made.get(value, ()), value in seen.executed, beside, limits, found.notes)
         if code is None or code.text in inner:
             continue
         if depth >= limits.depth:
@@ -120,7 +120,13 @@ def _decoded(evaluator: Evaluator, seen: _Seen) -> list[str | bytes]:
 
 
 def _code(
-    outer: str, value: str | bytes, labels: tuple[str, ...], executed: bool, limits: Limits, notes: list[str]
+    outer: str,
+    value: str | bytes,
+    labels: tuple[str, ...],
+    executed: bool,
+    beside: Beside,
+    limits: Limits,
+    notes: list[str],
 ) -> Code | None:
     """A value as code; None where it is none: data, a lone expression, or an alphabet of base64."""
     if not executed and len(value) < MIN_CODE:
@@ -132,7 +138,7 @@ def _code(
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not executed and not any(word in text for word in ("import", "def ", "=", "exec")):
         return None
-    name = f"{outer} (unwrapped: {', '.join(labels) or 'constant'})"
+    name = beside.names.get(value) or f"{outer} (unwrapped: {', '.join(labels) or 'constant'})"
     try:
         tree, said = parse(checked(text, name, limits), name, limits, tolerant=executed and len(text) >= MIN_CODE)
     except SourceError:

@@ -49,7 +49,7 @@ FAULTS = {
     ),
     "a download": (
         "S10",
-        FAIL,
+        REVIEW,
         [
             (
                 "    args = Hyperparameters()\n",
@@ -57,10 +57,10 @@ FAULTS = {
             )
         ],
     ),
-    "a program that downloads": ("S10", FAIL, [('["nvidia-smi"]', '["curl", "-O", "https://x"]')]),
+    "a program that downloads": ("S10", REVIEW, [('["nvidia-smi"]', '["curl", "-O", "https://x"]')]),
     "a checkpoint from a hub": (
         "S10",
-        FAIL,
+        REVIEW,
         [
             ("import torch\n", "import torch\nfrom huggingface_hub import hf_hub_download as get\n"),
             ("    args = Hyperparameters()\n", "    args = Hyperparameters()\n    get('a/b', 'c.bin')\n"),
