@@ -12,7 +12,9 @@ from golf_core.artifact.container import encode_artifact
 from golf_core.bundle import build_bundle
 from golf_core.config import Config
 from golf_core.config_io import to_dict
+from golf_core.data.embedded import TOKENIZER_NAME, embedded_data
 from golf_core.data.shard_writer import write_shard
+from golf_core.data.shards import read_shard
 from golf_core.evaluate.stream import stream_scores
 from golf_core.model.gpt import GPT
 from golf_core.parts import load_parts
@@ -25,6 +27,7 @@ from results.audit.probe.stream import StreamError, whole_documents
 from results.audit.record import read_records, seal_of
 from results.cli import app
 from tests.golf_core.test_pipeline import tiny
+from tests.orchestrator.monoliths import MONOLITH, script_submission, sealed_runs
 from tests.results.attempts import Runs
 from tests.results.audit.probe.alone import write_alone
 from tests.results.audit.probe.toys import LENGTHS, language, text
@@ -37,6 +40,12 @@ KINDS = {
     "phased": ("ttt.kind=phased", "ttt.lora_chunk_tokens=32", "ttt.lora_documents=2", "ttt.lora_rank=2"),
     "unscored": ("ttt.kind=unscored", "ttt.unscored_epochs=1", "ttt.unscored_lr=0.003", "diagnostic_only=true"),
 }
+
+
+@pytest.fixture(scope="module")
+def embedded_corpus() -> dict[str, str]:
+    folder, _ = embedded_data()
+    return {"data_path": str(folder), "tokenizer_path": str(folder / TOKENIZER_NAME)}
 
 
 def documents(*lengths: int) -> np.ndarray:
@@ -132,6 +141,40 @@ def test_a_sealed_submission_is_probed_and_recorded(artifact, tmp_path):
     (record,) = read_records(runs.runs_dir, attempt.name, seal_of(attempt))
     assert (record.name, record.verdict) == ("probe", PASS) and "no violation found by coverage" in record.says
     assert record.evidence["probes"][2]["evidence"]["places_cut"] == 3
+
+
+UNIGRAM = """
+import os
+import numpy as np
+
+def score_stream(artifact, tokens, learn="on"):
+    assert os.path.getsize(os.environ["TOKENIZER_PATH"]) > 1000 and os.environ["STEP_SECONDS"] == "0.01"
+    p = np.load(artifact)
+    return {"nll": -np.log(p[tokens[1:]]), "order": np.arange(len(tokens) - 1) // 64, "learned": []}
+"""
+
+
+def test_a_scripts_run_is_probed_through_an_evaluator_of_its_own(embedded_corpus, tmp_path):
+    """Its text comes from the submission's own validation data, its environment from what was asked; without a file
+    that offers scores it says what is missing."""
+    submission = script_submission(embedded_corpus, MONOLITH, [("STEP_SECONDS", "0.01")], None, seeds=(1,))
+    folder = sealed_runs(tmp_path / "runs", submission)
+    words = (folder.name, "--runs-dir", tmp_path / "runs")
+    done = called(*words)
+    assert done.exit_code == 2 and "of a script's run --evaluator must name a file" in done.stderr
+    (tmp_path / "mine.py").write_text(UNIGRAM)
+    weights = tmp_path / "unigram.npy"
+    counts = np.bincount(read_shard(next(Path(embedded_corpus["data_path"]).glob("*_val_*.bin"))), minlength=1024) + 1
+    np.save(weights, counts / counts.sum())
+    words += ("--evaluator", tmp_path / "mine.py", "--artifact", weights, "--swap-runs", 1, "--json")
+    done = called(*words, "--bytes-per-token", 2.86, "--probe-tokens", 4200)
+    told = json.loads(done.stdout)
+    assert done.exit_code == 0 and told["verdict"] == PASS
+    assert told["stream"]["shard"] == "sotu_val_000000.bin" and told["stream"]["tokens"] > 4200
+    (record,) = read_records(
+        tmp_path / "runs", told["probed"], seal_of(tmp_path / "runs" / "attempts" / told["probed"])
+    )
+    assert record.verdict == PASS
 
 
 def called(*words):
