@@ -158,6 +158,7 @@ def _scoring(evidence: RecipeEvidence) -> dict[str, typing.Any]:
         "ttt_loop_s": ttt.maybe_number("loop_seconds") if ttt else None,
         "final_stage": None if diagnostic else scores.text("final_stage"),
         "legality": evidence.verdict,
+        "ledger": evidence.ledger,
         "val_loss": None if diagnostic else final.number("val_loss"),
         "val_bpb": None if diagnostic else final.number("val_bpb"),
         "val_tokens": final.integer("tokens"),

@@ -6,7 +6,7 @@ whose files contradict each other or the submission is not evidence but an error
 
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from golf_core.rundir import (
@@ -18,6 +18,7 @@ from golf_core.rundir import (
     METRICS,
     RESULT,
     RUN,
+    SCORE_LEDGER,
     SCORES,
     SEAL,
     VOID,
@@ -29,6 +30,9 @@ from golf_core.rundir import (
 from results.attempt import Evidence, check_asked
 from results.content import FRESH, Fresh
 from results.facts import Facts
+from results.ledger_check import check_ledger
+from results.ledger_file import LedgerFileError, OtherFormat, load_ledger
+from results.rows import CHECKED
 from results.script_evidence import SCRIPT_SEALED, read_script_evidence
 from results.spec import Spec
 
@@ -51,6 +55,7 @@ class RecipeEvidence(Evidence):
 
     scores: Facts
     train_end: Facts
+    ledger: str  # CHECKED, or why the score ledger shows nothing
 
     def stage(self, name: str) -> Facts | None:
         stages = self.scores.child("stages")
@@ -142,11 +147,26 @@ def _read(folder: Path, seal: Facts, spec: Spec, seed: int, run_id: str) -> Reci
         train_end=_train_end(folder / METRICS),
         result=result,
         env=Facts(read_json(folder / ENV), str(folder / ENV)),
+        ledger="",
     )
     _check_sizes(evidence, spec)
     _check_stages(evidence)
     _check_final_stage(evidence, spec)
-    return evidence
+    return replace(evidence, ledger=_ledger(folder, seal, scores))
+
+
+def _ledger(folder: Path, seal: Facts, scores: Facts) -> str:
+    """What the events of the score ledger show. One that contradicts itself or scores.json is an error."""
+    path, stages = folder / SCORE_LEDGER, scores.child("stages")
+    if not seal.child("files").has(SCORE_LEDGER):
+        return f"{SCORE_LEDGER} is not under the seal"
+    try:
+        check_ledger(load_ledger(path), {name: stages.child(name).values for name in stages.values})
+    except OtherFormat as error:
+        return f"{SCORE_LEDGER}: {error}"
+    except LedgerFileError as error:
+        raise RunDirError(f"{path}: {error}") from None
+    return CHECKED
 
 
 def _train_end(path: Path) -> Facts:

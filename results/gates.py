@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from golf_core.policy import load_policy, policy_names
 from golf_core.rundir import RunDirError
 from results.dataset import differing_seeds, has_fineweb_bytes, has_fineweb_size
-from results.rows import Row
+from results.rows import CHECKED, Row
 from results.spec import SCRIPT
 
 PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
@@ -247,15 +247,21 @@ def _config_gate(rows: Sequence[Row]) -> Gate:
 
 
 def _score_first_gate(rows: Sequence[Row]) -> Gate:
-    """What the score ledgers of the evaluations say of themselves; another evaluator's scores leave it unknown."""
+    """What the events of the score ledgers show; another evaluator's scores leave it unknown, and so does a ledger that
+    cannot be checked."""
+    name, limit = "score first", "each token scored before learned"
     told = {row.seed: row.legality for row in rows if row.legality is not None}
     illegal = next((seed for seed, verdict in told.items() if verdict not in LEGAL), None)
     learned = max(told, key=lambda seed: told[seed] == LEGAL[-1], default=None)
     seed = learned if illegal is None else illegal
     value = None if seed is None else told[seed]
-    complete = PASS if len(told) == len(rows) else UNKNOWN
-    verdict = complete if illegal is None else FAIL
-    return _said("score first", value, "each token scored before learned", verdict, seed=seed)
+    if illegal is not None:
+        return _said(name, value, limit, FAIL, seed=seed)
+    if silent := [row for row in rows if row.seed in told and row.ledger not in (None, CHECKED)]:
+        return _said(name, value, limit, UNKNOWN, f"of seed {silent[0].seed}: {silent[0].ledger}", silent[0].seed)
+    shown = bool(rows) and all(row.ledger == CHECKED for row in rows)
+    note = "derived again from the events of every seed's score ledger" if shown else None
+    return _said(name, value, limit, PASS if len(told) == len(rows) else UNKNOWN, note, seed)
 
 
 def is_of_race(policy: Mapping[str, typing.Any]) -> bool:

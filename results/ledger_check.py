@@ -50,8 +50,11 @@ def check_ledger(stages: list[Stage], scores: Mapping[str, typing.Any]) -> list[
 
 def _check_score(stage: Stage, told: Mapping[str, typing.Any]) -> None:
     loss = stage.nats / max(stage.tokens, 1)
-    found = {"tokens": stage.tokens, "bytes": stage.text_bytes, "val_loss": loss, "verdict": stage.verdict}
-    for key, value in (found | {"ledger_order": stage.order, "ledger_clock": stage.clock}).items():
+    said = told.get("val_loss")
+    same = isinstance(said, float) and math.isclose(said, loss, rel_tol=SUM_TOLERANCE)
+    found = {"tokens": stage.tokens, "bytes": stage.text_bytes, "val_loss": said if same else loss}
+    found |= {"verdict": stage.verdict, "ledger_order": stage.order, "ledger_clock": stage.clock}
+    for key, value in found.items():
         if told.get(key) != value:
             raise LedgerFileError(f"stage {stage.name}: {key} is {value} in it, {told.get(key)!r:.80} in scores.json")
 
@@ -211,9 +214,11 @@ def _check_learning(rank: Rank, number: int, commits: Commits, place: str) -> No
 
 def _greatest(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The greatest of values[low:high], for many pairs; none is empty."""
-    pairs = np.stack((low, high), axis=1).reshape(-1)
-    greatest: np.ndarray = np.maximum.reduceat(np.append(values, 0), pairs)
-    return greatest[::2]
+    ordered = np.argsort(low, kind="stable")  # `reduceat` also goes from each high to the next low
+    pairs = np.stack((low[ordered], high[ordered]), axis=1).reshape(-1)
+    greatest = np.empty_like(low)
+    greatest[ordered] = np.maximum.reduceat(np.append(values, 0), pairs)[::2]
+    return greatest
 
 
 def _check_weights(stage: Stage, place: str) -> None:
@@ -226,9 +231,8 @@ def _check_weights(stage: Stage, place: str) -> None:
         begun = (rank.kind[1:] == WATCH) & (rank.weights[:-1] == 0)
         allowed = begun | np.isin(rounds[number][1:], learned)
         where = f"{place}, rank {number}"
-        _refuse(
-            np.append(False, (np.diff(rank.weights) != 0) & ~allowed), where, "has weights that moved by themselves"
-        )
+        moved = np.append(False, (rank.weights[1:] != rank.weights[:-1]) & ~allowed)
+        _refuse(moved, where, "shows weights that moved though nothing had been handed out to learn from")
         allowed = (rank.kind[1:] == WATCH) | np.isin(rank.kind[:-1], (ADAPT, ADAPT_OWN, UNSCORED))
         moved = np.append(False, (rank.additions[1:] != rank.additions[:-1]) & ~allowed)
         _refuse(moved, where, "shows additions that moved though nothing had been handed out to learn from")

@@ -32,7 +32,9 @@ README = "README.md"
 REQUIREMENTS = "requirements.txt"
 # What the files say and how, as a number: raise it with every change of a key, a figure or a word in them, so that a
 # folder of before is known for one, and is not taken for a forged one.
-FORMAT = 4  # 1 had no number, 2 no seeds beside the registered ones, 3 did not say where the data is from
+# 1 had no number, 2 no seeds beside the registered ones, 3 did not say where the data is from, 4 not what shows the
+# order of scoring and learning
+FORMAT = 5
 MAX_LOG_BYTES = 256 * 1024 * 1024
 
 

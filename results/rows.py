@@ -4,6 +4,8 @@ import typing
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 
+CHECKED = "checked"  # of a score ledger
+
 
 def column(
     unit: str, meaning: str, *, score: bool = False, required: bool = False, default: typing.Any = None
@@ -92,6 +94,9 @@ class Row:
     final_stage: str | None = column("", "the stage that is claimed; empty where diagnostic_only", score=True)
     legality: str | None = column(
         "", "TRACK_A, SCORE_FIRST_OK or ILLEGAL_TRAIN_BEFORE_SCORE: the worst verdict of the stages", score=True
+    )
+    ledger: str | None = column(
+        "", "checked: the score ledger's events show that verdict; otherwise why they show nothing"
     )
     val_loss: float | None = column("nats/token", "of the final stage", score=True)
     val_bpb: float | None = column("bits/byte", "of the final stage, per byte of the normalised text", score=True)

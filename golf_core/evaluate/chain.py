@@ -96,13 +96,13 @@ class Chain:
         for (event, _), (nats, weights, additions) in zip(self._waiting, rows, strict=True):
             event.nats = struct.unpack("<d", struct.pack("<q", nats))[0]
             event.weights, event.additions = weights % 2**64, additions % 2**64
-            self.bind(event_bytes(len(self.events), event), event.micros)
+            self.bind_event(len(self.events), event)
             self.events.append(event)
         self._waiting = []
 
-    def bind(self, content: bytes, micros: int) -> None:
-        self.order = hashlib.sha256(self.order + content).digest()
-        self.clock = hashlib.sha256(self.clock + self.order + struct.pack("<Q", micros)).digest()
+    def bind_event(self, seq: int, event: Event) -> None:
+        self.order = hashlib.sha256(self.order + event_bytes(seq, event)).digest()
+        self.clock = hashlib.sha256(self.clock + self.order + struct.pack("<Q", event.micros)).digest()
 
     def ends(self) -> bytes:
         """The present end of both chains, 64 bytes."""

@@ -213,11 +213,11 @@ class ScoreLedger:
         self.merge()
         if (missing := self.store.missing()) is not None:
             raise LedgerError(f"{self.place}: target {missing} of {self.targets} was never scored, by no rank")
-        here = [float(self._nats), float(self._bytes), float(self._adapted), float(self.tainted)]
-        sums = torch.tensor(here, dtype=torch.float64, device=self.device)
-        if self.world > 1:
-            dist.all_reduce(sums)
-        nats, text_bytes, learned, tainted = sums.tolist()
+        here = np.array([float(self._nats), self._bytes, self._adapted, self.tainted], dtype=np.float64)
+        told = self._from_all(here.view(np.int64))
+        nats, text_bytes, learned, tainted = (
+            math.fsum(column) for column in np.stack(told).view(np.float64).T.tolist()
+        )
         if text_bytes <= 0:
             raise LedgerError(f"{self.place}: the targets hold no bytes")
         verdict = ILLEGAL_TRAIN_BEFORE_SCORE if tainted else SCORE_FIRST_OK if learned else TRACK_A
@@ -230,20 +230,8 @@ class ScoreLedger:
         mine = np.concatenate(([self.store.reads[one] for one in PURPOSES], np.frombuffer(self.chain.ends(), "<i8")))
         told = self._from_all(mine)
         ends = [row[len(PURPOSES) :].tobytes() for row in told]
-        facts: dict[str, typing.Any] = {
-            "stage": self.stage,
-            "tokens": self.targets,
-            "world": self.world,
-            "nats": nats,
-            "bytes": text_bytes,
-            "verdict": verdict,
-            "reads": {one: sum(int(row[place]) for row in told) for place, one in enumerate(PURPOSES)},
-        }
-        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
-        for name, low in (("order", 0), ("clock", 32)):
-            bound = b"".join(end[low : low + 32] for end in ends)
-            facts[name] = hashlib.sha256(bound + canonical).hexdigest()
-        self.facts = facts
+        reads = {one: sum(int(row[place]) for row in told) for place, one in enumerate(PURPOSES)}
+        self.facts = facts_of(self.stage, self.targets, self.world, nats, text_bytes, verdict, reads, ends)
 
     def parts(self) -> tuple[list[float], list[int]]:
         """Nats and bytes of each part of the stream over all ranks, for a look at where a stage gains; the score is
@@ -296,6 +284,26 @@ class ScoreLedger:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
+
+
+def facts_of(
+    stage: str,
+    targets: int,
+    world: int,
+    nats: float,
+    text_bytes: int,
+    verdict: str,
+    reads: dict[str, int],
+    ends: list[bytes],
+) -> dict[str, typing.Any]:
+    """What a stage is, and the ends of all ranks' chains bound to it."""
+    facts: dict[str, typing.Any] = {"stage": stage, "tokens": targets, "world": world, "nats": nats}
+    facts |= {"bytes": text_bytes, "verdict": verdict, "reads": reads}
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+    for name, low in (("order", 0), ("clock", 32)):
+        bound = b"".join(end[low : low + 32] for end in ends)
+        facts[name] = hashlib.sha256(bound + canonical).hexdigest()
+    return facts
 
 
 class Flag:

@@ -27,7 +27,9 @@ from golf_core.rundir import (
     write_json,
     write_seal,
 )
+from tests.results.ledgers import VERDICTS, ledger_of
 
+LEDGER_KEYS = {"val_loss", "tokens", "bytes", "verdict"}
 FINAL_FILES = (*TRAIN_FILES, TRAIN_SEAL, SCORES, SCORE_LEDGER, RESULT)
 POLICY = {
     "name": "demo",
@@ -158,6 +160,9 @@ class Runs:
         if stages is None:
             bpb = 1.7 + seed / 1e5
             stages = {"roundtrip": stage(bpb), "sliding": stage(bpb - 0.05), "ttt": stage(bpb - 0.06, loop_seconds=9.0)}
+        ledger = b"GOLFLDG1: of an older version"
+        if all(set(one) >= LEDGER_KEYS and one["tokens"] > 0 and one["verdict"] in VERDICTS for one in stages.values()):
+            ledger, stages = ledger_of(stages)
         write_json(folder / RUN, self.run_json(seed, number) | (run or {}))
         (folder / BUNDLE).write_text(self.code, encoding="utf-8")
         seen = {"schema_version": 1, "python": "3.11.7", "cpu": "Some Processor"}
@@ -181,7 +186,7 @@ class Runs:
             "parameters": 123_456,
         }
         write_json(folder / SCORES, found | (scores or {}))
-        (folder / SCORE_LEDGER).write_bytes(b"ledger")
+        (folder / SCORE_LEDGER).write_bytes(ledger)
         ended = {"schema_version": 1, "outcome": "completed", "class": "completed", "exit_code": 0}
         times = {"train_seconds": 60.5, "evaluate_seconds": 31.25, "worker_seconds": 99.0}
         dates = {"started_at": "2026-11-22T10:00:01.000Z", "ended_at": "2026-11-22T10:01:40.000Z"}
