@@ -66,12 +66,13 @@ def rescore(
     place = f"{EVALUATIONS}/{attempt}/{now}"
     keep(folder, runs / place, begins)
     done = result["class"] == "completed"
+    scores = read_json(folder / SCORES) if done else None
     return {
         "place": place,
         "result": result,
         "sealed": sealed,
-        "scores": read_json(folder / SCORES) if done else None,
-        "ledger": file_sha256(folder / SCORE_LEDGER) if done else None,
+        "scores": scores,
+        "ledger": None if scores is None else order_of(scores, file_sha256(folder / SCORE_LEDGER)),
         "artifact_sha256": file_sha256(folder / ARTIFACT),
     }
 
@@ -92,7 +93,16 @@ def lay_down(attempt: Path, folder: Path) -> dict[str, typing.Any]:
         with (attempt / name).open("rb") as file:
             write_bytes(folder / PurePosixPath(name).name, file.read(entry["size"]))
     shutil.copyfile(attempt / TRAIN_SEAL, folder / TRAIN_SEAL)
-    return {"scores": scores, "ledger": seal["files"][SCORE_LEDGER]["sha256"]}
+    return {"scores": scores, "ledger": order_of(scores, seal["files"][SCORE_LEDGER]["sha256"])}
+
+
+def order_of(scores: Mapping[str, typing.Any], sha256: str) -> typing.Any:
+    """What the score ledger says was done, without when: the ends of its stages' chains of order, as scores.json tells
+    them; of an older one, which has no times, the hash of the file."""
+    stages = scores.get("stages")
+    stages = stages if isinstance(stages, dict) else {}
+    told = {name: facts.get("ledger_order") for name, facts in stages.items() if isinstance(facts, dict)}
+    return told if told and None not in told.values() else sha256
 
 
 def change(folder: Path, artifact: Path | None, target: Mapping[str, typing.Any]) -> None:
