@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from results.audit.finding import FAIL, PASS, REVIEW, Finding
-from results.audit.rules.settings import Settings, evidence, live_nodes, settings_of, texts
+from results.audit.rules.settings import Settings, evidence, live_nodes, nodes, settings_of, texts
 from results.audit.source.program import Piece, Program
 from results.audit.source.values import Known
 from results.untrusted import plain
@@ -141,7 +141,7 @@ def _secrets(piece: Piece, settings: Settings) -> Iterator[Finding]:
 
 def _validation_documents(piece: Piece, settings: Settings) -> Iterator[Finding]:
     """A number of validation documents other than that of the race, as an option's default or a setting."""
-    for node in ast.walk(piece.tree):
+    for node in nodes(piece.tree):
         name, value = "", None
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
             option = next((one.value for one in node.args if isinstance(one, ast.Constant)), "")
@@ -169,7 +169,7 @@ def _globs(program: Program) -> Iterator[Finding]:
         and isinstance(node.left.value, str)
         and any(word in node.left.value for word in ("byte", "val", "train"))
         for piece in program.pieces
-        for node in ast.walk(piece.tree)
+        for node in nodes(piece.tree)
     )
     sidecars = any("val_bytes" in text or "_bytes_" in text for _, _, text in texts(program))
     for piece, node, pattern in patterns:
@@ -188,7 +188,7 @@ def _with_parts(program: Program) -> Iterator[tuple[Piece, ast.expr, str]]:
     """Constant texts, and those of f-strings with * for what is not constant."""
     inside: set[int] = set()
     for piece in program.pieces:
-        for node in ast.walk(piece.tree):
+        for node in nodes(piece.tree):
             if isinstance(node, ast.JoinedStr):
                 inside |= {id(one) for one in node.values}
                 parts = [str(one.value) if isinstance(one, ast.Constant) else "\0" for one in node.values]

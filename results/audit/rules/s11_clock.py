@@ -24,10 +24,14 @@ def check(program: Program, variables: Mapping[str, str] | None = None) -> list[
     found = [*_caps(settings), *_forced(settings)]
     cap = _derived({name for name, keys in settings.keys.items() if any(_is_cap(key) for key in keys)}, live)
     clocks = _derived(_read_clocks(live), live)
-    for piece, node in live:
-        if isinstance(node, ast.While | ast.For) and _compares(node, cap, clocks):
-            found += _paused(piece, node, cap)
-    found += _after(program, live, settings, cap, clocks)
+    loops = {
+        id(node): (piece, node)
+        for piece, node in live
+        if isinstance(node, ast.While | ast.For) and _compares(node, cap, clocks)
+    }
+    for piece, node in loops.values():
+        found += _paused(piece, node)
+    found += _after(program, live, set(loops), _reserve(live, settings, cap, clocks))
     return found
 
 
@@ -139,7 +143,7 @@ def _compares(loop: ast.While | ast.For, cap: set[str], clocks: set[str]) -> boo
     return asks and any(isinstance(one, ast.Call) for one in ast.walk(loop))
 
 
-def _paused(piece: Piece, loop: ast.While | ast.For, cap: set[str]) -> Iterator[Finding]:
+def _paused(piece: Piece, loop: ast.While | ast.For) -> Iterator[Finding]:
     """Work between the moment at which the time so far is added up and that at which the clock starts anew."""
     for block in _blocks(loop):
         stopped: ast.stmt | None = None
@@ -251,41 +255,31 @@ def _draws(node: ast.AST, training: _Training) -> bool:
 
 
 def _after(
-    program: Program, live: list[tuple[Piece, ast.AST]], settings: Settings, cap: set[str], clocks: set[str]
+    program: Program, live: list[tuple[Piece, ast.AST]], loops: set[int], reserve: float | None
 ) -> Iterator[Finding]:
     """Training data that is read after the loop that its clock ends, with no part of the budget kept for it."""
     training = _training(program, live)
-    functions = {node.name: node for _, node in live if isinstance(node, ast.FunctionDef)}
-    owners = [(piece, node) for piece, node in live if isinstance(node, ast.FunctionDef)]
-    owners += [(piece, piece.tree) for piece in program.pieces]  # type: ignore[misc]
-    trains = {node.name for _, node in owners if isinstance(node, ast.FunctionDef) and _has_loop(node, cap, clocks)}
-    if not training.names and not training.makers:
+    if not loops or (not training.names and not training.makers):
         return
-    reserve = _reserve(live, settings, cap, clocks)
-    for piece, owner in owners:
-        if getattr(owner, "name", "") in trains and not any(_is_loop(one, cap, clocks) for one in owner.body):
-            continue
+    functions = {node.name: node for _, node in live if isinstance(node, ast.FunctionDef)}
+    bodies = [(piece, node.body) for piece, node in live if isinstance(node, ast.FunctionDef)]
+    bodies += [(piece, piece.tree.body) for piece in program.pieces]
+    trains = {name for name, node in functions.items() if any(id(one) in loops for one in ast.walk(node))}
+    for piece, body in bodies:
         passed = False
-        for one in owner.body:
-            if passed:
-                line = _first_draw(one, training, functions, trains)
-                if line is not None and reserve is not None and reserve > 0:
-                    says = f"training data is read after the training loop, in {reserve:g} s kept of the budget"
-                    yield _finding(piece, line, PASS, "[M2] B3", says)
-                    return
-                if line is not None:
-                    says = "training data is read after the clock of training has stopped, and no time is kept for it"
-                    yield _finding(piece, line, FAIL if reserve == 0 else REVIEW, "[M2] B3; #677", says)
-                    return
-            passed = passed or _is_loop(one, cap, clocks) or bool(_calls(one) & trains)
-
-
-def _is_loop(one: ast.AST, cap: set[str], clocks: set[str]) -> bool:
-    return isinstance(one, ast.While | ast.For) and _compares(one, cap, clocks)
-
-
-def _has_loop(function: ast.AST, cap: set[str], clocks: set[str]) -> bool:
-    return any(_is_loop(one, cap, clocks) for one in ast.walk(function))
+        for one in body:
+            line = _first_draw(one, training, functions, trains) if passed else None
+            if line is not None and reserve is not None and reserve > 0:
+                says = f"training data is read after the training loop, in {reserve:g} s kept of the budget"
+                yield _finding(piece, line, PASS, "[M2] B3", says)
+                return
+            if line is not None:
+                says = "training data is read after the clock of training has stopped, and no time is kept for it"
+                yield _finding(piece, line, FAIL if reserve == 0 else REVIEW, "[M2] B3; #677", says)
+                return
+            if isinstance(one, ast.FunctionDef | ast.ClassDef):
+                continue
+            passed = passed or bool(_calls(one) & trains) or any(id(inner) in loops for inner in ast.walk(one))
 
 
 def _calls(node: ast.AST) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from results.audit.finding import FAIL, PASS, REVIEW, Finding
 from results.audit.rules.byte_tables import ASKS, SIZE, VOCABULARY, Found, bytes_of, tables_of
-from results.audit.rules.settings import Settings, evidence, live_nodes, settings_of, texts
+from results.audit.rules.settings import Settings, evidence, live_nodes, nodes, settings_of, texts
 from results.audit.source.program import Piece, Program
 
 AUTHORITY = "[R] D2; [M] #1806"
@@ -83,7 +83,7 @@ def _faults(table: Found, count: Callable[[str], int], more: float, adds: bool) 
 def _adds_spaces(program: Program) -> bool:
     """Whether a looked-up flag counts only where another looked-up flag does not hold: flag[target] & ~edge[before]."""
     for piece in program.pieces:
-        for node in ast.walk(piece.tree):
+        for node in nodes(piece.tree):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.Mult):
                 sides = (node.left, node.right)
                 if any(_negated(one) for one in sides) and all(_looks_up(one) for one in sides):
@@ -122,7 +122,7 @@ def _name(node: ast.expr) -> str:
 
 def _ratios(piece: Piece, settings: Settings, live: set[int]) -> Iterator[Finding]:
     """Nats turned to bits by ln 2, and then to bits per byte by a constant."""
-    for function in ast.walk(piece.tree):
+    for function in nodes(piece.tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
             continue
         bits: set[str] = set()
@@ -196,7 +196,7 @@ def _uncounted(program: Program) -> Iterator[Finding]:
     asks = any(
         isinstance(node, ast.Attribute) and (node.attr in ASKS or node.attr in ("encode", "decode", "DecodeIds"))
         for piece in program.pieces
-        for node in ast.walk(piece.tree)
+        for node in nodes(piece.tree)
     )
     if asks or any("_bytes" in text for _, _, text in texts(program)):
         return

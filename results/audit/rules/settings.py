@@ -73,7 +73,7 @@ def settings_of(program: Program, variables: Mapping[str, str] | None = None) ->
 def _settings_of(program: Program, variables: tuple[tuple[str, str], ...]) -> Settings:
     found = Settings(dict(variables))
     for piece in program.pieces:
-        for node in ast.walk(piece.tree):
+        for node in nodes(piece.tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 run_import(node, found.env)
         for one in piece.tree.body:
@@ -101,7 +101,7 @@ def _settings_of(program: Program, variables: tuple[tuple[str, str], ...]) -> Se
 
 def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
     """(name, expression, line) of every plain assignment."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name | ast.Attribute):
@@ -121,14 +121,14 @@ def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr, int]]:
 def _otherwise(tree: ast.Module) -> Iterator[str]:
     """Names that get values in ways other than plain assignments: parameters, loops, options of a command line."""
     plain_targets = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
         for target in targets:
             pairs = isinstance(target, ast.Tuple) and isinstance(getattr(node, "value", None), ast.Tuple)
             plain_targets |= {id(one) for one in (target.elts if pairs and isinstance(target, ast.Tuple) else [target])}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.arg):
             yield node.arg
         elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -138,6 +138,12 @@ def _otherwise(tree: ast.Module) -> Iterator[str]:
             for one in node.args:
                 if isinstance(one, ast.Constant) and isinstance(one.value, str):
                     yield one.value.lstrip("-").replace("-", "_")
+
+
+@lru_cache(maxsize=128)
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """All nodes of a tree, gone through once for all rules."""
+    return tuple(ast.walk(tree))
 
 
 def _last(node: ast.Name | ast.Attribute) -> str:
@@ -209,9 +215,9 @@ def texts(program: Program) -> Iterator[tuple[Piece, ast.Constant, str]]:
     for piece in program.pieces:
         documented = {
             id(node.value)
-            for node in ast.walk(piece.tree)
+            for node in nodes(piece.tree)
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         }
-        for node in ast.walk(piece.tree):
+        for node in nodes(piece.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
                 yield piece, node, node.value
