@@ -46,7 +46,11 @@ def scored(tmp_path_factory):
         **hashes,
     )
     sealed = runs.attempt(
-        SEED, stages=told["stages"], artifact=(out / ARTIFACT).read_bytes(), scores={"parameters": 1}, seal=False
+        SEED,
+        stages=told["stages"],
+        artifact=(out / ARTIFACT).read_bytes(),
+        scores={"stages": told["stages"]},
+        seal=False,
     )
     shutil.copyfile(out / SCORE_LEDGER, sealed / SCORE_LEDGER)
     facts = {"run_id": runs.run_ids[SEED], "attempt_id": sealed.name, "seed": SEED}
