@@ -13,8 +13,8 @@ from results.audit.source.decoders import TooMuch
 from results.audit.source.library import CONSTANTS, FUNCTIONS, Bound, call_method
 from results.audit.source.program import Piece
 from results.audit.source.pure import Evaluator
-from results.audit.source.statements import forget, run_import, run_statement
-from results.audit.source.values import Budget, Env, Leave, OutOfSteps, Stand, Undecided
+from results.audit.source.statements import forget, run_statement
+from results.audit.source.values import Budget, Env, Function, Leave, OutOfSteps, Stand, Undecided
 
 SPACE = "\u2581"
 # (piece, kind): every kind of token, and texts of which characters, bytes and bytes with the space all differ.
@@ -39,6 +39,7 @@ VOCABULARY: tuple[tuple[str, str], ...] = (
 SIZE = len(VOCABULARY)
 ASKS = ("id_to_piece", "IdToPiece", "is_byte", "IsByte")
 STEPS = 200_000
+AROUND = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign)  # of the script, what a table's function may use
 ARRAYS = ("numpy.", "torch.", "jax.numpy.", "cupy.", "array.")
 
 
@@ -215,6 +216,12 @@ class TableEvaluator(Evaluator):
             return value.values
         return super().iterated(value)
 
+    def call_function(self, called: Function, positional: list[typing.Any], named: dict[str, typing.Any]) -> typing.Any:
+        try:
+            return super().call_function(called, positional, named)
+        except Undecided:
+            return Odd()
+
     def call_known(self, name: str, positional: list[typing.Any], named: dict[str, typing.Any]) -> typing.Any:
         if name.startswith(ARRAYS):
             return self.guarded(lambda: _of_arrays(name, positional, named))
@@ -235,23 +242,26 @@ class Found:
     values: tuple[typing.Any, ...]
     line: int
     name: str  # of the function, or of the place
-    node: ast.AST  # where a tokenizer is asked
 
 
-def tables_of(piece: Piece) -> Iterator[list[Found]]:
-    """For every function of the piece that asks a tokenizer for its pieces: the tables it makes."""
+def tables_of(piece: Piece) -> Iterator[tuple[ast.AST, list[Found]]]:
+    """For every function of the piece that asks a tokenizer for its pieces: where it does, and the tables it makes."""
+    done = False
     for body, arguments, node, name in _asking(piece.tree):
-        env: Env = {one: Odd() for one in arguments}
+        if done and isinstance(node, ast.Name):
+            continue  # who calls the function that made the tables has them too
         evaluator = TableEvaluator(Budget(STEPS, 1 << 20, 1 << 24), FUNCTIONS, call_method, CONSTANTS)
         evaluator.stored = {}
-        for one in piece.tree.body:
-            if isinstance(one, ast.Import | ast.ImportFrom):
-                run_import(one, env)
+        whole: Env = {}
+        _run(evaluator, [one for one in piece.tree.body if isinstance(one, AROUND)], whole)
+        evaluator.stored.clear()
+        whole = {key: value for key, value in whole.items() if not isinstance(value, int | float)}  # sizes are ours
+        env: Env = {**whole, **{one: Odd() for one in arguments}}
         returned = _run(evaluator, body, env)
         last = _vectors([returned, *evaluator.stored.values()])
-        found = last if any(map(_counts, last)) else _vectors(list(env.values()))
-        if found:
-            yield [Found(one, node.lineno, name, node) for one in dict.fromkeys(found)]
+        found = last if any(map(_counts, last)) else _vectors([value for key, value in env.items() if key not in whole])
+        done = done or any(map(_counts, found))
+        yield node, [Found(one, node.lineno, name) for one in dict.fromkeys(found)]
 
 
 def _counts(vector: tuple[typing.Any, ...]) -> bool:
@@ -291,15 +301,21 @@ def _run(evaluator: TableEvaluator, body: list[ast.stmt], env: Env) -> typing.An
     return None
 
 
-def _asking(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], list[str], ast.Attribute, str]]:
-    """(body, parameters, first question, name) of the innermost functions that ask for pieces, or of the module."""
+def _asking(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], list[str], ast.expr, str]]:
+    """(body, parameters, first question, name) of the innermost functions that ask for pieces, or of the module; and
+    of those that call such a one."""
     pending: list[tuple[list[ast.stmt], list[str], str]] = [(tree.body, [], "the script")]
+    others: list[tuple[list[ast.stmt], list[str], str, list[ast.AST]]] = []
+    asking: set[str] = set()
     while pending:
         body, arguments, name = pending.pop()
         own, inner = _split(body)
         asks = [node for node in own if isinstance(node, ast.Attribute) and node.attr in ASKS]
         if asks:
+            asking.add(name)
             yield body, arguments, asks[0], name
+        else:
+            others.append((body, arguments, name, own))
         for node in inner:
             if isinstance(node, ast.ClassDef):
                 pending.append((node.body, [], node.name))
@@ -307,6 +323,10 @@ def _asking(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], list[str], ast.A
                 spec = node.args
                 names = [one.arg for one in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)]
                 pending.append((node.body, names, node.name))
+    for body, arguments, name, own in others:
+        calls = [node.func for node in own if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        if called := next((one for one in calls if one.id in asking), None):
+            yield body, arguments, called, name
 
 
 def _split(body: list[ast.stmt]) -> tuple[list[ast.AST], list[ast.AST]]:

@@ -27,6 +27,15 @@ FAULTS = {
         [("piece = piece[1:]", 'piece = piece.replace("\\u2581", " ")')],
     ),
     "the mark as three bytes": ("S9", FAIL, [("            piece = piece[1:]\n", "")]),
+    "characters by a function for each piece": (
+        "S9",
+        FAIL,
+        [
+            (COUNT, "base_bytes[token_id] = length(sp, token_id)"),
+            ("def build_luts(", "def length(t, n):\n    p = t.id_to_piece(n)\n    return len(p)\n\n\ndef build_luts("),
+            (PIECE, "has_space[token_id] = length(sp, token_id) and sp.id_to_piece(token_id)[0] == '\\u2581'"),
+        ],
+    ),
     "byte tokens as three": ("S9", FAIL, [("base_bytes[token_id] = 1", "base_bytes[token_id] = 3")]),
     "byte tokens by their text": ("S9", FAIL, [("if sp.is_byte(token_id):", "if False:")]),
     "control tokens counted": ("S9", FAIL, [("sp.is_control(token_id) or ", "")]),
@@ -115,6 +124,13 @@ LEGAL = {
     "written with lists": [
         ("np.zeros((size,), dtype=np.int16)", "[0] * size"),
         ("torch.tensor(base_bytes)", "torch.tensor(base_bytes, dtype=torch.int16)"),
+    ],
+    "by a function for each piece": [
+        (COUNT, "base_bytes[token_id] = length(piece)"),
+        (
+            "def build_luts(",
+            "MARK = '\\u2581'\n\n\ndef length(p):\n    return len(p.lstrip(MARK).encode())\n\n\ndef build_luts(",
+        ),
     ],
     "unused pieces not asked for": [(" or sp.is_unused(token_id)", "")],
     "older names of the tokenizer": [("sp.is_byte(", "sp.IsByte("), ("sp.id_to_piece(", "sp.IdToPiece(")],
