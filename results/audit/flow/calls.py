@@ -87,7 +87,7 @@ class Calls(Statements, LibraryCalls, Methods):
 
     def call(self, found: Value, args: Args, kwargs: Kwargs, node: ast.AST, launched: bool = False) -> Value:
         call = found.call
-        if launched and isinstance(call, (Function, type(None))):
+        if launched and (isinstance(call, Function) or (call is None and not found.objects())):
             return self.launch(found, args, kwargs, node)
         if isinstance(call, tuple):
             self.uncertain += 1

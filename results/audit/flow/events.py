@@ -32,6 +32,8 @@ class Loss:
     data: Labels  # turns of loops on which the targets depend
     lookups: frozenset[int] = frozenset()  # tables that the logits were made with, read under a token id
     targets: frozenset[int] = frozenset()  # all cuts that the targets come from
+    prefix: bool = False  # of the head of a window
+    unruled: Labels = frozenset()  # tables under hashed keys, and counts that the artifact brings along, in the logits
     side: set[Label] = field(default_factory=set)  # what was mixed into it after the targets were looked at
     mixed_at: set[Place] = field(default_factory=set)
 
@@ -82,5 +84,6 @@ class Trace:
     learnings: list[Learning] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     lookups: dict[int, int] = field(default_factory=dict)  # tables read under a token id: the line
+    open_ended: set[int] = field(default_factory=set)  # loops with a condition: what a turn of theirs takes is not seen
     notes: list[str] = field(default_factory=list)  # what could not be followed
     reached: set[tuple[str, int]] = field(default_factory=set)  # (piece, line) of statements that run

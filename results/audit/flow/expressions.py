@@ -32,9 +32,11 @@ from results.audit.flow.values import (
     best,
     following,
     hashed,
+    index,
     join,
     join_all,
     kind,
+    smoothed,
 )
 
 LN2_VALUES = (math.log(2), 1 / math.log(2))
@@ -250,6 +252,7 @@ class Expressions(Parts):
     def arithmetic(self, op: ast.operator, one: Value, other: Value, node: ast.AST) -> Value:
         mine, theirs = all_labels(one), all_labels(other)
         labels = mine | theirs | turned(op, one, other)
+        labels = moved(op, one, other, labels)
         if not isinstance(op, (ast.Add, ast.Mult)):  # a length is nowhere
             labels = frozenset(label for label in labels if label[0] not in ("ahead", "next"))
         if one.known and other.known:
@@ -269,6 +272,15 @@ class Expressions(Parts):
             return Value(obj=Sequence(items=one.obj.items, exact=False), labels=one.labels)
         if isinstance(op, (ast.Sub, ast.Div)) and LN2 in mine and LN2 in theirs and kind(mine, "loss"):
             labels = frozenset(one for one in labels if one[0] != "loss")  # a gain is no score
+        if (
+            isinstance(op, ast.Div)
+            and kind(mine, "loss")
+            and kind(mine, "found by hash")
+            and kind(theirs, "found by hash")
+        ):
+            labels = frozenset(one for one in labels if one[0] != "found by hash") | {
+                smoothed(getattr(node, "lineno", 0))
+            }
         if isinstance(op, ast.MatMult):
             return Value(labels=self.content(labels))
         return Value(labels=self.content(labels | self.mixing(op, labels, node)))
@@ -298,6 +310,18 @@ class Expressions(Parts):
                 if default is not None
             },
         )
+
+
+def moved(op: ast.operator, one: Value, other: Value, labels: Labels) -> Labels:
+    """With positions that a constant moves, and without those that are computed into something else."""
+    rest = frozenset(label for label in labels if label[0] != "index")
+    if len(rest) == len(labels) or not isinstance(op, (ast.Add, ast.Sub)):
+        return rest
+    value, by = (one, other) if isinstance(other.const, int) else (other, one)
+    if not isinstance(by.const, int) or value is by:
+        return rest
+    step = by.const if isinstance(op, ast.Add) else -by.const
+    return rest | {index(label[1], label[2] + step) for label in value.labels if label[0] == "index"}
 
 
 def turned(op: ast.operator, one: Value, other: Value) -> Labels:

@@ -38,7 +38,20 @@ VAL_WORDS = re.compile(r"(?<![a-z])val(?:id|idation)?(?![a-z])")
 TRAIN_WORDS = re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])")
 FILE_NAME = re.compile(r"[*/\\]|\.(bin|npy|npz|pt|u16|dat|jsonl?|parquet)\b|_$")
 WORDS = {"val": VAL, "valid": VAL, "validation": VAL, "train": TRAIN, "training": TRAIN}
-SIDE_KINDS = ("found by hash", "looked up", "chosen", "site", "read", "val", "equals", "foreign", "hashed")
+SIDE_KINDS = (
+    "gated",
+    "smoothed",
+    "packed counts",
+    "found by hash",
+    "looked up",
+    "chosen",
+    "site",
+    "read",
+    "val",
+    "equals",
+    "foreign",
+    "hashed",
+)
 
 
 def labels_of_text(text: str) -> Labels:
@@ -103,6 +116,7 @@ class Machine:
         self.saved: set[typing.Any] = set()  # labels of what was written to files
         self.pending: list[Learning] = []  # gradients that no step has used up
         self.hooks: list[Value] = []
+        self.gates: list[Labels] = []  # of the conditions above that are not known
         self.looked: dict[int, tuple[Place, frozenset[Obj], frozenset[int]]] = {}  # tables read under a token id
         self.reported: set[tuple[Place, frozenset[int]]] = set()
 
@@ -139,6 +153,8 @@ class Machine:
                 path=tuple(self.path),
                 validation=VAL in targets or (VAL in logits and TRAIN not in targets),
                 learned=frozenset(kind(logits, "learned")),
+                prefix=PREFIX in targets,
+                unruled=frozenset(one for one in logits if one[0] in ("found by hash", "packed counts")),
                 reads=frozenset(kind(logits, "read")),
                 sites=frozenset(kind(targets, "site") - kind(logits, "site")),
                 data=frozenset(one for one in targets if one[0] in ("turn", "ahead")),
@@ -162,7 +178,7 @@ class Machine:
             path=tuple(self.path),
             losses=losses,
             data=frozenset(data),
-            prefix=PREFIX in labels,
+            prefix=PREFIX in labels or (bool(losses) and all(self.trace.losses[one].prefix for one in losses)),
         )
         self.trace.learnings.append(event)
         return event
@@ -219,7 +235,7 @@ class Machine:
     def keep(self, value: Value, node: ast.AST) -> Labels:
         """A value is written to a file: labels of what it has learned, which whoever reads files may have too."""
         labels = all_labels(value)
-        found = {one for one in labels if one[0] == "learned"}
+        found = {one for one in labels if one[0] in ("learned", "packed counts")}
         if VAL in labels and not labels & {TOKENS, PATH, LN2} and not kind(labels, "loss"):
             found.add(learned(self.learn(CALIBRATION, labels, node).number))
         self.saved |= found

@@ -10,6 +10,7 @@ from results.audit.flow.machine import labels_of_text
 from results.audit.flow.values import (
     ANYTHING,
     LN2,
+    MULTIPLIED,
     NONE,
     NOTHING,
     PACKED,
@@ -31,6 +32,7 @@ from results.audit.flow.values import (
     chosen,
     kind,
     learned,
+    packed_counts,
     reachable,
     site,
 )
@@ -267,6 +269,7 @@ class Methods(Containers):
 
     def m_load_state_dict(self, owner: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         labels = all_labels(args[0]) if args else NONE
+        labels = frozenset(one for one in labels if one[0] != "packed counts")  # what begins as counts is trained on
         kept = {one for one in labels if one[0] == "learned"}
         if VAL in labels and TOKENS not in labels:
             kept.add(learned(self.learn(CALIBRATION, labels, node).number))
@@ -318,7 +321,11 @@ class Methods(Containers):
     def count(self, table: Value, key: Value, node: ast.AST) -> Labels:
         """What a table has learned where something is stored in it under a key of validation data."""
         keys = all_labels(key)
-        if VAL not in keys or (key.known and isinstance(key.const, str)):
+        if key.known and isinstance(key.const, str):
+            return NONE
+        if TRAIN in keys and (TOKENS in keys or kind(keys, "hashed") or MULTIPLIED in keys):
+            return frozenset({packed_counts(getattr(node, "lineno", 0))})
+        if VAL not in keys:
             return NONE
         event = self.learn(COUNT, keys, node)
         return frozenset({learned(event.number)})

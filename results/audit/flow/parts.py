@@ -61,6 +61,8 @@ class Parts(Machine):
             keys = NONE
         if TOKENS in labels:
             extra = {site(self.now())} if labels & {VAL, TRAIN} else set()
+            if isinstance(node, ast.Subscript) and self.is_head(node.slice):
+                extra.add(PREFIX)
             return Value(labels=labels | extra | self.content(keys))
         parts = index.obj.items if isinstance(index.obj, Sequence) else [index]
         picked = [all_labels(one) for one in parts if TOKENS in all_labels(one)]
@@ -71,6 +73,10 @@ class Parts(Machine):
         if isinstance(node, ast.Subscript) and kind(labels, "loss") and _is_prefix(node.slice):
             labels |= {PREFIX}
         return Value(labels=labels | self.content(keys), refs=base.objects())
+
+    def is_head(self, node: ast.expr) -> bool:
+        """[:end] with an end that the script computes: the head of a window."""
+        return isinstance(node, ast.Slice) and node.lower is None and isinstance(node.upper, ast.Name)
 
     def table(self, base: Value, labels: Labels, keys: Labels, node: ast.AST) -> Value:
         """What stands in a table under a key of data."""

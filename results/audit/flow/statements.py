@@ -11,13 +11,17 @@ from results.audit.flow.values import (
     UNKNOWN,
     Class,
     Instance,
+    Labels,
     Library,
     Mapping,
     Obj,
     Sequence,
     Value,
     all_labels,
+    gated,
+    index,
     join,
+    kind,
     turn,
 )
 
@@ -107,10 +111,15 @@ class Statements(Expressions):
     # --- ways
 
     def do_if(self, node: ast.If) -> str | None:
-        test = self.truth(self.evaluate(node.test))
+        condition = self.evaluate(node.test)
+        test = self.truth(condition)
         if test is not None:
             return self.run(node.body if test else node.orelse)
-        return self.either(node.body, node.orelse)
+        self.gates.append(condition.labels)
+        try:
+            return self.either(node.body, node.orelse)
+        finally:
+            self.gates.pop()
 
     def either(self, one: list[ast.stmt], other: list[ast.stmt]) -> str | None:
         """Both ways, one after the other, from the same names."""
@@ -177,6 +186,8 @@ class Statements(Expressions):
         scope, breaks, names = self.frame.scope, self.frame.breaks, assigned(node.body)
         self.frame.breaks = []
         mark = self.mark(node)
+        if isinstance(node, ast.While):
+            self.trace.open_ended.add(mark)
         execution = self.executions[mark] = self.executions.get(mark, 0) + 1
         ended = None
         for number, value in enumerate(turns):
@@ -185,6 +196,8 @@ class Statements(Expressions):
                 self.forget(names, mark, number)
             if value is not None and not isinstance(node, ast.While):
                 labels = value.labels | {turn(mark, number)} if len(turns) > 1 else value.labels
+                if isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func).endswith("range"):
+                    labels |= {index(mark, 0)}
                 self.assign(node.target, value.but(labels))
             elif number and isinstance(node, ast.While) and self.truth(self.evaluate(node.test)) is False:
                 self.path.pop()
@@ -303,9 +316,23 @@ class Statements(Expressions):
             held = one.attrs.get(name)
             one.attrs[name] = join(held, value) if held is not None and self.uncertain else value
 
+    def gate(self, key: Value, value: Value, node: ast.AST) -> Labels:
+        """Whether a value is stored at a position only where the token of that position, or a later one, has a property
+        that a table tells."""
+        if value.known and not value.const:
+            return frozenset()
+        for condition in self.gates:
+            if not kind(condition, "looked up"):
+                continue
+            for label in condition:
+                stored = [one for one in key.labels if label[0] == "index" and one[:2] == label[:2]]
+                if any(label[2] >= one[2] for one in stored):
+                    return frozenset({gated(getattr(node, "lineno", 0))})
+        return frozenset()
+
     def store_under(self, table: Value, key: Value, value: Value, node: ast.AST) -> None:
         """table[key] = value, or += value."""
-        labels = self.count(table, key, node)
+        labels = self.count(table, key, node) | self.gate(key, value, node)
         if isinstance(table.obj, Mapping):
             if key.known and _hashable(key.const):
                 held = table.obj.items.get(key.const)

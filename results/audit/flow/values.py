@@ -48,6 +48,16 @@ def turn(loop: int, number: int) -> Label:
     return ("turn", loop, number)
 
 
+def index(loop: int, offset: int) -> Label:
+    """So much beyond the number that a loop counts."""
+    return ("index", loop, offset)
+
+
+def gated(line: int) -> Label:
+    """Stored only where a token at the same position has a property."""
+    return ("gated", line)
+
+
 def following(loop: int) -> Label:
     """One more than the number of a turn."""
     return ("next", loop)
@@ -86,6 +96,16 @@ def hashed(line: int) -> Label:
 def found_by_hash(line: int) -> Label:
     """Read from a table under a hashed key."""
     return ("found by hash", line)
+
+
+def smoothed(line: int) -> Label:
+    """Counts under a hashed key with the model's own probability as their prior."""
+    return ("smoothed", line)
+
+
+def packed_counts(line: int) -> Label:
+    """From a table that was counted on the training data."""
+    return ("packed counts", line)
 
 
 def looked_up(line: int) -> Label:

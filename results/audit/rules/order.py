@@ -8,7 +8,7 @@ added a loss, or looked into the table, earlier in the same turn.
 from collections.abc import Iterable
 
 from results.audit.finding import FAIL, REVIEW, Finding
-from results.audit.flow.events import CALIBRATION, COUNT, Learning, Loss, Path, Read, Report, Trace
+from results.audit.flow.events import CALIBRATION, COUNT, GRADIENT, Learning, Loss, Path, Read, Report, Trace
 from results.audit.flow.values import Labels
 from results.audit.source.program import Program
 
@@ -20,7 +20,23 @@ def check_order(program: Program, trace: Trace) -> list[Finding]:
     for report in trace.reports:
         for one in [*too_early(program, trace, report), *again(program, trace, report), *chosen_best(program, report)]:
             found.setdefault((one.rule, one.file, one.line or 0), one)
+    for one in put_back(program, trace):
+        found.setdefault((one.rule, one.file, one.line or 0), one)
     return list(found.values())
+
+
+def put_back(program: Program, trace: Trace) -> Iterable[Finding]:
+    """Weights that learned from validation data before it was scored, and were put back: warming up on it."""
+    counted = [trace.losses[number] for report in trace.reports for number in report.losses]
+    used = {trace.learnings[number].place for one in counted for number in one.learned}
+    for event in trace.learnings:
+        after = [one for one in counted if one.time > event.time]
+        if event.kind == GRADIENT and event.place not in used and after:
+            says = (
+                f"gradients of validation tokens are taken (line {event.place.line}) before line {after[0].place.line} "
+                "scores, by weights that the score does not come from"
+            )
+            yield made(program, "S1", REVIEW, "[P] A3c: no ruling", says, event.place.piece, event.place.line)
 
 
 def scored_in(trace: Trace, report: Report) -> list[Scored]:
@@ -86,8 +102,8 @@ def finding_of(program: Program, event: Learning, scored: list[Scored], report: 
         says = f"weights learn from validation tokens ({where}) before the reported score counts these"
     first = next((one for one in scored if event.number in one.learned), scored[0])
     says += f"; scored at line {first.place.line}, reported at line {report.place.line}"
-    verdict = REVIEW if event.prefix else FAIL
-    if event.prefix:
+    verdict = REVIEW if event.prefix and event.fresh else FAIL
+    if verdict == REVIEW:
         says += "; it learns from the first part of a window only: whether that was scored before is not seen here"
     return made(program, rule, verdict, authority, says, event.place.piece, event.place.line)
 
@@ -97,7 +113,7 @@ def again(program: Program, trace: Trace, report: Report) -> Iterable[Finding]:
     losses = [trace.losses[number] for number in sorted(report.losses)]
     for later in losses:
         for one in losses:
-            if one.time >= later.time or one.place != later.place or not one.data or one.data != later.data:
+            if one.time >= later.time or one.place != later.place or one.data != later.data or not single(one.data):
                 continue
             between = [
                 trace.learnings[number]
@@ -105,7 +121,7 @@ def again(program: Program, trace: Trace, report: Report) -> Iterable[Finding]:
                 if one.time < trace.learnings[number].time < later.time
                 and same_data(trace.learnings[number], one, trace)
             ]
-            if between and _apart(one.path, later.path, one.data):
+            if between and _apart(one.path, later.path, one.data, trace.open_ended):
                 says = (
                     f"the same tokens are scored again at line {later.place.line} after learning from them at line "
                     f"{between[0].place.line}, and the second score is part of what line {report.place.line} reports"
@@ -125,12 +141,18 @@ def same_data(event: Learning, scored: Loss, trace: Trace) -> bool:
     return scored.number in event.losses or event.data == scored.data
 
 
-def _apart(one: Path, other: Path, data: Labels) -> bool:
+def single(data: Labels) -> bool:
+    """Whether it is told which turn of each loop the data are of."""
+    turns = [label for label in data if label[0] == "turn"]
+    return bool(turns) and len({label[1] for label in turns}) == len(turns)
+
+
+def _apart(one: Path, other: Path, data: Labels, open_ended: set[int]) -> bool:
     """In different turns of a loop on which the data do not depend, or in different loops."""
     marks = {label[1] for label in data}
     for mine, theirs in zip(one, other, strict=False):
         if mine != theirs:
-            return mine[0] not in marks or mine[:2] != theirs[:2]
+            return mine[0] not in open_ended and (mine[0] not in marks or mine[:2] != theirs[:2])
     return True
 
 

@@ -6,7 +6,7 @@ not by a property of it, not by the better of two scores. An indicator (the hint
 
 from results.audit.finding import FAIL, REVIEW, Finding
 from results.audit.flow.calls import Calls
-from results.audit.flow.events import Loss, Place, Trace
+from results.audit.flow.events import COUNT, Loss, Trace
 from results.audit.rules.order import made
 from results.audit.source.program import Program
 
@@ -49,11 +49,25 @@ def of_loss(program: Program, loss: Loss, sites: frozenset[int], machine: Calls)
         if any(label[0] == "learned" for one in table for label in one.labels) or not of & sites:
             continue
         tell(FAIL, f"a property of the target (line {place.line}) decides on its score", place.line)
+    for line in sorted(kinds.get("gated", []))[:1]:
+        says = f"what is mixed into the score is stored by a property of the token at that position (line {line})"
+        tell(REVIEW, says, line)
     for number in loss.lookups:
         place, table, of = machine.looked[number]
         learns = any(label[0] == "learned" for one in table for label in one.labels)
         if loss.targets and of >= loss.targets and not learns:
             tell(FAIL, f"logits are made with a property of the target (line {place.line})", place.line)
+    unruled = [label[1] for label in loss.unruled if label[0] == "found by hash" and counts_of(loss, machine)]
+    unruled += kinds.get("smoothed", [])
+    if unruled:
+        says = (
+            f"counts under a hashed key (line {min(unruled)}) are part of the distribution: nobody has ruled on these"
+        )
+        tell(REVIEW, says, min(unruled), "[P] A5b: no ruling")
+    packed = [label[1] for label in loss.unruled if label[0] == "packed counts"] + kinds.get("packed counts", [])
+    if packed:
+        says = f"counts of the training data (line {min(packed)}) are part of the score: nobody has ruled on these"
+        tell(REVIEW, says, min(packed), "[P] A5b: no ruling")
     if "foreign" in kinds and not picks:
         tell(REVIEW, f"compiled code that gets the tokens is mixed into the score at line {at.line}", at.line)
     elif not found and not picks and "val" in kinds and "read" in kinds:
@@ -61,4 +75,6 @@ def of_loss(program: Program, loss: Loss, sites: frozenset[int], machine: Calls)
     return found
 
 
-__all__ = ["Place", "check_target"]
+def counts_of(loss: Loss, machine: Calls) -> bool:
+    """Whether the logits are made with counts of validation data."""
+    return any(machine.trace.learnings[number].kind == COUNT for number in loss.learned)
