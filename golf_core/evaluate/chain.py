@@ -33,7 +33,7 @@ UNSCORED = 6  # every token was handed out
 END = 7  # nothing comes after it
 
 EVENT_HEAD = struct.Struct("<QBdQQQQ")  # seq, kind, nats, bytes, digest of the weights, of the additions, runs
-SMALL_NUMEL = 1 << 15  # of a tensor that is not worth an operation of its own
+SMALL_NUMEL = 1 << 13  # of a tensor that is not worth an operation of its own
 FLUSH = 256  # events whose losses and digests wait on the device, at most
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from golf_core.data.byte_count import target_bytes
 from golf_core.evaluate.chain import ADAPT, ADAPT_OWN, COMMIT, END, MERGE, UNSCORED, WATCH, Chain
 from golf_core.evaluate.ledger_file import encode_events
-from golf_core.evaluate.tokens import PURPOSES, LedgerError, Span, TokenStore
+from golf_core.evaluate.tokens import PURPOSES, LedgerError, Span, TokenStore, join_neighbours
 from golf_core.evaluate.windows import ScoreWindow
 
 # What a stage was, once it is finished.
@@ -133,14 +133,14 @@ class ScoreLedger:
         return len(target), revealed
 
     def _add_up(self, windows: list[ScoreWindow], nats_N: Tensor, bytes_N: np.ndarray) -> None:
-        places_N = np.concatenate([np.arange(w.first, w.stop) for w in windows])
+        runs = join_neighbours([(w.first, w.stop) for w in windows], [])
+        places_N = np.concatenate([np.arange(first, stop) for first, stop in runs])
         parts_N = places_N // self.part
         total, text_bytes = nats_N.sum(), int(bytes_N.sum())
         self._nats += total
         self._bytes += text_bytes
         self._part_nats.index_add_(0, self._on_device(parts_N), nats_N)
         np.add.at(self._part_bytes, parts_N, bytes_N)
-        runs = join_neighbours([(w.first, w.stop) for w in windows], [])
         self.chain.add(COMMIT, runs, total, text_bytes)
         join_neighbours(runs, self._unsent)
         if len(self.nll):
@@ -321,13 +321,3 @@ class Flag:
         if self._event is not None:
             self._event.synchronize()
         return bool(self._value)
-
-
-def join_neighbours(runs: list[Span], onto: list[Span]) -> list[Span]:
-    """`onto` with the runs at its end; those that touch are one."""
-    for first, stop in runs:
-        if onto and onto[-1][1] == first:
-            onto[-1] = (onto[-1][0], stop)
-        else:
-            onto.append((first, stop))
-    return onto

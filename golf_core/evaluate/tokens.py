@@ -56,21 +56,23 @@ class TokenStore:
                 raise LedgerError(f"{self.place}: {w} is not within {self.targets} targets")
             if self.context is not None and w.stop - w.start > self.context:
                 raise LedgerError(f"{self.place}: {w} reads {w.stop - w.start} tokens, more than {self.context}")
-            scored = self.__state[w.first : w.stop].astype(np.bool_) | self.__known[w.first : w.stop]
-            if scored.any():
-                raise LedgerError(f"{self.place}: target {w.first + int(np.argmax(scored))} of {w} is scored already")
+            here, known = self.__state[w.first : w.stop], self.__known[w.first : w.stop]
+            if here.any() or known.any():
+                again = w.first + int(np.argmax(here.astype(np.bool_) | known))
+                raise LedgerError(f"{self.place}: target {again} of {w} is scored already")
             self.__state[w.first : w.stop] = DECLARED
         return [self._handed_out("inputs", w.start, w.stop) for w in windows]
 
     def reveal(self, windows: list[ScoreWindow]) -> tuple[np.ndarray, np.ndarray]:
         """The targets of declared windows, window after window, and the token before each. Committed from here on."""
-        for w in windows:
-            if not (self.__state[w.first : w.stop] == DECLARED).all():
-                wrong = w.first + int(np.argmax(self.__state[w.first : w.stop] != DECLARED))
+        runs = join_neighbours([(w.first, w.stop) for w in windows], [])
+        for first, stop in runs:
+            if not (self.__state[first:stop] == DECLARED).all():
+                wrong = first + int(np.argmax(self.__state[first:stop] != DECLARED))
                 raise LedgerError(f"{self.place}: target {wrong} would be revealed without a prediction")
-            self.__state[w.first : w.stop] = COMMITTED
-        target = np.concatenate([self._handed_out("targets", w.first + 1, w.stop + 1) for w in windows])
-        return np.concatenate([self.__tokens[w.first : w.stop] for w in windows]), target
+            self.__state[first:stop] = COMMITTED
+        target = np.concatenate([self._handed_out("targets", first + 1, stop + 1) for first, stop in runs])
+        return np.concatenate([self.__tokens[first:stop] for first, stop in runs]), target
 
     def learn(self, spans: list[Span], own: bool) -> list[np.ndarray]:
         """Tokens [first, stop] of each span: inputs and targets of what is committed, here (`own`) or merged."""
@@ -104,3 +106,13 @@ class TokenStore:
     def _handed_out(self, purpose: str, first: int, stop: int) -> np.ndarray:
         self.reads[purpose] += stop - first
         return self.__tokens[first:stop].copy()
+
+
+def join_neighbours(runs: list[Span], onto: list[Span]) -> list[Span]:
+    """`onto` with the runs at its end; those that touch are one."""
+    for first, stop in runs:
+        if onto and onto[-1][1] == first:
+            onto[-1] = (onto[-1][0], stop)
+        else:
+            onto.append((first, stop))
+    return onto
