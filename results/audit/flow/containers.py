@@ -81,9 +81,10 @@ class Containers(Machine):
 
     def m_items(self, owner: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         if isinstance(owner.obj, Mapping):
-            pairs = [Value(obj=Sequence(items=[Value(const=key), value])) for key, value in owner.obj.items.items()]
-            if owner.obj.rest is not None:
-                pairs.append(Value(obj=Sequence(items=[ANYTHING, owner.obj.rest])))
+            own = frozenset(owner.obj.labels)
+            held = [(Value(const=key), value) for key, value in owner.obj.items.items()]
+            held += [(ANYTHING, owner.obj.rest)] if owner.obj.rest is not None else []
+            pairs = [Value(obj=Sequence(items=[key, value.but(value.labels | own)])) for key, value in held]
             return Value(obj=Sequence(items=pairs, exact=owner.obj.rest is None))
         pair = Value(obj=Sequence(items=[ANYTHING, Value(labels=all_labels(owner), refs=owner.objects())]))
         return Value(obj=Sequence(items=[pair], exact=False))

@@ -116,6 +116,7 @@ class Machine:
         self.saved: set[typing.Any] = set()  # labels of what was written to files
         self.pending: list[Learning] = []  # gradients that no step has used up
         self.hooks: list[Value] = []
+        self.patched: dict[str, Value] = {}  # what a script has put into a library's place
         self.gates: list[Labels] = []  # of the conditions above that are not known
         self.looked: dict[int, tuple[Place, frozenset[Obj], frozenset[int]]] = {}  # tables read under a token id
         self.reported: set[tuple[Place, frozenset[int]]] = set()

@@ -1,6 +1,8 @@
 """Functions of the standard library: of lists and objects, of the environment, of files and processes."""
 
 import ast
+import json
+import typing
 
 from results.audit.flow.constants import FUNCTIONS, folded
 from results.audit.flow.machine import Machine, labels_of_text
@@ -103,6 +105,11 @@ class BuiltinCalls(Machine):
         if isinstance(args[0].obj, Instance) and args[0].obj.cls is not None:
             return Value(call=args[0].obj.cls)
         return Value(call=Library(f"builtins.{type(args[0].const).__name__}")) if args[0].known else None
+
+    def l_SimpleNamespace(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        return Value(obj=Instance(library="namespace", attrs=dict(kwargs)))
+
+    l_Namespace = l_SimpleNamespace
 
     def l_vars(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         held = args[0].obj if args else None
@@ -225,13 +232,21 @@ class BuiltinCalls(Machine):
 
     l_dump = l_save_file = l_save
 
+    def l_loads(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        if name == "json.loads" and args and isinstance(args[0].const, str):
+            try:
+                return of_plain(json.loads(args[0].const))
+            except (ValueError, RecursionError):
+                return ANYTHING
+        return self.l_load(name, args, kwargs, node)
+
     def l_load(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         labels = frozenset().union(*(all_labels(one) for one in args)) if args else NONE
         if labels & {VAL, TRAIN}:
             return Value(labels=labels - {PATH} | {TOKENS})
         return Value(labels=labels - {PATH} | self.saved)
 
-    l_loads = l_load_file = l_load
+    l_load_file = l_load
 
     def l_Process(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         target, given = kwargs.get("target"), kwargs.get("args")
@@ -259,3 +274,12 @@ class BuiltinCalls(Machine):
         text = "/".join(str(one.const) if one.known else "?" for one in args)
         labels = frozenset().union(*(one.labels for one in args)) if args else NONE
         return Value(const=text if all(one.known for one in args) else UNKNOWN, labels=labels | labels_of_text(text))
+
+
+def of_plain(data: typing.Any) -> Value:
+    """A value of JSON."""
+    if isinstance(data, dict):
+        return Value(obj=Mapping(items={str(key): of_plain(one) for key, one in data.items()}))
+    if isinstance(data, list):
+        return Value(obj=Sequence(items=[of_plain(one) for one in data]))
+    return Value(const=data, labels=labels_of_text(data) if isinstance(data, str) else NONE)

@@ -137,6 +137,8 @@ class Statements(Expressions):
             scope.names = names
         elif not first:
             scope.names = merged(names, scope.names)
+            if not other:  # a loss that is computed again: the new one is what counts
+                scope.names |= {name: value for name, value in names.items() if _is_newer(value, before.get(name))}
         return None
 
     def do_match(self, node: ast.Match) -> None:
@@ -310,6 +312,8 @@ class Statements(Expressions):
             if value.const is None:
                 self.pending.clear()
             return
+        if isinstance(owner.call, Library):
+            self.patched[f"{owner.call.name}.{name}"] = value
         if owner.obj is None and not owner.refs:
             return
         for one in [owner.obj] if owner.obj is not None else owner.refs:
@@ -351,6 +355,12 @@ class Statements(Expressions):
             target = node.target if isinstance(node, ast.AugAssign) else node
             if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
                 self.frame.scope.set(target.value.id, table.but(table.labels | labels))
+
+
+def _is_newer(value: Value, before: Value | None) -> bool:
+    return (
+        before is not None and value is not before and bool(kind(value.labels, "loss") and kind(before.labels, "loss"))
+    )
 
 
 def _hashable(value: typing.Any) -> bool:

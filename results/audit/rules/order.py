@@ -29,7 +29,11 @@ def put_back(program: Program, trace: Trace) -> Iterable[Finding]:
     """Weights that learned from validation data before it was scored, and were put back: warming up on it."""
     counted = [trace.losses[number] for report in trace.reports for number in report.losses]
     used = {trace.learnings[number].place for one in counted for number in one.learned}
+    taken = {number for one in counted for number in one.learned}
     for event in trace.learnings:
+        if event.kind == CALIBRATION and event.number not in taken:
+            says = f"something computed from validation data is kept in a file or in weights (line {event.place.line})"
+            yield made(program, "S10", REVIEW, "[R] D1", says, event.place.piece, event.place.line)
         after = [one for one in counted if one.time > event.time]
         if event.kind == GRADIENT and event.place not in used and after:
             says = (
