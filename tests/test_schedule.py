@@ -19,6 +19,7 @@ def test_what_comes_first_is_there():
     assert set(FIRST) <= {unit_of(ROOT, file) for file in files}
 
 
+@pytest.mark.whole
 def test_a_group_and_a_file_stay_in_one_process(tmp_path):
     """Of two processes each has tests, but none a part of a file or of a group of files."""
     for name in "abcd":

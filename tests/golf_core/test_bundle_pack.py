@@ -182,6 +182,7 @@ def test_all_forms_compute_the_same(small_data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_packed_runs_under_torchrun(small_data, tmp_path):
     """Two processes train and, having become new programs, score: argv, environment and the file's name hold."""
     done = start_bundle(tmp_path, tiny("ship=packed"), small_data, "--dtype", "bf16", processes=2)

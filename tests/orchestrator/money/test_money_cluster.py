@@ -43,6 +43,7 @@ def began(ledger):
     return [(event.submission_id, event.kind, event.run_id) for event in ledger.events() if event.kind in kinds]
 
 
+@pytest.mark.whole
 def test_money_on_a_cluster(make_bench, cluster):
     """On one GPU a rehearsal, then on eight the canary, then the rest; both ledgers agree on what was spent, nothing
     stays reserved, and the same code is not rehearsed again. A budget that cannot bear it refuses before the cluster
