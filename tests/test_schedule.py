@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.schedule import FIRST, unit_of
 
 ROOT = Path(__file__).resolve().parents[1]
