@@ -66,7 +66,7 @@ def test_a_record_that_was_moved_is_no_record(tmp_path):
         {"attempt": "../up"},
         {"attempt": ""},
     ],
-    ids=str,
+    ids=["verdict", "name", "seal", "nan", "object", "attempt above", "no attempt"],
 )
 def test_what_is_no_record_is_not_written(tmp_path, wrong):
     """A name, verdict, seal or evidence that none may have is refused, and nothing is left behind."""
