@@ -76,6 +76,7 @@ bench: setup
 	$(BIN)/python benchmarks/encode_documents.py
 	$(BIN)/python benchmarks/export_documents.py
 	$(BIN)/python benchmarks/load_data.py
+	$(BIN)/python benchmarks/triage.py
 
 # Finished runs under runs/ are results, not rubbish: they stay.
 clean:
