@@ -172,7 +172,7 @@ def table(many: Sequence[Audited]) -> str:
         lines.append(f"{found.verdict:<7}{digest}  {plain(found.file)}")
         for one in (*found.findings, *found.logs):
             if one.verdict != PASS:
-                lines.append(f"         {one.rule:<4}{one.verdict:<7}{_place(one)}: {plain(one.says, 400)}")
+                lines.append(f"         {one.rule:<7}{one.verdict:<7}{_place(one)}: {plain(one.says, 400)}")
         if found.smoke is not None:
             lines += [f"         {plain(one)}" for one in smoke_lines(found.smoke)]
     return "\n".join(lines) + "\n"
