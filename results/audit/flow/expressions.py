@@ -270,7 +270,13 @@ class Expressions(Parts):
             return joined
         if isinstance(op, ast.Mult) and isinstance(one.obj, Sequence):
             return Value(obj=Sequence(items=one.obj.items, exact=False), labels=one.labels)
-        if isinstance(op, (ast.Sub, ast.Div)) and LN2 in mine and LN2 in theirs and kind(mine, "loss"):
+        if (
+            isinstance(node, ast.BinOp)
+            and isinstance(op, (ast.Sub, ast.Div))
+            and LN2 in mine
+            and LN2 in theirs
+            and kind(mine, "loss")
+        ):
             labels = frozenset(one for one in labels if one[0] != "loss")  # a gain is no score
         if (
             isinstance(op, ast.Div)
