@@ -38,7 +38,10 @@ class TensorCalls(Machine):
             labels |= {PACKED}
             for one in args[0].obj.items:
                 self.added(one, node)
-        return Value(labels=labels, obj=Obj())
+        slots = {}
+        if isinstance(args[0].obj, Sequence) and args[0].obj.exact:
+            slots = {f"[{number}]": one for number, one in enumerate(args[0].obj.items)}
+        return Value(labels=labels, obj=Obj(attrs=slots))
 
     l_as_tensor = l_array = l_asarray = l_stack = l_cat = l_concatenate = l_hstack = l_tensor
 
