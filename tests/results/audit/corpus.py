@@ -3,8 +3,10 @@
 All of them were written by us, after the published rules and after families of public submissions that a class and a
 reason name; none of it is anybody else's code. `labels.jsonl` in it has one line a script: file, set, label (legal,
 illegal, disputed: nobody has ruled), class, why, and the command it is run with where that matters. The set "dev" was
-looked at while the checks were made; "held-out" was written by somebody who did not know the checks, and the checks
-were not fitted to it. A folder is one submission: its train_gpt.py and what lies beside it.
+looked at while the checks were made; "held-out" was written by somebody who had not seen them. At the first look 22
+of its 26 legal scripts passed (one cause failed the other four) and 37 of its 41 illegal ones were flagged; the
+checks were mended after it, so that neither set says what unseen scripts give. A folder is one submission: its
+train_gpt.py and what lies beside it.
 """
 
 import json
