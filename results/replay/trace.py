@@ -44,7 +44,7 @@ def opened(events: Iterable[tuple[str, str]], work: Work, since: float | None = 
         elif kind == "loopback" or _within(what, [*KERNEL, str(work.outside)]):
             continue
         elif _within(what, [str(work.inside)]):
-            _own(found, Path(what), work)
+            _own(found, kind, Path(what), work)
         elif _within(what, roots):
             _package(found, kind, what, since)
         elif not _within(what, MEMORY) or _is_of_machine(what):
@@ -61,9 +61,11 @@ def _is_of_machine(path: str) -> bool:
     return os.path.lexists(path) and os.path.normpath(path) not in MEMORY
 
 
-def _own(found: Opened, path: Path, work: Work) -> None:
+def _own(found: Opened, kind: str, path: Path, work: Work) -> None:
+    """A file of the sandbox's folder. Libraries look beside a script for folders of theirs (a CUDA build of torch does):
+    what is listed there and is not there is nobody's business."""
     name = path.relative_to(work.inside).as_posix()
-    if name.startswith("hook") or path.is_dir() or "__pycache__" in name:
+    if kind == "list" or name.startswith("hook") or path.is_dir() or "__pycache__" in name:
         return
     source = dict((target, source) for source, target in work.files).get(path, path)
     if source.is_file():
