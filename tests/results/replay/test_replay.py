@@ -224,3 +224,11 @@ def test_a_planted_file_among_the_packages_is_told():
         since = opened([("read", str(listed))], work, since=listed.stat().st_ctime - 1)
         assert list(since.recent) == [str(listed)]
     assert trace.is_listed(str(listed), str(site)) and not trace.is_listed(str(site / "numpy" / "w.bin"), str(site))
+
+
+def test_a_folder_that_a_library_looks_for_beside_the_script_is_no_file_that_is_missing():
+    """A CUDA build of torch lists such folders on every path of Python's; a file that is asked for there shows."""
+    with work_folder() as work:
+        looked, asked = str(work.inside / "nvidia" / "cublas" / "lib"), str(work.inside / "cache.pt")
+        assert opened([("list", looked)], work).outside == []
+        assert opened([("list", looked), ("read", asked)], work).outside == [asked]
