@@ -62,8 +62,8 @@ def _is_of_machine(path: str) -> bool:
 
 
 def _own(found: Opened, kind: str, path: Path, work: Work) -> None:
-    """A file of the sandbox's folder. Libraries look for folders of theirs beside a script (a CUDA build of torch does):
-    what is listed there and is not there is nobody's business."""
+    """A file of the sandbox's folder. What is listed there and is not there is nobody's business: libraries look for
+    folders of theirs beside a script, as a CUDA build of torch does."""
     name = path.relative_to(work.inside).as_posix()
     if kind == "list" or name.startswith("hook") or path.is_dir() or "__pycache__" in name:
         return
