@@ -79,6 +79,11 @@ class Containers(Machine):
         self.store_under(owner, args[0], value, node)
         return self.m_get(owner, args, kwargs, node)
 
+    def m___setitem__(self, owner: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        if len(args) == 2:
+            self.store_under(owner, args[0], args[1], node)
+        return NOTHING
+
     def m_items(self, owner: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
         if isinstance(owner.obj, Mapping):
             own = frozenset(owner.obj.labels)

@@ -14,6 +14,7 @@ from results.audit.flow.values import (
     NONE,
     NOTHING,
     PATH,
+    PER_BYTE,
     PROBABILITY,
     SCORES,
     TOKENS,
@@ -287,6 +288,12 @@ class Expressions(Parts):
             labels = frozenset(one for one in labels if one[0] != "found by hash") | {
                 smoothed(getattr(node, "lineno", 0))
             }
+        if (
+            isinstance(op, ast.Div)
+            and kind(theirs, "looked up")
+            and not kind(theirs, "found by hash") | kind(theirs, "loss")
+        ):
+            labels |= {PER_BYTE}
         if isinstance(op, ast.MatMult):
             return Value(labels=self.content(labels))
         return Value(labels=self.content(labels | self.mixing(op, labels, node)))

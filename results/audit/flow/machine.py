@@ -11,7 +11,9 @@ from results.audit.flow.values import (
     FOREIGN,
     LN2,
     NONE,
+    PACKED,
     PATH,
+    PER_BYTE,
     PREFIX,
     TOKENS,
     TRAIN,
@@ -212,7 +214,9 @@ class Machine:
             return
         labels = all_labels(value)
         losses = kind(labels, "loss")
-        if not losses or ("packed",) in labels:
+        if (
+            not losses or PACKED in labels or {PER_BYTE, LN2} <= labels
+        ):  # bytes know the targets: they are no part of it
             return
         side = {one for one in labels if one[0] in SIDE_KINDS}
         for number in losses:

@@ -95,6 +95,8 @@ class TensorCalls(Machine):
     l_gather_object = l_all_gather_object = l_all_gather
 
     def l_minimum(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value | None:
+        if len(args) == 1 and isinstance(args[0].obj, Sequence) and args[0].obj.items:
+            args = args[0].obj.items  # of a list
         labels = [all_labels(one) for one in args]
         scores = [one for one in labels if kind(one, "loss") or kind(one, "found by hash") or kind(one, "read")]
         total = frozenset().union(*labels) if labels else NONE

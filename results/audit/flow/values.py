@@ -33,6 +33,7 @@ PACKED: Label = ("packed",)  # several quantities side by side in one tensor
 PATH: Label = ("path",)  # the name of a file, not what is in it
 PREFIX: Label = ("prefix",)  # the first part of a window's losses, up to some position
 SCORES: Label = ("scores",)  # which of two scores in bits is the better
+PER_BYTE: Label = ("per byte",)  # divided by what a table has under token ids: by bytes
 LIBRARY: Label = ("library",)  # compiled code that the script brings along
 MULTIPLIED: Label = ("multiplied",)  # token ids times a number: on the way to a hash
 FOREIGN: Label = ("foreign",)  # computed by compiled code that the script brings along
