@@ -8,12 +8,12 @@ Whoever can write in the runs folder can write a record; it spares a reviewer th
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from golf_core.rundir import SEAL, RunDirError, file_sha256, read_json, write_json
-from results.audit.finding import SEVERITY
+from results.audit.finding import PASS, SEVERITY
 from results.facts import Facts
 
 AUDITS = "audits"  # in the runs folder
@@ -24,6 +24,27 @@ MAX_SAYS = 1000  # characters of the sentence
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 _ATTEMPT = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,120}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Outcome:
+    """What an audit of one attempt found. `findings` are (verdict, sentence); without any, the verdict is `untold`."""
+
+    findings: list[tuple[str, str]] = field(default_factory=list)
+    evidence: dict[str, typing.Any] = field(default_factory=dict)
+    untold: typing.ClassVar[str] = PASS
+
+    def add(self, verdict: str, says: str) -> None:
+        self.findings.append((verdict, says))
+
+    @property
+    def verdict(self) -> str:
+        return max((verdict for verdict, _ in self.findings), key=SEVERITY.__getitem__, default=self.untold)
+
+    @property
+    def says(self) -> str:
+        """The gravest first."""
+        return "; ".join(says for _, says in sorted(self.findings, key=lambda one: -SEVERITY[one[0]]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,14 @@
 import math
 import typing
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from golf_core.rundir import content_id, file_sha256, read_json
-from results.audit.finding import FAIL, PASS, REVIEW, SEVERITY
+from results.audit.finding import FAIL, PASS, REVIEW
+from results.audit.record import Outcome
 from results.dataset import has_fineweb_bytes
 from results.recount.decode import Counts, bytes_of_first, count
 from results.recount.faults import deviation, explained
@@ -54,26 +55,11 @@ class ClaimedRatio:
         return Claimed(self.stage, self.bpb, self.loss * targets, targets, None)
 
 
-@dataclass
-class Recounted:
-    """What was found. `findings` are (verdict, sentence)."""
+@dataclass(kw_only=True)
+class Recounted(Outcome):
+    """What a recount found."""
 
     counts: Counts
-    findings: list[tuple[str, str]] = field(default_factory=list)
-    evidence: dict[str, typing.Any] = field(default_factory=dict)
-
-    def add(self, verdict: str, says: str) -> None:
-        self.findings.append((verdict, says))
-
-    @property
-    def verdict(self) -> str:
-        return max((verdict for verdict, _ in self.findings), key=SEVERITY.__getitem__, default=PASS)
-
-    @property
-    def says(self) -> str:
-        """The gravest first."""
-        ordered = sorted(self.findings, key=lambda one: -SEVERITY[one[0]])
-        return "; ".join(says for _, says in ordered)
 
 
 @dataclass(frozen=True)
@@ -103,7 +89,7 @@ def recount(
             differing.append(why)
 
     counts = count(val.shards, model, look, hashes)
-    found = Recounted(counts)
+    found = Recounted(counts=counts)
     shared = _provenance(found, source, val, hashes)
     _stream(found, val, source.data)
     original = _sidecars(found, val, texts)
@@ -116,7 +102,7 @@ def recount(
     found.evidence |= _evidence(counts, source, val, hashes, texts, shared)
     runs = {}
     for key, several in claims.items():
-        runs[key] = Recounted(counts, list(found.findings), dict(found.evidence))
+        runs[key] = Recounted(counts=counts, findings=list(found.findings), evidence=dict(found.evidence))
         for claim in several or ():
             whole = claim.over(counts.tokens - 1) if isinstance(claim, ClaimedRatio) else claim
             _hold(runs[key], whole, val, source)

@@ -6,13 +6,13 @@ import shutil
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from golf_core.rundir import ARTIFACT, BUNDLE, RUN, SCORES, RunDirError, read_json
-from results.audit.finding import FAIL, PASS, REVIEW, SEVERITY
-from results.audit.record import REPLAY, seal_of, write_record
+from results.audit.finding import FAIL, PASS, REVIEW
+from results.audit.record import REPLAY, Outcome, seal_of, write_record
 from results.collect import Collected
 from results.evidence import STAGES, RecipeEvidence
 from results.facts import Facts
@@ -35,23 +35,10 @@ MACHINE = (
 
 
 @dataclass
-class Replayed:
-    """What replays of one attempt found. `findings` are (verdict, sentence)."""
+class Replayed(Outcome):
+    """What replays of one attempt found; one that told nothing is for a person."""
 
-    findings: list[tuple[str, str]] = field(default_factory=list)
-    evidence: dict[str, typing.Any] = field(default_factory=dict)
-
-    def add(self, verdict: str, says: str) -> None:
-        self.findings.append((verdict, says))
-
-    @property
-    def verdict(self) -> str:
-        return max((verdict for verdict, _ in self.findings), key=SEVERITY.__getitem__, default=REVIEW)
-
-    @property
-    def says(self) -> str:
-        """The gravest first."""
-        return "; ".join(says for _, says in sorted(self.findings, key=lambda one: -SEVERITY[one[0]]))
+    untold = REVIEW
 
 
 def replay_attempts(
