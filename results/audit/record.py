@@ -76,6 +76,19 @@ def seal_of(attempt: Path) -> str:
     return file_sha256(attempt / SEAL)
 
 
+def write_outcome(runs_dir: Path, attempt_id: str, folder: Path, name: str, outcome: Outcome) -> Path:
+    """What an audit found of a sealed attempt that lies in `folder`, for its seal. Raises RunDirError."""
+    return write_record(
+        runs_dir,
+        attempt_id,
+        name,
+        seal_sha256=seal_of(folder),
+        verdict=outcome.verdict,
+        says=outcome.says,
+        evidence=outcome.evidence,
+    )
+
+
 def write_record(
     runs_dir: Path,
     attempt_id: str,

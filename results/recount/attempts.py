@@ -6,7 +6,7 @@ from pathlib import Path
 
 from golf_core.rundir import SCORE_LEDGER, read_json
 from results.attempt import Evidence
-from results.audit.record import RECOUNT, seal_of, write_record
+from results.audit.record import RECOUNT, write_outcome
 from results.collect import Collected
 from results.dataset import EMBEDDED_SHA256
 from results.evidence import STAGES, RecipeEvidence
@@ -29,15 +29,7 @@ def recount_attempts(
     claims = {seed: claims_of(evidence) for seed, evidence in found.evidence.items()}
     told = recount(source, claims, of_race=is_of_race(found.spec.policy))
     for seed, evidence in found.evidence.items():
-        write_record(
-            found.spec.runs_dir,
-            evidence.attempt_id,
-            RECOUNT,
-            seal_sha256=seal_of(evidence.folder),
-            verdict=told[seed].verdict,
-            says=told[seed].says,
-            evidence=told[seed].evidence,
-        )
+        write_outcome(found.spec.runs_dir, evidence.attempt_id, evidence.folder, RECOUNT, told[seed])
     return told
 
 

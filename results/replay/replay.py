@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golf_core.rundir import ARTIFACT, BUNDLE, RUN, SCORES, RunDirError, read_json
 from results.audit.finding import FAIL, PASS, REVIEW
-from results.audit.record import REPLAY, Outcome, seal_of, write_record
+from results.audit.record import REPLAY, Outcome, write_outcome
 from results.collect import Collected
 from results.evidence import STAGES, RecipeEvidence
 from results.facts import Facts
@@ -57,15 +57,7 @@ def replay_attempts(
         assert isinstance(evidence, RecipeEvidence)
         tell(f"replay, seed {seed}: scoring {evidence.folder / ARTIFACT} again")
         told[seed] = replay(evidence, source, found.spec.runs_dir, levels)
-        write_record(
-            found.spec.runs_dir,
-            evidence.attempt_id,
-            REPLAY,
-            seal_sha256=seal_of(evidence.folder),
-            verdict=told[seed].verdict,
-            says=told[seed].says,
-            evidence=told[seed].evidence,
-        )
+        write_outcome(found.spec.runs_dir, evidence.attempt_id, evidence.folder, REPLAY, told[seed])
     return told
 
 

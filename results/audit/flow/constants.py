@@ -7,37 +7,11 @@ import typing
 from collections.abc import Callable
 
 from results.audit.flow.values import UNKNOWN
+from results.audit.source.values import BINARY
 
 LONGEST = 100_000  # characters of a text, items of a list
 LARGEST = 1 << 200
 
-BINARY: dict[type, Callable[[typing.Any, typing.Any], typing.Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-COMPARE: dict[type, Callable[[typing.Any, typing.Any], typing.Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
-UNARY: dict[type, Callable[[typing.Any], typing.Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-    ast.Invert: operator.invert,
-}
 PLAIN = (int, float, str, bytes, bool, type(None), tuple, range)
 FUNCTIONS: dict[str, Callable[..., typing.Any]] = {
     "builtins.int": int,

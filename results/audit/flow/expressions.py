@@ -3,7 +3,7 @@
 import ast
 import math
 
-from results.audit.flow.constants import COMPARE, UNARY, binary, folded
+from results.audit.flow.constants import binary, folded
 from results.audit.flow.machine import as_text, labels_of_text
 from results.audit.flow.parts import Parts
 from results.audit.flow.values import (
@@ -39,6 +39,7 @@ from results.audit.flow.values import (
     kind,
     smoothed,
 )
+from results.audit.source.values import COMPARE, UNARY
 
 LN2_VALUES = (math.log(2), 1 / math.log(2))
 
